@@ -1,0 +1,41 @@
+//! Every way kerase can fail, and the exit code that each one gives.
+//!
+//! A message says what was expected, what was found and what to do about it; it is shown as it is, so it
+//! names files, volumes and slices itself.
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What the user gave cannot be used: a file, an option, a combination of them.
+    #[error("{0}")]
+    Input(String),
+
+    /// The operating system refused. `action` reads on from "cannot": "read", "create", "write".
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+
+    /// The numbers went bad while computing: NaN or infinity in a loss, a gradient or an image.
+    #[error("{0}")]
+    NotFinite(String),
+}
+
+impl Error {
+    pub fn input(message: impl Into<String>) -> Self {
+        Self::Input(message.into())
+    }
+
+    pub fn io(action: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.as_ref().to_path_buf(), source }
+    }
+
+    /// 2 where the user can mend it before anything is computed, 1 where the computation itself failed.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input(_) | Self::Io { .. } => 2,
+            Self::NotFinite(_) => 1,
+        }
+    }
+}
