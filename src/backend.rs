@@ -1,0 +1,471 @@
+//! The contract: every operation that training and inference need, in data-flow order, with shapes and maths.
+//!
+//! A backend is a place where these run (the CPU, a GPU, an emulated GPU). The network is written once, against
+//! this trait; each operation has one file of the same name in every backend.
+//!
+//! Decisions that hold everywhere:
+//! - Arrays are dense and row-major. Complex arrays (`c`) interleave real and imaginary part. `N` is the batch of
+//!   slices; `rows` and `columns` are k-space's H and W, columns being undersampled.
+//! - The gradient of a complex array is ∂L/∂re + i·∂L/∂im.
+//! - A convolution leaves its raw output and that output's instance-norm statistics; whoever reads the map reads
+//!   `LeakyReLU((x − mean)·rstd)`. Nothing else of a layer is stored.
+//! - The gradient of such a map is stored as ∂L/∂(normalised value), i.e. with LeakyReLU's derivative multiplied
+//!   in, beside the two plane means that instance norm's backward needs. Whoever reads it finishes the norm.
+//! - Outputs are overwritten, except where a sentence says "adds".
+//! - Sums are made in a fixed order: the same input gives the same bits, whatever the number of threads.
+
+use crate::error::Result;
+use crate::real::Real;
+
+/// Where a parameter lies in the flat buffers of parameters, gradients and moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub offset: usize,
+    pub len: usize,
+}
+
+impl Span {
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.len
+    }
+}
+
+/// A batch of complex images: `[N, rows, columns] c`, or `[N, coils, rows, columns] c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ImageShape {
+    pub n: usize,
+    pub coils: usize,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl ImageShape {
+    /// Pixels of one image.
+    pub fn pixels(&self) -> usize {
+        self.rows * self.columns
+    }
+    /// Reals in a coil-combined complex array `[N, rows, columns] c`.
+    pub fn combined(&self) -> usize {
+        2 * self.n * self.pixels()
+    }
+    /// Reals in a multi-coil complex array `[N, coils, rows, columns] c`.
+    pub fn multicoil(&self) -> usize {
+        self.combined() * self.coils
+    }
+    /// The same images, every coil an image of its own.
+    pub fn coils_as_batch(&self) -> Self {
+        Self { n: self.n * self.coils, coils: 1, ..*self }
+    }
+}
+
+/// A batch of feature maps `[N, channels, height, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapShape {
+    pub n: usize,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+}
+
+impl MapShape {
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+    pub fn planes(&self) -> usize {
+        self.n * self.channels
+    }
+    pub fn len(&self) -> usize {
+        self.planes() * self.pixels()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    pub fn with_channels(self, channels: usize) -> Self {
+        Self { channels, ..self }
+    }
+}
+
+/// Feature maps as a layer leaves them.
+pub struct FeatureMap<B> {
+    pub shape: MapShape,
+    /// `[N, channels, height, width]`.
+    pub values: B,
+    /// `[N, channels, 2]`: mean and 1/√(variance + 1e-5) of each plane. Present: a reader of the map reads
+    /// `LeakyReLU((value − mean)·rstd)` with slope 0.2. Absent: the values themselves.
+    pub stats: Option<B>,
+}
+
+/// The gradient of a [`FeatureMap`].
+pub struct MapGradient<B> {
+    /// ∂L/∂((value − mean)·rstd) where the map has statistics, else ∂L/∂value.
+    pub values: B,
+    /// `[N, channels, 2]`: each plane's mean of `g` and of `g·(value − mean)·rstd`. Present where the map has
+    /// statistics.
+    pub sums: Option<B>,
+}
+
+/// What an operation's backward does with the gradient of one of its inputs.
+pub struct InputGradient<'a, B> {
+    pub gradient: &'a mut MapGradient<B>,
+    /// The input has another reader, whose backward comes later and finishes: leave ∂L/∂(what was read) in
+    /// `values` and `sums` untouched.
+    pub partial: bool,
+}
+
+/// What the training loss is made of: `ssim·(1 − SSIM) + l1·mean|output − target|`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossWeights {
+    pub ssim: f64,
+    pub l1: f64,
+}
+
+/// The images that a loss compares: `[N, rows, columns]` and `[N, height, width]`, both centre-cropped to the
+/// smaller of the two along each axis (fastMRI's `center_crop_to_smallest`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossShape {
+    pub n: usize,
+    pub output: [usize; 2],
+    pub target: [usize; 2],
+}
+
+/// One optimiser step over flat parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
+    pub lr: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    /// Steps taken, this one included: Adam's bias correction.
+    pub step: u64,
+    /// Global norm that the gradient is scaled down to.
+    pub clip: Option<f64>,
+    /// γ of an ℓ1 penalty γ‖θ‖₁, whose subgradient γ·sign(θ) joins the gradient before the clip.
+    pub l1: f64,
+}
+
+/// Label noise: `target += λ·n`, or `λ·|n|`, with n standard normal.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelNoise {
+    pub lambda: f64,
+    pub absolute: bool,
+    /// Key and stream of the counter-based generator: the same pair gives the same noise on every device.
+    pub key: u64,
+    pub stream: u64,
+}
+
+/// A place where the operations run.
+pub trait Backend {
+    type Real: Real;
+    /// A flat array of reals on the device.
+    type Buffer;
+
+    // ---- memory -------------------------------------------------------------------------------------------
+
+    /// A buffer of `len` zeros.
+    fn zeros(&self, len: usize) -> Self::Buffer;
+    /// Copies host values to the front of a buffer that has room for them.
+    fn upload(&self, from: &[Self::Real], to: &mut Self::Buffer);
+    /// Copies the front of a buffer to the host.
+    fn download(&self, from: &Self::Buffer, to: &mut [Self::Real]);
+    /// Sets a buffer to zero.
+    fn clear(&self, buffer: &mut Self::Buffer);
+    /// Copies a whole buffer to another of the same length.
+    fn copy(&self, from: &Self::Buffer, to: &mut Self::Buffer);
+
+    // ---- from k-space to sensitivity maps -----------------------------------------------------------------
+
+    /// Coil images of column-weighted k-space: fastMRI's `ifft2c(kspace · columns)`, centred and orthonormal.
+    /// `kspace`, `images`: `[N, coils, rows, columns] c`; `columns`: `[N, columns]`.
+    fn ifft2c(
+        &self,
+        shape: ImageShape,
+        kspace: &Self::Buffer,
+        columns: &Self::Buffer,
+        images: &mut Self::Buffer,
+    );
+
+    /// `NormUnet.norm` and `.pad`: each image's real and imaginary part become two channels, each shifted by its
+    /// mean and divided by its sample standard deviation, then zero-padded (evenly, the odd pixel below and to
+    /// the right) to `map`'s size. `image`: `[N, rows, columns] c` with N = `map.n`; `moments`: `[N, 2, 2]`, mean
+    /// and standard deviation.
+    fn unet_input(
+        &self,
+        shape: ImageShape,
+        image: &Self::Buffer,
+        map: &mut FeatureMap<Self::Buffer>,
+        moments: &mut Self::Buffer,
+    );
+
+    // ---- the U-Net ----------------------------------------------------------------------------------------
+
+    /// 3×3 convolution, zero padding 1, no bias, over the concatenation of one or two maps; then the statistics
+    /// of its output. An input that is one row or column short is read with that row or column reflected (the
+    /// U-Net's handling of odd sizes). `weight`: `[out, in, 3, 3]`.
+    fn conv3x3(
+        &self,
+        inputs: &[&FeatureMap<Self::Buffer>],
+        parameters: &Self::Buffer,
+        weight: Span,
+        output: &mut FeatureMap<Self::Buffer>,
+    );
+
+    /// 2×2 average pooling with stride 2; an odd last row or column is left out.
+    fn avg_pool(&self, input: &FeatureMap<Self::Buffer>, output: &mut FeatureMap<Self::Buffer>);
+
+    /// 2×2 transposed convolution with stride 2, no bias; then the statistics of its output.
+    /// `weight`: `[in, out, 2, 2]`.
+    fn conv_transpose(
+        &self,
+        input: &FeatureMap<Self::Buffer>,
+        parameters: &Self::Buffer,
+        weight: Span,
+        output: &mut FeatureMap<Self::Buffer>,
+    );
+
+    /// 1×1 convolution with bias, to a map without statistics. `weight`: `[out, in]`; `bias`: `[out]`.
+    fn conv1x1(
+        &self,
+        input: &FeatureMap<Self::Buffer>,
+        parameters: &Self::Buffer,
+        weight: Span,
+        bias: Span,
+        output: &mut FeatureMap<Self::Buffer>,
+    );
+
+    /// `NormUnet.unpad` and `.unnorm`: `image = map·std + mean`, cropped. The reverse of [`Self::unet_input`].
+    fn unet_output(
+        &self,
+        shape: ImageShape,
+        map: &FeatureMap<Self::Buffer>,
+        moments: &Self::Buffer,
+        image: &mut Self::Buffer,
+    );
+
+    // ---- sensitivity maps and data consistency ------------------------------------------------------------
+
+    /// `S_c = raw_c / √Σ|raw|²` per pixel, 0 where the root is 0. Both `[N, coils, rows, columns] c`.
+    fn divide_by_rss(&self, shape: ImageShape, raw: &Self::Buffer, sens_maps: &mut Self::Buffer);
+
+    /// `m₀ = Σ_c S̄_c·x_c`. `sens_maps`, `images`: `[N, coils, rows, columns] c`; `combined`: `[N, rows, columns] c`.
+    fn sens_reduce(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Self::Buffer,
+        images: &Self::Buffer,
+        combined: &mut Self::Buffer,
+    );
+
+    /// `m = m₀ − u + N v` with the SENSE normal operator `N v = Σ_c S̄_c·P(S_c·v)`, `P = F⁻¹·mask·F` along columns.
+    /// `mask`: `[N, columns]` in k-space's own (centred) order.
+    #[allow(clippy::too_many_arguments)]
+    fn cascade_input(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Self::Buffer,
+        mask: &Self::Buffer,
+        m0: &Self::Buffer,
+        u: &Self::Buffer,
+        v: &Self::Buffer,
+        m: &mut Self::Buffer,
+    );
+
+    /// `u' = u + r`, `v' = (1 − λ)·v + λ·u`, with λ the parameter at `dc_weight`. All `[N, rows, columns] c`.
+    #[allow(clippy::too_many_arguments)]
+    fn cascade_update(
+        &self,
+        parameters: &Self::Buffer,
+        dc_weight: Span,
+        r: &Self::Buffer,
+        u: &Self::Buffer,
+        v: &Self::Buffer,
+        u_out: &mut Self::Buffer,
+        v_out: &mut Self::Buffer,
+    );
+
+    /// `output = √Σ_c |x₀_c − S_c·u + P(S_c·v)|²`, `[N, rows, columns]` real. `x0`: the zero-filled coil images.
+    #[allow(clippy::too_many_arguments)]
+    fn rss_output(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Self::Buffer,
+        mask: &Self::Buffer,
+        x0: &Self::Buffer,
+        u: &Self::Buffer,
+        v: &Self::Buffer,
+        output: &mut Self::Buffer,
+    );
+
+    // ---- loss ---------------------------------------------------------------------------------------------
+
+    /// Adds noise to `target` (`len` values), value i from the generator's counter i.
+    fn label_noise(&self, noise: LabelNoise, len: usize, target: &mut Self::Buffer);
+
+    /// The loss of [`LossWeights`], averaged over all pixels of the batch, and `scale` times its gradient.
+    /// SSIM is fastMRI's `SSIMLoss`: 7×7 uniform window, sample covariance, k1 = 0.01, k2 = 0.03, data range
+    /// `max_value` per slice. Returns (1 − SSIM, mean absolute error), without weights or scale.
+    #[allow(clippy::too_many_arguments)]
+    fn image_loss(
+        &self,
+        shape: LossShape,
+        weights: LossWeights,
+        scale: f64,
+        output: &Self::Buffer,
+        target: &Self::Buffer,
+        max_value: &[f64],
+        d_output: &mut Self::Buffer,
+    ) -> Result<[f64; 2]>;
+
+    // ---- backward, in reverse -----------------------------------------------------------------------------
+
+    /// From `d_output` to `d_u`, `d_v` (overwritten) and `d_sens` (overwritten).
+    #[allow(clippy::too_many_arguments)]
+    fn rss_output_backward(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Self::Buffer,
+        mask: &Self::Buffer,
+        x0: &Self::Buffer,
+        u: &Self::Buffer,
+        v: &Self::Buffer,
+        output: &Self::Buffer,
+        d_output: &Self::Buffer,
+        d_u: &mut Self::Buffer,
+        d_v: &mut Self::Buffer,
+        d_sens: &mut Self::Buffer,
+    );
+
+    /// In: `d_u`, `d_v` of the update's results. Out: of its inputs, `d_u + λ·d_v` and `(1 − λ)·d_v`; `d_r` is
+    /// `d_u` as it came. Adds ⟨d_v, u − v⟩ to the gradient of λ.
+    #[allow(clippy::too_many_arguments)]
+    fn cascade_update_backward(
+        &self,
+        parameters: &Self::Buffer,
+        dc_weight: Span,
+        u: &Self::Buffer,
+        v: &Self::Buffer,
+        d_u: &mut Self::Buffer,
+        d_v: &mut Self::Buffer,
+        d_r: &mut Self::Buffer,
+        d_parameters: &mut Self::Buffer,
+    );
+
+    /// Adds to `d_u`, `d_v`, `d_m0` what they get from `d_m`: −d_m, N d_m, d_m.
+    #[allow(clippy::too_many_arguments)]
+    fn cascade_input_backward(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Self::Buffer,
+        mask: &Self::Buffer,
+        d_m: &Self::Buffer,
+        d_u: &mut Self::Buffer,
+        d_v: &mut Self::Buffer,
+        d_m0: &mut Self::Buffer,
+    );
+
+    /// Adds to `d_sens` what the maps get from m₀ and from all normal operators, S read once:
+    /// `d̄_m0·x₀_c + Σ_t (ḡ_t·P(S_c·v_t) + v̄_t·P(S_c·g_t))` for the pairs (v_t, g_t = d_m_t).
+    #[allow(clippy::too_many_arguments)]
+    fn sens_backward(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Self::Buffer,
+        mask: &Self::Buffer,
+        x0: &Self::Buffer,
+        d_m0: &Self::Buffer,
+        pairs: &[(&Self::Buffer, &Self::Buffer)],
+        d_sens: &mut Self::Buffer,
+    );
+
+    /// In place: `d_sens` becomes the gradient of the raw maps, `(d_c − S_c·Re Σ S̄ d)/rss`, 0 where rss is 0.
+    fn divide_by_rss_backward(
+        &self,
+        shape: ImageShape,
+        raw: &Self::Buffer,
+        sens_maps: &Self::Buffer,
+        d_sens: &mut Self::Buffer,
+    );
+
+    /// From `d_image` to the gradient of the map (zero in the padding) and of the moments (both overwritten).
+    fn unet_output_backward(
+        &self,
+        shape: ImageShape,
+        map: &FeatureMap<Self::Buffer>,
+        moments: &Self::Buffer,
+        d_image: &Self::Buffer,
+        d_map: &mut MapGradient<Self::Buffer>,
+        d_moments: &mut Self::Buffer,
+    );
+
+    /// Adds to the gradients of weight and bias; finishes the input's gradient.
+    #[allow(clippy::too_many_arguments)]
+    fn conv1x1_backward(
+        &self,
+        input: &FeatureMap<Self::Buffer>,
+        parameters: &Self::Buffer,
+        weight: Span,
+        bias: Span,
+        d_output: &MapGradient<Self::Buffer>,
+        d_parameters: &mut Self::Buffer,
+        d_input: &mut MapGradient<Self::Buffer>,
+    );
+
+    /// Adds to the weight's gradient; finishes the input's gradient.
+    #[allow(clippy::too_many_arguments)]
+    fn conv_transpose_backward(
+        &self,
+        input: &FeatureMap<Self::Buffer>,
+        parameters: &Self::Buffer,
+        weight: Span,
+        output: &FeatureMap<Self::Buffer>,
+        d_output: &MapGradient<Self::Buffer>,
+        d_parameters: &mut Self::Buffer,
+        d_input: &mut MapGradient<Self::Buffer>,
+    );
+
+    /// Adds what the pooled map hands back to the gradient that `d_input` already holds (partial), and finishes.
+    fn avg_pool_backward(
+        &self,
+        input: &FeatureMap<Self::Buffer>,
+        d_output: &MapGradient<Self::Buffer>,
+        d_input: &mut MapGradient<Self::Buffer>,
+    );
+
+    /// Adds to the weight's gradient; writes the gradient of each input that has a place for it.
+    #[allow(clippy::too_many_arguments)]
+    fn conv3x3_backward(
+        &self,
+        inputs: &[&FeatureMap<Self::Buffer>],
+        parameters: &Self::Buffer,
+        weight: Span,
+        output: &FeatureMap<Self::Buffer>,
+        d_output: &MapGradient<Self::Buffer>,
+        d_parameters: &mut Self::Buffer,
+        d_inputs: &mut [Option<InputGradient<'_, Self::Buffer>>],
+    );
+
+    /// From the gradients of map and moments to the gradient of the image (overwritten).
+    #[allow(clippy::too_many_arguments)]
+    fn unet_input_backward(
+        &self,
+        shape: ImageShape,
+        map: &FeatureMap<Self::Buffer>,
+        moments: &Self::Buffer,
+        d_map: &MapGradient<Self::Buffer>,
+        d_moments: &Self::Buffer,
+        d_image: &mut Self::Buffer,
+    );
+
+    // ---- optimiser ----------------------------------------------------------------------------------------
+
+    /// One Adam step (PyTorch's, no weight decay) on `g = gradient + γ·sign(θ)`, scaled by
+    /// `min(1, clip/(‖g‖ + 1e-6))`. Returns ‖g‖ before the scaling. Parameters and moments are left untouched
+    /// where ‖g‖ is not finite.
+    fn update(
+        &self,
+        update: Update,
+        parameters: &mut Self::Buffer,
+        gradient: &Self::Buffer,
+        first_moment: &mut Self::Buffer,
+        second_moment: &mut Self::Buffer,
+    ) -> f64;
+}
