@@ -6,7 +6,9 @@ use pulp::Simd;
 use rustfft::FftNum;
 
 /// A real number type together with its SIMD registers.
-pub trait Real: FftNum + Float + Pod + Default + std::iter::Sum + std::ops::AddAssign + std::ops::MulAssign {
+pub trait Real:
+    FftNum + Float + Pod + Default + std::iter::Sum + std::ops::AddAssign + std::ops::MulAssign
+{
     /// One SIMD register of reals.
     type Lanes<S: Simd>: Pod + Send + Sync;
 

@@ -1,1 +1,37 @@
+//! The backend that needs nothing but processor cores: f32 for work, f64 as the reference of every other backend.
+//!
+//! One file an operation (or a family), each with its backward and its tests; rayon spreads independent tasks, and
+//! every sum that crosses tasks is made afterwards in task order, so results do not depend on the thread count.
+
+pub mod scratch;
 pub mod tile;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use pulp::Arch;
+use rustfft::{Fft, FftDirection, FftPlanner};
+
+use crate::real::Real;
+use scratch::Shelf;
+
+/// The CPU as a [`crate::backend::Backend`].
+pub struct Cpu<T> {
+    arch: Arch,
+    shelf: Shelf,
+    ffts: Mutex<HashMap<(usize, FftDirection), Arc<dyn Fft<T>>>>,
+}
+
+impl<T: Real> Default for Cpu<T> {
+    fn default() -> Self {
+        Self { arch: Arch::new(), shelf: Shelf::default(), ffts: Mutex::default() }
+    }
+}
+
+impl<T: Real> Cpu<T> {
+    /// The transform of `len` points, planned on first use.
+    fn fft(&self, len: usize, direction: FftDirection) -> Arc<dyn Fft<T>> {
+        let mut ffts = self.ffts.lock().expect("planning does not panic");
+        ffts.entry((len, direction)).or_insert_with(|| FftPlanner::new().plan_fft(len, direction)).clone()
+    }
+}

@@ -1,0 +1,63 @@
+//! Working memory of a task: taken from a shelf, given back when dropped, aligned for the widest registers.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Mutex;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::real::Real;
+
+/// One cache line; vectors of these are aligned where vectors of reals are not.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Buffers that finished tasks left behind. Their contents are whatever those tasks wrote.
+#[derive(Default)]
+pub struct Shelf {
+    free: Mutex<Vec<Vec<Line>>>,
+}
+
+impl Shelf {
+    /// At least `len` reals with unspecified finite-or-not contents.
+    pub fn take<T: Real>(&self, len: usize) -> Scratch<'_, T> {
+        let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+        let mut buffer =
+            self.free.lock().expect("no task panics while it holds the shelf").pop().unwrap_or_default();
+        if buffer.len() < lines {
+            // Not `resize`: the old contents need not move.
+            buffer = vec![Line::zeroed(); lines];
+        }
+        Scratch { shelf: self, buffer, len, real: std::marker::PhantomData }
+    }
+}
+
+/// A task's working memory: a slice of exactly the length asked for.
+pub struct Scratch<'a, T> {
+    shelf: &'a Shelf,
+    buffer: Vec<Line>,
+    len: usize,
+    real: std::marker::PhantomData<T>,
+}
+
+impl<T: Real> Deref for Scratch<'_, T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &bytemuck::cast_slice(&self.buffer)[..self.len]
+    }
+}
+
+impl<T: Real> DerefMut for Scratch<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut bytemuck::cast_slice_mut(&mut self.buffer)[..self.len]
+    }
+}
+
+impl<T> Drop for Scratch<'_, T> {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        if let Ok(mut free) = self.shelf.free.lock() {
+            free.push(buffer);
+        }
+    }
+}
