@@ -6,7 +6,6 @@
 pub mod scratch;
 pub mod tile;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use pulp::Arch;
@@ -19,19 +18,18 @@ use scratch::Shelf;
 pub struct Cpu<T> {
     arch: Arch,
     shelf: Shelf,
-    ffts: Mutex<HashMap<(usize, FftDirection), Arc<dyn Fft<T>>>>,
+    ffts: Mutex<FftPlanner<T>>,
 }
 
 impl<T: Real> Default for Cpu<T> {
     fn default() -> Self {
-        Self { arch: Arch::new(), shelf: Shelf::default(), ffts: Mutex::default() }
+        Self { arch: Arch::new(), shelf: Shelf::default(), ffts: Mutex::new(FftPlanner::new()) }
     }
 }
 
 impl<T: Real> Cpu<T> {
     /// The transform of `len` points, planned on first use.
     fn fft(&self, len: usize, direction: FftDirection) -> Arc<dyn Fft<T>> {
-        let mut ffts = self.ffts.lock().expect("planning does not panic");
-        ffts.entry((len, direction)).or_insert_with(|| FftPlanner::new().plan_fft(len, direction)).clone()
+        self.ffts.lock().expect("planning does not panic").plan_fft(len, direction)
     }
 }
