@@ -15,7 +15,7 @@ use crate::real::Real;
 use scratch::Shelf;
 
 /// The CPU as a [`crate::backend::Backend`].
-pub struct Cpu<T> {
+pub struct Cpu<T: Real> {
     arch: Arch,
     shelf: Shelf,
     ffts: Mutex<FftPlanner<T>>,
