@@ -404,6 +404,7 @@ pub trait Backend {
         parameters: &Self::Buffer,
         weight: Span,
         bias: Span,
+        output: &FeatureMap<Self::Buffer>,
         d_output: &MapGradient<Self::Buffer>,
         d_parameters: &mut Self::Buffer,
         d_input: &mut MapGradient<Self::Buffer>,
@@ -426,6 +427,7 @@ pub trait Backend {
     fn avg_pool_backward(
         &self,
         input: &FeatureMap<Self::Buffer>,
+        output: &FeatureMap<Self::Buffer>,
         d_output: &MapGradient<Self::Buffer>,
         d_input: &mut MapGradient<Self::Buffer>,
     );

@@ -12,7 +12,7 @@ pub trait Real:
     /// One SIMD register of reals.
     type Lanes<S: Simd>: Pod + Send + Sync;
 
-    fn from_f64(value: f64) -> Self;
+    fn real(value: f64) -> Self;
     fn as_f64(self) -> f64;
 
     /// Reals in a register.
@@ -44,7 +44,7 @@ macro_rules! real {
         impl Real for $real {
             type Lanes<S: Simd> = S::$lanes;
 
-            fn from_f64(value: f64) -> Self {
+            fn real(value: f64) -> Self {
                 value as $real
             }
             fn as_f64(self) -> f64 {

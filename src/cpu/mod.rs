@@ -3,6 +3,13 @@
 //! One file an operation (or a family), each with its backward and its tests; rayon spreads independent tasks, and
 //! every sum that crosses tasks is made afterwards in task order, so results do not depend on the thread count.
 
+pub mod chunk;
+pub mod conv;
+pub mod conv1x1;
+pub mod conv_transpose;
+pub mod layer;
+pub mod norm;
+pub mod pool;
 pub mod scratch;
 pub mod tile;
 

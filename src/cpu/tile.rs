@@ -14,6 +14,9 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::real::Real;
 
+/// Reals that tiles may read or write beyond the last position: the widest register of the smallest real, and more.
+pub const MARGIN: usize = 32;
+
 /// Output channels that one pass of the forward loop makes together, for a layer with `channels` of them: the
 /// weights are packed in blocks of this many.
 pub fn block_of(channels: usize) -> usize {
@@ -23,8 +26,8 @@ pub fn block_of(channels: usize) -> usize {
 
 /// `y[o][p] = Σ_k weights[k][o] · x[taps[k] + p]` for `block` channels o and positions p < `len`.
 ///
-/// `weights` is `[taps, block]`; `x` must reach one register beyond the last position of the last tap, and every
-/// plane of `y` (`plane` apart) one register beyond `len`.
+/// `weights` is `[taps, block]`; `x` must reach [`MARGIN`] beyond the last position of the last tap, and every plane of
+/// `y` (`plane` apart, a multiple of [`MARGIN`]) has room for `len` rounded up to that.
 pub struct Correlate<'a, T> {
     pub x: &'a [T],
     pub taps: &'a [usize],

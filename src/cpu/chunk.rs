@@ -1,0 +1,150 @@
+//! How images are cut for the convolutions: chunks of whole rows that fit the second-level cache, laid out flat in
+//! scratch with the zero padding that a 3×3 filter needs.
+//!
+//! In a chunk's plane, rows are `stride = width + radius` apart: one zero column serves as the right padding of a
+//! row and the left padding of the next. Output position `p = row·stride + column` then reads tap (ky, kx) at
+//! `p + ky·stride + kx`.
+
+use std::ops::Range;
+
+use crate::backend::{FeatureMap, MapShape};
+use crate::cpu::norm::{Stats, activate_row, stats};
+use crate::real::Real;
+
+/// Bytes that a chunk's planes may take, all channels together: half of a common second-level cache.
+const CHUNK_BYTES: usize = 768 << 10;
+
+/// The cut of a batch of images into chunks of rows. It depends on shapes alone, never on the number of threads:
+/// sums over chunks must not either.
+#[derive(Clone, Copy)]
+pub struct Chunks {
+    pub height: usize,
+    pub width: usize,
+    pub radius: usize,
+    /// Rows of every chunk but the last.
+    pub rows: usize,
+    /// Chunks of one image.
+    pub per_image: usize,
+}
+
+impl Chunks {
+    /// For planes of `shape`'s size, `channels` of which are worked on at a time.
+    pub fn plan<T>(shape: MapShape, radius: usize, channels: usize) -> Self {
+        let row_bytes = channels * (shape.width + radius) * size_of::<T>();
+        let most = (CHUNK_BYTES / row_bytes).saturating_sub(2 * radius).max(4);
+        // As even as can be, so that no chunk is all halo.
+        let per_image = shape.height.div_ceil(most);
+        let rows = shape.height.div_ceil(per_image);
+        Self {
+            height: shape.height,
+            width: shape.width,
+            radius,
+            rows,
+            per_image: shape.height.div_ceil(rows),
+        }
+    }
+
+    /// The whole image as one chunk.
+    pub fn whole(shape: MapShape, radius: usize) -> Self {
+        Self { height: shape.height, width: shape.width, radius, rows: shape.height, per_image: 1 }
+    }
+
+    /// Rows of chunk `index` (n·per_image + chunk).
+    pub fn range(&self, index: usize) -> Range<usize> {
+        let start = index % self.per_image * self.rows;
+        start..(start + self.rows).min(self.height)
+    }
+
+    pub fn image(&self, index: usize) -> usize {
+        index / self.per_image
+    }
+
+    pub fn stride(&self) -> usize {
+        self.width + self.radius
+    }
+
+    /// Reals between two planes of a chunk.
+    pub fn plane(&self) -> usize {
+        (self.rows + 2 * self.radius) * self.stride() + self.radius
+    }
+
+    /// Positions that a filter is evaluated at: the rows with their padding column.
+    pub fn positions(&self, rows: usize) -> usize {
+        rows * self.stride()
+    }
+
+    /// Offsets of the taps of a filter over `channels` planes: `[channels, ky, kx]`.
+    pub fn taps(&self, channels: usize) -> Vec<usize> {
+        let size = 2 * self.radius + 1;
+        let (plane, stride) = (self.plane(), self.stride());
+        (0..channels)
+            .flat_map(|c| (0..size * size).map(move |k| c * plane + k / size * stride + k % size))
+            .collect()
+    }
+
+    /// Fills one plane: the chunk's rows and the halo by `row(y, destination)`, zeros where there is no image.
+    #[inline(always)]
+    pub fn fill<T: Real>(&self, index: usize, plane: &mut [T], mut row: impl FnMut(usize, &mut [T])) {
+        let range = self.range(index);
+        let (radius, stride) = (self.radius, self.stride());
+        for (r, target) in plane.chunks_mut(stride).enumerate() {
+            let inside =
+                (range.start + r).checked_sub(radius).filter(|&y| y < range.end + radius && y < self.height);
+            match inside {
+                Some(y) if target.len() == stride => {
+                    target[..radius].fill(T::zero());
+                    row(y, &mut target[radius..]);
+                }
+                _ => target.fill(T::zero()),
+            }
+        }
+    }
+
+    /// Fills one plane with what a reader of the map's plane reads. A map that is a row or column short is
+    /// reflected there.
+    #[inline(always)]
+    pub fn fill_activated<T: Real>(
+        &self,
+        index: usize,
+        map: &FeatureMap<Vec<T>>,
+        channel: usize,
+        plane: &mut [T],
+    ) {
+        let MapShape { channels, height, width, .. } = map.shape;
+        let at = self.image(index) * channels + channel;
+        let values = &map.values[at * height * width..][..height * width];
+        let stats: Option<Stats<T>> = stats(map, at);
+        self.fill(index, plane, |y, target| {
+            let y = reflect(y, height);
+            activate_row(stats, &values[y * width..][..width], &mut target[..width]);
+            for x in width..target.len() {
+                target[x] = target[reflect(x, width)];
+            }
+        });
+    }
+}
+
+/// PyTorch's reflection of an index beyond the end: the edge itself is not repeated.
+pub fn reflect(index: usize, len: usize) -> usize {
+    if index < len { index } else { 2 * (len - 1) - index }
+}
+
+/// Mutable rows of every plane, cut into chunks of `rows`: `[n·chunks][channels]`.
+pub fn split_rows<T>(values: &mut [T], shape: MapShape, rows: usize) -> Vec<Vec<&mut [T]>> {
+    let per_image = shape.height.div_ceil(rows);
+    let mut cut: Vec<Vec<&mut [T]>> =
+        (0..shape.n * per_image).map(|_| Vec::with_capacity(shape.channels)).collect();
+    for (at, plane) in values.chunks_mut(shape.pixels()).enumerate() {
+        for (chunk, part) in plane.chunks_mut(rows * shape.width).enumerate() {
+            cut[at / shape.channels * per_image + chunk].push(part);
+        }
+    }
+    cut
+}
+
+/// Cuts `items` into lists of at most `len`, in order.
+pub fn into_parts<I>(items: Vec<I>, len: usize) -> Vec<Vec<I>> {
+    let mut items = items.into_iter();
+    std::iter::from_fn(|| Some(items.by_ref().take(len).collect::<Vec<_>>()).filter(|part| !part.is_empty()))
+        .collect()
+}

@@ -1,0 +1,44 @@
+//! 3×3 convolution over one or two concatenated maps.
+
+use crate::backend::{FeatureMap, InputGradient, MapGradient, Span};
+use crate::cpu::Cpu;
+use crate::cpu::layer::{self, Filters};
+use crate::real::Real;
+
+fn filters<'a, T>(
+    inputs: &[&FeatureMap<Vec<T>>],
+    output: &FeatureMap<Vec<T>>,
+    weights: &'a [T],
+) -> Filters<'a, T> {
+    let inputs = inputs.iter().map(|i| i.shape.channels).sum();
+    let planes = output.shape.channels;
+    Filters { weights, planes, inputs, radius: 1, plane_stride: inputs * 9, input_stride: 9, up: 1 }
+}
+
+/// See [`crate::backend::Backend::conv3x3`].
+pub fn conv3x3<T: Real>(
+    cpu: &Cpu<T>,
+    inputs: &[&FeatureMap<Vec<T>>],
+    parameters: &[T],
+    weight: Span,
+    output: &mut FeatureMap<Vec<T>>,
+) {
+    let filters = filters(inputs, output, &parameters[weight.range()]);
+    layer::forward(cpu, inputs, filters, None, output);
+}
+
+/// See [`crate::backend::Backend::conv3x3_backward`].
+#[allow(clippy::too_many_arguments)]
+pub fn conv3x3_backward<T: Real>(
+    cpu: &Cpu<T>,
+    inputs: &[&FeatureMap<Vec<T>>],
+    parameters: &[T],
+    weight: Span,
+    output: &FeatureMap<Vec<T>>,
+    d_output: &MapGradient<Vec<T>>,
+    d_parameters: &mut [T],
+    d_inputs: &mut [Option<InputGradient<'_, Vec<T>>>],
+) {
+    let filters = filters(inputs, output, &parameters[weight.range()]);
+    layer::backward(cpu, inputs, filters, output, d_output, &mut d_parameters[weight.range()], d_inputs);
+}
