@@ -13,6 +13,11 @@ pub mod pool;
 pub mod scratch;
 pub mod tile;
 
+#[cfg(test)]
+mod layer_tests;
+#[cfg(test)]
+mod testing;
+
 use std::sync::{Arc, Mutex};
 
 use pulp::Arch;
