@@ -169,8 +169,15 @@ pub trait Backend {
     fn download(&self, from: &Self::Buffer, to: &mut [Self::Real]);
     /// Sets a buffer to zero.
     fn clear(&self, buffer: &mut Self::Buffer);
-    /// Copies a whole buffer to another of the same length.
-    fn copy(&self, from: &Self::Buffer, to: &mut Self::Buffer);
+    /// Copies `len` reals from one buffer, starting at `from_offset`, to another, starting at `to_offset`.
+    fn copy_part(
+        &self,
+        from: &Self::Buffer,
+        from_offset: usize,
+        to: &mut Self::Buffer,
+        to_offset: usize,
+        len: usize,
+    );
 
     // ---- from k-space to sensitivity maps -----------------------------------------------------------------
 

@@ -4,4 +4,5 @@ pub mod backend;
 pub mod cpu;
 pub mod data;
 pub mod error;
+pub mod model;
 pub mod real;

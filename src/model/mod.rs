@@ -1,0 +1,8 @@
+//! E2E-VarNet (Sriram et al. 2020) in its normal-operator form, forward and backward, against any backend.
+
+pub mod architecture;
+pub mod norm_unet;
+pub mod varnet;
+
+pub use architecture::{Architecture, ParameterInfo, ParameterLayout};
+pub use varnet::VarNet;
