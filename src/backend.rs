@@ -144,7 +144,7 @@ pub struct Update {
 }
 
 /// Label noise: `target += λ·n`, or `λ·|n|`, with n standard normal.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LabelNoise {
     pub lambda: f64,
     pub absolute: bool,

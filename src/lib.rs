@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod cpu;
 pub mod data;
+pub mod engine;
 pub mod error;
 pub mod model;
 pub mod real;
