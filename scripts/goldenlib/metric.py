@@ -3,10 +3,9 @@
 import numpy as np
 import torch
 from fastmri import evaluate
-from fastmri.losses import SSIMLoss
 from runstats import Statistics
 
-from . import phantom, store
+from . import network, phantom, store
 
 VOLUMES = {  # slices, height, width; 7×7 has a single SSIM window
     "even": (3, 24, 20),
@@ -65,7 +64,7 @@ def write_ssim_loss(folder):
         data_range = torch.linspace(1.1, 1.4, shape[0], dtype=torch.float64) * float(target.max())
         output = torch.from_numpy(prediction).double().requires_grad_()
         wide = torch.from_numpy(target).double()
-        loss = SSIMLoss().double()(output.unsqueeze(1), wide.unsqueeze(1), data_range=data_range)
+        loss = network.ssim_loss()(output.unsqueeze(1), wide.unsqueeze(1), data_range=data_range)
         (gradient,) = torch.autograd.grad(loss, output)
         tensors |= {
             f"{name}.target": target,
@@ -74,7 +73,7 @@ def write_ssim_loss(folder):
             f"{name}.loss": loss,
             f"{name}.output_grad": gradient,
         }
-    store.write(folder / "ssim_loss.safetensors", tensors, {"covers": "SSIMLoss and its gradient, float64"})
+    store.write(folder / "ssim_loss.safetensors", tensors, {"covers": "SSIMLoss and its gradient, float64 (window weights too)"})
 
 
 def write_deviation(folder):

@@ -87,10 +87,18 @@ def forward(net, kspace, mask, num_low_frequencies):
     return net(kspace, mask, num_low_frequencies), net.sens_net(kspace, mask, num_low_frequencies)
 
 
+def ssim_loss():
+    """SSIMLoss in float64 throughout. Its window's 1/49 is rounded to float32 when it is made, and .double() keeps that
+    rounding: it moves losses by 1e-10 and gradients by 1e-8, which would hide errors of that size."""
+    loss = SSIMLoss().double()
+    loss.w.fill_(1 / loss.win_size**2)
+    return loss
+
+
 def losses(output, target, max_value):
     """As VarNetModule.training_step, with the L1 term of the paper's code: (loss, ssim, l1)."""
     target, output = center_crop_to_smallest(target, output)
-    ssim = SSIMLoss().double()(output.unsqueeze(1), target.unsqueeze(1), data_range=max_value)
+    ssim = ssim_loss()(output.unsqueeze(1), target.unsqueeze(1), data_range=max_value)
     l1 = F.l1_loss(output, target)
     return ssim + L1_WEIGHT * l1, ssim, l1
 

@@ -1,0 +1,6 @@
+//! How results are shown: tables for the terminal, CSV and JSON for programs, PNG panels for the eye.
+//! Only reads results; computes nothing but their layout.
+
+pub mod json_float;
+pub mod panel;
+pub mod table;
