@@ -3,7 +3,7 @@
 /// `[h, w]` → `[h·factor, w·factor]` by Catmull-Rom interpolation, edges repeated. Factor 1 is a copy.
 ///
 /// The cubic can overshoot next to a sharp edge; each value is held within those of the four pixels around it, so
-/// that no dark or bright rim appears that the data do not have.
+/// that no dark or bright rim appears that the data do not have. A NaN stays one, and so do its enlarged neighbours.
 pub fn enlarge(image: &[f32], [h, w]: [usize; 2], factor: usize) -> Vec<f32> {
     let rows: Vec<Tap> = (0..h * factor).map(|i| Tap::new(i, h, factor)).collect();
     let columns: Vec<Tap> = (0..w * factor).map(|i| Tap::new(i, w, factor)).collect();
@@ -13,14 +13,18 @@ pub fn enlarge(image: &[f32], [h, w]: [usize; 2], factor: usize) -> Vec<f32> {
             let mut value = 0.0;
             for (y, wy) in row.index.iter().zip(row.weight) {
                 for (x, wx) in column.index.iter().zip(column.weight) {
-                    value += wy * wx * image[y * w + x];
+                    // A pixel without weight must not pass on its NaN.
+                    if wy * wx != 0.0 {
+                        value += wy * wx * image[y * w + x];
+                    }
                 }
             }
             let near = [1, 2].map(|i| [1, 2].map(|j| image[row.index[i] * w + column.index[j]]));
             let near = near.as_flattened();
             let low = near.iter().copied().fold(f32::INFINITY, f32::min);
             let high = near.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            out.push(value.max(low).min(high));
+            // `max` and `min` would turn a NaN into a number.
+            out.push(if value.is_nan() { value } else { value.max(low).min(high) });
         }
     }
     out
