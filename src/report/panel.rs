@@ -46,11 +46,30 @@ pub enum Kind {
 const SMALLEST_TILE: usize = 240;
 const MARGIN: usize = 14;
 const GAP: usize = 8;
-const TITLE_SIZE: f32 = 21.0;
-const HEADING_SIZE: f32 = 18.0;
-const CAPTION_SIZE: f32 = 16.0;
-const BAR_HEIGHT: usize = 9;
-const BAR_LABEL_SIZE: f32 = 13.0;
+
+/// Heights of lettering in pixels. They grow with the images: a figure is printed at the width of its page.
+#[derive(Clone, Copy)]
+struct Type {
+    title: f32,
+    heading: f32,
+    caption: f32,
+    bar: usize,
+    bar_label: f32,
+}
+
+impl Type {
+    /// For images whose shorter side has this many pixels.
+    fn beside(side: usize) -> Self {
+        let scale = (side as f32 / SMALLEST_TILE as f32).clamp(1.0, 3.0);
+        Self {
+            title: 21.0 * scale,
+            heading: 18.0 * scale,
+            caption: 16.0 * scale,
+            bar: (9.0 * scale) as usize,
+            bar_label: 13.5 * scale,
+        }
+    }
+}
 
 impl Panel<'_> {
     /// Draws the figure. Fails where there is no tile, or a tile's data and shape differ.
@@ -66,12 +85,12 @@ impl Panel<'_> {
         y += layout.title.len().min(1) * GAP;
         for (i, (row, size)) in self.rows.iter().zip(&layout.rows).enumerate() {
             if let Some(label) = self.row_labels.get(i) {
-                let label = Line::fitting(label, HEADING_SIZE, size.image as f32);
+                let label = Line::fitting(label, layout.lettering.heading, size.image as f32);
                 let top = y as f32 + size.heading as f32 + (size.image as f32 - label.width) / 2.0;
                 canvas.text_upwards(MARGIN as f32, top, &label);
             }
             for (tile, (x, width)) in row.iter().zip(layout.columns(size)) {
-                tile.draw(&mut canvas, x, y, width, size);
+                tile.draw(&mut canvas, [x, y], width, size, layout.lettering);
             }
             y += size.total() + GAP;
         }
@@ -120,11 +139,11 @@ impl Tile<'_> {
         }
     }
 
-    /// Draws the tile into a column that begins at `x` and is `width` wide.
-    fn draw(&self, canvas: &mut Canvas, x: usize, y: usize, width: usize, row: &RowSize) {
+    /// Draws the tile into a column that begins at (x, y) and is `width` wide.
+    fn draw(&self, canvas: &mut Canvas, [x, y]: [usize; 2], width: usize, row: &RowSize, lettering: Type) {
         let centred = |line: &Line| x as f32 + ((width as f32 - line.width) / 2.0).max(0.0);
         if !self.heading.is_empty() {
-            let heading = Line::fitting(&self.heading, HEADING_SIZE, width as f32);
+            let heading = Line::fitting(&self.heading, lettering.heading, width as f32);
             canvas.text(centred(&heading), y as f32, &heading);
         }
         let [h, w] = self.size();
@@ -134,29 +153,36 @@ impl Tile<'_> {
         }
         let mut below = y + row.heading + row.image + GAP / 2;
         if let Kind::Error { max, factor } = self.kind {
-            self.draw_bar(canvas, left, below, w, max, factor);
+            self.draw_bar(canvas, [left, below], w, [max, factor], lettering);
+            below += bar_height(lettering);
         }
-        below += row.bar;
         for line in &self.caption {
-            let line = Line::fitting(line, CAPTION_SIZE, width as f32);
+            let line = Line::fitting(line, lettering.caption, width as f32);
             canvas.text(centred(&line), below as f32, &line);
-            below += line_height(CAPTION_SIZE);
+            below += line_height(lettering.caption);
         }
     }
 
     /// The colour scale of an error map, from no error to the one shown brightest, in per cent of white.
-    fn draw_bar(&self, canvas: &mut Canvas, x: usize, y: usize, width: usize, max: f32, factor: f32) {
+    fn draw_bar(
+        &self,
+        canvas: &mut Canvas,
+        [x, y]: [usize; 2],
+        width: usize,
+        [max, factor]: [f32; 2],
+        lettering: Type,
+    ) {
         for dx in 0..width {
             let colour = self.colour(max / factor * dx as f32 / (width - 1).max(1) as f32);
-            for dy in 0..BAR_HEIGHT {
-                let rim = dx == 0 || dx == width - 1 || dy == 0 || dy == BAR_HEIGHT - 1;
+            for dy in 0..lettering.bar {
+                let rim = dx == 0 || dx == width - 1 || dy == 0 || dy == lettering.bar - 1;
                 canvas.set(x + dx, y + dy, if rim { BLACK } else { colour });
             }
         }
-        let y = (y + BAR_HEIGHT + 1) as f32;
+        let y = (y + lettering.bar + 1) as f32;
         let [zero, name, end] =
             ["0".to_string(), format!("|error| ×{}", short(factor)), percent(100.0 / factor)]
-                .map(|text| Line::new(&text, BAR_LABEL_SIZE));
+                .map(|text| Line::new(&text, lettering.bar_label));
         canvas.text(x as f32, y, &zero);
         canvas.text(x as f32 + (width as f32 - name.width) / 2.0, y, &name);
         canvas.text((x + width) as f32 - end.width, y, &end);
@@ -167,27 +193,28 @@ impl Tile<'_> {
 struct RowSize {
     heading: usize,
     image: usize,
-    bar: usize,
-    caption: usize,
+    /// The colour bar and the caption of the tile that has most below it.
+    below: usize,
     widths: Vec<usize>,
 }
 
 impl RowSize {
-    fn new(row: &[Tile]) -> Self {
-        let captions = row.iter().map(|t| t.caption.len()).max().unwrap_or(0);
-        let any_error = row.iter().any(|t| matches!(t.kind, Kind::Error { .. }));
+    fn new(row: &[Tile], lettering: Type) -> Self {
+        let below = |tile: &Tile| {
+            let bar = usize::from(matches!(tile.kind, Kind::Error { .. })) * bar_height(lettering);
+            bar + tile.caption.len() * line_height(lettering.caption)
+        };
+        let headed = row.iter().any(|t| !t.heading.is_empty());
         Self {
-            heading: usize::from(row.iter().any(|t| !t.heading.is_empty())) * (line_height(HEADING_SIZE) + 2),
+            heading: usize::from(headed) * (line_height(lettering.heading) + 2),
             image: row.iter().map(|t| t.size()[0]).max().unwrap_or(0),
-            // Kept free under every tile of the row, so that captions stand on one line.
-            bar: usize::from(any_error) * (BAR_HEIGHT + 2 + line_height(BAR_LABEL_SIZE)),
-            caption: captions * line_height(CAPTION_SIZE) + GAP / 2,
+            below: row.iter().map(below).max().unwrap_or(0) + GAP / 2,
             widths: row.iter().map(|t| t.size()[1]).collect(),
         }
     }
 
     fn total(&self) -> usize {
-        self.heading + self.image + self.bar + self.caption
+        self.heading + self.image + self.below
     }
 }
 
@@ -195,6 +222,7 @@ struct Layout {
     width: usize,
     height: usize,
     left: usize,
+    lettering: Type,
     title: Vec<Line>,
     rows: Vec<RowSize>,
     /// Widest tile of each column, so that columns line up between rows.
@@ -203,20 +231,24 @@ struct Layout {
 
 impl Layout {
     fn new(panel: &Panel) -> Self {
-        let rows: Vec<RowSize> = panel.rows.iter().map(|row| RowSize::new(row)).collect();
+        let sides = panel.rows.iter().flatten().flat_map(|tile| tile.size());
+        let lettering = Type::beside(sides.min().unwrap_or(SMALLEST_TILE));
+        let rows: Vec<RowSize> = panel.rows.iter().map(|row| RowSize::new(row, lettering)).collect();
         let columns = rows.iter().map(|r| r.widths.len()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
             .map(|i| rows.iter().filter_map(|r| r.widths.get(i)).copied().max().unwrap_or(0))
             .collect();
         let labelled = panel.row_labels.iter().any(|label| !label.is_empty());
-        let left = MARGIN + usize::from(labelled) * (line_height(HEADING_SIZE) + GAP / 2);
+        let left = MARGIN + usize::from(labelled) * (line_height(lettering.heading) + GAP / 2);
         let width = left + widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1) + MARGIN;
-        let title =
-            panel.title.as_deref().map_or(Vec::new(), |t| wrap(t, TITLE_SIZE, (width - 2 * MARGIN) as f32));
+        let title = panel
+            .title
+            .as_deref()
+            .map_or(Vec::new(), |t| wrap(t, lettering.title, (width - 2 * MARGIN) as f32));
         let titles: usize = title.iter().map(|line| line.height.ceil() as usize).sum();
         let body: usize = rows.iter().map(RowSize::total).sum::<usize>() + GAP * rows.len().saturating_sub(1);
         let height = 2 * MARGIN + titles + title.len().min(1) * GAP + body;
-        Self { width, height, left, title, rows, widths }
+        Self { width, height, left, lettering, title, rows, widths }
     }
 
     /// (x, width) of each tile of a row.
@@ -224,6 +256,11 @@ impl Layout {
         let start = |i: usize| self.left + self.widths[..i].iter().sum::<usize>() + GAP * i;
         (0..row.widths.len()).map(move |i| (start(i), self.widths[i]))
     }
+}
+
+/// Of a colour bar with its labels.
+fn bar_height(lettering: Type) -> usize {
+    lettering.bar + 2 + line_height(lettering.bar_label)
 }
 
 fn line_height(size: f32) -> usize {
@@ -250,5 +287,5 @@ fn short(value: f32) -> String {
 }
 
 fn percent(value: f32) -> String {
-    format!("{} % of white", short(value))
+    format!("{} %", short(value))
 }

@@ -65,8 +65,8 @@ mod tests {
         let ramp: Vec<f32> = (0..8).map(|x| x as f32).collect();
         let wide = enlarge(&ramp, [1, 8], 4);
         // Away from the repeated edges, the ramp goes on at a quarter of a pixel a step.
-        for x in 6..26 {
-            assert!((wide[x] - ((x as f32 + 0.5) / 4.0 - 0.5)).abs() < 1e-5, "{x}: {}", wide[x]);
+        for (x, value) in wide.iter().enumerate().take(26).skip(6) {
+            assert!((value - ((x as f32 + 0.5) / 4.0 - 0.5)).abs() < 1e-5, "{x}: {value}");
         }
     }
 
