@@ -5,5 +5,7 @@ pub mod cpu;
 pub mod data;
 pub mod engine;
 pub mod error;
+pub mod metrics;
 pub mod model;
 pub mod real;
+pub mod report;

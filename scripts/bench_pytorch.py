@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Times fastMRI's VarNet in PyTorch, alone or in alternation with kerase, and prints JSON.
+
+    .venv/bin/python scripts/bench_pytorch.py --cascades 6 --chans 9 --coils 8 --height 320 --width 184
+    .venv/bin/python scripts/bench_pytorch.py --rounds 3 --alternate 'target/release/kerase bench --step --json'
+
+A training step is forward, SSIM loss, backward, gradient norm, clip and Adam, on one slice. With --alternate, each
+round runs the given command and then this program in a process of its own; the shape arguments are appended to the
+command, so both time the same network. The command prints a JSON object with any of train_seconds,
+inference_seconds and peak_rss_mb as its last output.
+
+On the CPU, PyTorch is timed as it is fastest: glibc is told to keep freed memory instead of returning it to the
+system, which otherwise costs PyTorch 10 to 40 % in page faults.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "34359738368",
+    "MALLOC_TRIM_THRESHOLD_": "34359738368",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+SHAPE = {  # of the network and the slice; the defaults are the paper's network on a fastMRI brain slice
+    "cascades": 12,
+    "chans": 18,
+    "pools": 4,
+    "sens-chans": 8,
+    "sens-pools": 4,
+    "coils": 16,
+    "height": 640,
+    "width": 368,
+}
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in SHAPE.items():
+        parser.add_argument(f"--{name}", type=positive, default=default, help=f"(default {default})")
+    parser.add_argument("--threads", type=positive, default=os.cpu_count(), help="CPU threads (default: all)")
+    parser.add_argument("--iters", type=positive, default=5, help="timed repetitions, after one that is not (default 5)")
+    parser.add_argument("--mode", choices=["train", "inference", "both"], default="both")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
+    parser.add_argument("--matmul", choices=["highest", "high", "medium"], default="highest", help="PyTorch's float32 matmul and convolution precision; high and medium allow TF32 (default highest)")
+    parser.add_argument("--alternate", metavar="COMMAND", help="a command of kerase to time in turn with PyTorch")
+    parser.add_argument("--rounds", type=positive, default=3, help="rounds of --alternate (default 3)")
+    return parser.parse_args()
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def shape_arguments(args):
+    return [part for name in SHAPE for part in (f"--{name}", str(getattr(args, name.replace("-", "_"))))]
+
+
+# --- timing PyTorch -------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Times a callable; on CUDA it waits for the device, on the CPU there is nothing to wait for."""
+
+    def __init__(self, torch, device):
+        self.wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
+
+    def times(self, run, iterations):
+        run()
+        self.wait()
+        found = []
+        for _ in range(iterations):
+            start = time.perf_counter()
+            run()
+            self.wait()
+            found.append(time.perf_counter() - start)
+        return found
+
+
+def random_slice(torch, args, device):
+    """k-space of smooth noise, a mask of every 8th column and the centre, and a target: values do not change the time,
+    but denormals and NaN would."""
+    generator = torch.Generator().manual_seed(0)
+    kspace = 1e-4 * torch.randn(1, args.coils, args.height, args.width, 2, generator=generator)
+    low = max(1, round(0.04 * args.width))
+    start = (args.width - low + 1) // 2
+    mask = torch.zeros(1, 1, 1, args.width, 1, dtype=torch.bool)
+    mask[..., ::8, :] = True
+    mask[..., start : start + low, :] = True
+    side = min(args.height, args.width, 320)
+    target = 1e-4 * torch.rand(1, side, side, generator=generator)
+    return [value.to(device) for value in (kspace * mask, mask, target)] + [low]
+
+
+def time_pytorch(args):
+    import torch
+    from fastmri.data.transforms import center_crop_to_smallest
+    from fastmri.losses import SSIMLoss
+    from fastmri.models import VarNet
+
+    device = torch.device(args.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        sys.exit("PyTorch finds no CUDA device: is this its CPU build, or the driver missing?")
+    torch.set_num_threads(args.threads)
+    torch.set_float32_matmul_precision(args.matmul)
+    torch.backends.cudnn.allow_tf32 = args.matmul != "highest"
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(0)
+
+    net = VarNet(args.cascades, args.sens_chans, args.sens_pools, args.chans, args.pools).to(device)
+    loss_function = SSIMLoss().to(device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    kspace, mask, target, low = random_slice(torch, args, device)
+    max_value = target.amax().reshape(1).double()
+
+    def train():
+        optimizer.zero_grad(set_to_none=True)
+        cropped, output = center_crop_to_smallest(target, net(kspace, mask, low))
+        loss = loss_function(output.unsqueeze(1), cropped.unsqueeze(1), data_range=max_value)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.5)
+        optimizer.step()
+
+    def inference():
+        with torch.inference_mode():
+            net(kspace, mask, low)
+
+    clock = Clock(torch, device)
+    result = {
+        "program": f"PyTorch {torch.__version__}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {args.threads} threads",
+        "matmul": args.matmul,
+        **{name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SHAPE},
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "iters": args.iters,
+    }
+    # Inference first: ru_maxrss only ever rises, and training needs the most.
+    for name, run in (("inference", inference), ("train", train)):
+        if args.mode not in (name, "both"):
+            continue
+        times = clock.times(run, args.iters)
+        result[f"{name}_seconds"] = statistics.median(times)
+        result[f"{name}_seconds_min"] = min(times)
+        result[f"{name}_peak_rss_mb"] = peak_rss_mb()
+        if device.type == "cuda":
+            result[f"{name}_peak_device_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
+    result["peak_rss_mb"] = peak_rss_mb()
+    return result
+
+
+def peak_rss_mb():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+# --- side by side ---------------------------------------------------------------------------------------------------
+
+
+def last_json(text, what):
+    """The JSON object that ends the output: a program may print lines of its own before it."""
+    for start in (i for i, c in enumerate(text) if c == "{" and (i == 0 or text[i - 1] == "\n")):
+        try:
+            value = json.loads(text[start:])
+        except json.JSONDecodeError:
+            continue
+        if isinstance(value, dict):
+            return value
+    sys.exit(f"{what} printed no JSON object, but:\n{text[-2000:]}")
+
+
+def run_json(command, environment):
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"failed with exit code {done.returncode}: {shlex.join(command)}")
+    return last_json(done.stdout, shlex.join(command))
+
+
+def alternate(args):
+    """Alternating rounds see the same clock frequency, temperature and neighbours."""
+    ours = shlex.split(args.alternate) + shape_arguments(args)
+    theirs = [sys.executable, __file__, *shape_arguments(args)]
+    for name in ("threads", "iters", "mode", "device", "matmul"):
+        theirs += [f"--{name}", str(getattr(args, name))]
+    plain = {key: value for key, value in os.environ.items() if key not in ALLOCATOR}
+    plain.setdefault("RAYON_NUM_THREADS", str(args.threads))
+
+    runs = {"kerase": [], "pytorch": []}
+    for i in range(args.rounds):
+        runs["kerase"].append(run_json(ours, plain))
+        runs["pytorch"].append(run_json(theirs, {**os.environ, **ALLOCATOR}))
+        print(f"round {i + 1} of {args.rounds} done", file=sys.stderr)
+
+    result = {"command": shlex.join(ours), "rounds": args.rounds, "runs": runs, "median": {}, "pytorch_over_kerase": {}}
+    for key in ("train_seconds", "inference_seconds", "peak_rss_mb"):
+        both = {name: [run[key] for run in found if run.get(key) is not None] for name, found in runs.items()}
+        if all(both.values()):
+            median = {name: statistics.median(values) for name, values in both.items()}
+            result["median"][key] = median
+            result["pytorch_over_kerase"][key] = median["pytorch"] / median["kerase"]
+    if not result["pytorch_over_kerase"]:
+        sys.exit("nothing to compare: the command's JSON has neither train_seconds nor inference_seconds nor peak_rss_mb")
+    return result
+
+
+def main():
+    args = parse()
+    if args.alternate:
+        print(json.dumps(alternate(args), indent=2))
+        return
+    if args.device == "cpu" and any(os.environ.get(key) != value for key, value in ALLOCATOR.items()):
+        # The allocator reads these when the process starts.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
+    print(json.dumps(time_pytorch(args), indent=2))
+
+
+if __name__ == "__main__":
+    main()
