@@ -1,4 +1,5 @@
 //! kerase trains E2E-VarNet for multi-coil MRI reconstruction and makes trained models forget data.
 
+pub mod atomic;
 pub mod data;
 pub mod error;
