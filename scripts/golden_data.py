@@ -130,7 +130,7 @@ def stored_bands():
 # ---------------------------------------------------------------------------------------------- files
 
 SLICES, COILS, ROWS, COLUMNS = 2, 2, 4, 10
-VARIABLE_LENGTH = {"contiguous.h5", "latest.h5", "gzip.h5", "bytes_header.h5", "mask_bool.h5", "big_endian.h5"}
+VARIABLE_LENGTH = {"contiguous.h5", "v114.h5", "gzip.h5", "bytes_header.h5", "mask_bool.h5", "big_endian.h5"}
 
 
 def header(enc=(4, 10, 1), rec=(3, 5, 1), center=5, maximum=9, namespace=' xmlns="http://www.ismrm.org/ISMRMRD"',
@@ -196,10 +196,10 @@ def files():
     # Files that fastMRI reads; everything about them is recorded from there.
     put("contiguous.h5", seed=1)
     put("chunked.h5", seed=2, options={"kspace": dict(chunks=(1, COILS, ROWS, COLUMNS)), "target": dict(chunks=(1, 3, 5))})
-    put("gzip_shuffle.h5", seed=3, options={"kspace": dict(chunks=(1, 1, 3, 6), **gzip), "target": dict(chunks=True, **gzip)})
+    put("gzip_shuffle.h5", seed=3, options={"kspace": dict(chunks=(1, 1, 3, 6), **gzip), "target": gzip})
     put("gzip.h5", seed=4, options={"kspace": dict(chunks=(2, 1, 3, 7), compression="gzip", fletcher32=True)})
-    put("latest.h5", seed=5, libver="latest", options={"kspace": dict(chunks=(1, 1, 4, 10), **gzip)})
-    put("latest_contiguous.h5", seed=6, libver="latest")
+    put("v114.h5", seed=5, libver=("v110", "v114"), options={"kspace": dict(chunks=(1, 1, 4, 10), **gzip)})
+    put("v114_contiguous.h5", seed=6, libver=("v110", "v114"))
     put("fixed_strings.h5", seed=7, xml=np.bytes_(header()),
         attrs={"max": np.float32(0.75), "norm": np.array([2.5]), "acquisition": np.bytes_("CORPD_FBK"),
                "patient_id": np.bytes_("p é".encode())})  # fmt: skip
@@ -246,6 +246,8 @@ def files():
     put("bad_mask_width.h5", seed=42, recon=False, mask=np.ones(COLUMNS - 2, bool))
     put("bad_mask_2d.h5", seed=43, recon=False, mask=np.ones((ROWS, COLUMNS), bool))
     put("bad_mask_type.h5", seed=43, recon=False, mask=np.bytes_("1111111111"))
+    # HDF5 2.0 has a storage layout that hdf5-pure does not know yet.
+    put("bad_layout.h5", seed=46, recon=False, libver="latest", options={"kspace": dict(chunks=(1, 1, 4, 10), **gzip)})
     with h5py.File(GOLDEN / "bad_kspace_group.h5", "w") as file:
         file.create_group("kspace")
         file["ismrmrd_header"] = np.bytes_(header())
