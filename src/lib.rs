@@ -1,5 +1,6 @@
 //! kerase trains E2E-VarNet for multi-coil MRI reconstruction and makes trained models forget data.
 
+pub mod atomic;
 pub mod backend;
 pub mod cpu;
 pub mod data;

@@ -1,0 +1,222 @@
+//! Reading one fastMRI multi-coil file: its metadata once, then slice by slice.
+//!
+//! Follows `fastmri.data.mri_data.SliceDataset`: the same slices, the same padding, the same crop size.
+
+use std::path::{Path, PathBuf};
+
+use super::hdf5::{Container, Dataset, with_container};
+use super::ismrmrd::Header;
+use super::volume::Slice;
+use crate::error::{Error, Result};
+
+/// The metadata of one volume. No file is held open, so thousands of these are cheap, and slices can be read
+/// from any number of threads at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VolumeFile {
+    /// Where the file is, as it was given to [`VolumeFile::open`].
+    pub path: PathBuf,
+    /// The bare file name with its extension: fastMRI seeds the volume's mask with it.
+    pub name: String,
+    pub slices: usize,
+    pub coils: usize,
+    /// Rows (readout) and columns (phase encoding) of k-space.
+    pub matrix: [usize; 2],
+    /// Height and width that fastMRI crops images to: x and y of the header's `reconSpace`.
+    pub recon: [usize; 2],
+    /// x, y, z of the header's `encodedSpace`.
+    pub encoding_size: [usize; 3],
+    /// The acquired columns are `padding_left..padding_right`; give them to
+    /// [`ColumnMask::apply_padding`](super::mask::ColumnMask::apply_padding).
+    pub padding_left: i64,
+    pub padding_right: i64,
+    /// Largest value of the volume's reference images: the range of PSNR and SSIM. fastMRI uses 0.0 in files
+    /// without targets.
+    pub max: Option<f64>,
+    pub norm: Option<f64>,
+    /// Such as `AXT2` or `CORPD_FBK`.
+    pub acquisition: Option<String>,
+    pub patient_id: Option<String>,
+    /// Height and width of `reconstruction_rss`; `None` in test files, which have none.
+    pub target: Option<[usize; 2]>,
+    /// Which columns were measured, `[columns]`, where the file says so (fastMRI's test files).
+    pub mask: Option<Vec<bool>>,
+}
+
+impl VolumeFile {
+    /// Reads the metadata of the file at `path`, nothing of its k-space.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be opened; [`Error::Input`] if it is no HDF5 file, truncated, or not a
+    /// fastMRI multi-coil volume, with what was expected and found.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        with_container(path, |file| Self::read_metadata(file, path, name))
+    }
+
+    fn read_metadata(file: &Container, path: &Path, name: String) -> Result<Self> {
+        let kspace = file.dataset("kspace")?.ok_or_else(|| {
+            file.error(format!(
+                "no dataset 'kspace' (found {}): expected a fastMRI multi-coil volume",
+                file.names()
+            ))
+        })?;
+        let [slices, coils, rows, columns] = kspace_shape(file, &kspace)?;
+        kspace.complex_layout()?;
+
+        let header = file.dataset("ismrmrd_header")?.ok_or_else(|| {
+            file.error(format!(
+                "no dataset 'ismrmrd_header' (found {}): the crop size and the zero-padded columns are in it; \
+                 copy it from the original file",
+                file.names()
+            ))
+        })?;
+        let header = Header::parse(&header.string()?).map_err(|error| file.error(error))?;
+        let (padding_left, padding_right) = header.padding(columns);
+
+        let attributes = file.attributes()?;
+        let number = |name: &str| {
+            let value = attributes.get(name)?;
+            value.as_f64().or_else(|| value.as_i64().map(|value| value as f64))
+        };
+        let text = |name: &str| attributes.get(name)?.as_str().map(str::to_string);
+
+        Ok(Self {
+            path: path.to_path_buf(),
+            name,
+            slices,
+            coils,
+            matrix: [rows, columns],
+            recon: [header.recon_size[0], header.recon_size[1]],
+            encoding_size: header.encoding_size,
+            padding_left,
+            padding_right,
+            max: number("max"),
+            norm: number("norm"),
+            acquisition: text("acquisition"),
+            patient_id: text("patient_id"),
+            target: target_shape(file, slices)?,
+            mask: stored_mask(file, columns)?,
+        })
+    }
+
+    /// Reads slice `index` (from 0), and only that slice, of k-space and target.
+    ///
+    /// # Errors
+    /// As [`VolumeFile::open`]; [`Error::Input`] if there is no such slice or if it contains NaN or infinity.
+    pub fn read_slice(&self, index: usize) -> Result<Slice> {
+        if index >= self.slices {
+            return Err(Error::input(format!(
+                "{}: there is no slice {index}: the volume has slices 0..{}",
+                self.path.display(),
+                self.slices
+            )));
+        }
+        with_container(&self.path, |file| {
+            let changed = || file.error("the file has changed since it was opened; start again");
+            let kspace = file.dataset("kspace")?.ok_or_else(changed)?;
+            if kspace.shape != [self.slices, self.coils, self.matrix[0], self.matrix[1]] {
+                return Err(changed());
+            }
+            let kspace = kspace.complex_row(index)?;
+            check_finite(file, "kspace", index, bytemuck::cast_slice(&kspace))?;
+
+            let target = match self.target {
+                None => None,
+                Some([height, width]) => {
+                    let target = file.dataset("reconstruction_rss")?.ok_or_else(changed)?;
+                    if target.shape != [self.slices, height, width] {
+                        return Err(changed());
+                    }
+                    let target = target.real_row(index)?;
+                    check_finite(file, "reconstruction_rss", index, &target)?;
+                    Some(target)
+                }
+            };
+            Ok(Slice { kspace, target })
+        })
+    }
+}
+
+fn kspace_shape(file: &Container, kspace: &Dataset) -> Result<[usize; 4]> {
+    let shape = match kspace.shape[..] {
+        [slices, coils, rows, columns] => [slices, coils, rows, columns],
+        [slices, rows, columns] => {
+            return Err(file.error(format!(
+                "'kspace' has shape [{slices}, {rows}, {columns}], a single-coil volume: kerase needs a multi-coil \
+                 one, [slices, coils, rows, columns]; use fastMRI's multicoil_train, _val or _test files"
+            )));
+        }
+        _ => {
+            return Err(file.error(format!(
+                "'kspace' has shape {:?}: expected [slices, coils, rows, columns]",
+                kspace.shape
+            )));
+        }
+    };
+    if shape.contains(&0) {
+        return Err(file.error(format!(
+            "'kspace' is empty: it has {} slices, {} coils, {} rows, {} columns",
+            shape[0], shape[1], shape[2], shape[3]
+        )));
+    }
+    Ok(shape)
+}
+
+/// Height and width of the reference images, if the file has any.
+fn target_shape(file: &Container, slices: usize) -> Result<Option<[usize; 2]>> {
+    let Some(target) = file.dataset("reconstruction_rss")? else { return Ok(None) };
+    match target.shape[..] {
+        [count, height, width] if count == slices && height > 0 && width > 0 => {
+            if !target.is_real()? {
+                return Err(file.error("'reconstruction_rss' is not made of real numbers: expected float32"));
+            }
+            Ok(Some([height, width]))
+        }
+        _ => Err(file.error(format!(
+            "'reconstruction_rss' has shape {:?}: expected [{slices}, height, width], as 'kspace' has {slices} \
+             slices",
+            target.shape
+        ))),
+    }
+}
+
+/// The stored column mask. fastMRI reshapes it to one value a column, so axes of length 1 do not matter.
+fn stored_mask(file: &Container, columns: usize) -> Result<Option<Vec<bool>>> {
+    let Some(mask) = file.dataset("mask")? else { return Ok(None) };
+    let axes: Vec<usize> = mask.shape.iter().copied().filter(|&size| size != 1).collect();
+    match axes[..] {
+        [width] if width == columns => {}
+        [] if columns == 1 => {}
+        [] | [_] => {
+            let width = axes.first().copied().unwrap_or(1);
+            return Err(file.error(format!(
+                "mask has {width} columns, k-space has {columns}: expected one value for each column; store the \
+                 mask that the k-space was sampled with, or remove it and choose one with --mask"
+            )));
+        }
+        _ => {
+            return Err(file.error(format!(
+                "'mask' has shape {:?}: kerase needs masks that choose whole columns, one value for each of the \
+                 {columns} columns; 2-D masks are not supported",
+                mask.shape
+            )));
+        }
+    }
+    mask.booleans().map(Some)
+}
+
+/// Refuses NaN and infinity: one such number spreads over the whole image in the first Fourier transform.
+fn check_finite(file: &Container, name: &str, slice: usize, values: &[f32]) -> Result<()> {
+    // The exponent is all ones exactly in NaN and infinity; without an early exit the loop vectorises.
+    const EXPONENT: u32 = 0x7f80_0000;
+    let any = values.iter().fold(false, |any, value| any | (value.to_bits() & EXPONENT == EXPONENT));
+    if any {
+        let count = values.iter().filter(|value| !value.is_finite()).count();
+        return Err(file.error(format!(
+            "'{name}' has {count} numbers in slice {slice} that are NaN or infinite (as float32): expected finite \
+             numbers; leave this slice or volume out, or copy the file again"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,332 @@
+//! A set of volumes, such as the retain set or the forget set, and which of their slices are in it.
+//!
+//! A set is given as a directory (every `*.h5` in it, by name), as one file, or as a manifest: a text file with
+//! one volume a line, relative to the manifest, `#` for comments, and optionally a range of slices.
+//!
+//! ```text
+//! # the first knee volume without its empty outer slices
+//! knee/file1000001.h5 slices=3..20
+//! knee/file1000002.h5
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::fastmri::VolumeFile;
+use super::order::shuffled;
+use crate::error::{Error, Result};
+
+/// A slice of a set: (index of the volume in [`VolumeSet::volumes`], index of the slice in the volume).
+pub type SliceId = (usize, usize);
+
+/// What slices must share to be in one batch, and what the buffers of a network are sized for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SliceShape {
+    pub coils: usize,
+    /// Rows and columns of k-space.
+    pub matrix: [usize; 2],
+    /// Height and width of the target, if there is one.
+    pub target: Option<[usize; 2]>,
+}
+
+impl std::fmt::Display for SliceShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [rows, columns] = self.matrix;
+        write!(f, "{} coils, k-space {rows} x {columns}, ", self.coils)?;
+        match self.target {
+            Some([height, width]) => write!(f, "target {height} x {width}"),
+            None => write!(f, "no target"),
+        }
+    }
+}
+
+/// Whether a fraction of a set is taken volume by volume or slice by slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FractionOf {
+    Slices,
+    Volumes,
+}
+
+/// Volumes whose metadata has been read, with the slices of each that belong to the set (never none).
+#[derive(Clone, Debug)]
+pub struct VolumeSet {
+    source: PathBuf,
+    volumes: Vec<VolumeFile>,
+    /// For each volume, in ascending order.
+    selected: Vec<Vec<usize>>,
+}
+
+impl VolumeSet {
+    /// Opens a directory, an HDF5 file or a manifest, reading the metadata of all volumes in parallel.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an empty set, for entries of a manifest that are missing, listed twice or out of
+    /// range, and for volumes that cannot be used: all of them are named, not only the first.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let metadata = std::fs::metadata(path).map_err(|source| Error::io("read", path, source))?;
+        let entries = if metadata.is_dir() {
+            directory_entries(path)?
+        } else if is_hdf5(path) {
+            vec![Entry { path: path.to_path_buf(), slices: None }]
+        } else {
+            manifest_entries(path)?
+        };
+        Self::from_entries(path, entries)
+    }
+
+    fn from_entries(source: &Path, entries: Vec<Entry>) -> Result<Self> {
+        refuse_duplicates(source, &entries)?;
+        let opened: Vec<Result<(VolumeFile, Vec<usize>)>> =
+            entries.into_par_iter().map(Entry::open).collect();
+        let (mut volumes, mut selected, mut failures) = (vec![], vec![], vec![]);
+        for result in opened {
+            match result {
+                Ok((volume, slices)) => {
+                    volumes.push(volume);
+                    selected.push(slices);
+                }
+                Err(error) => failures.push(error),
+            }
+        }
+        match failures.len() {
+            0 => Ok(Self { source: source.to_path_buf(), volumes, selected }),
+            1 => Err(failures.remove(0)),
+            count => {
+                let lines = failures.iter().map(ToString::to_string).collect();
+                Err(Error::input(format!(
+                    "{}: {count} volumes cannot be used:{}",
+                    source.display(),
+                    listed(lines)
+                )))
+            }
+        }
+    }
+
+    /// What was given to [`VolumeSet::open`].
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
+    pub fn volumes(&self) -> &[VolumeFile] {
+        &self.volumes
+    }
+
+    /// All slices of the set: volumes in the order of the set, slices ascending.
+    pub fn slices(&self) -> Vec<SliceId> {
+        let slices = self.selected.iter().enumerate();
+        slices.flat_map(|(volume, slices)| slices.iter().map(move |&slice| (volume, slice))).collect()
+    }
+
+    /// The slices of one volume that belong to the set, ascending.
+    pub fn slices_of(&self, volume: usize) -> &[usize] {
+        &self.selected[volume]
+    }
+
+    pub fn slice_count(&self) -> usize {
+        self.selected.iter().map(Vec::len).sum()
+    }
+
+    /// The shape that every slice of this volume has.
+    pub fn shape(&self, volume: usize) -> SliceShape {
+        let VolumeFile { coils, matrix, target, .. } = self.volumes[volume];
+        SliceShape { coils, matrix, target }
+    }
+
+    /// The distinct shapes in the set, with the number of slices of each.
+    pub fn shapes(&self) -> BTreeMap<SliceShape, usize> {
+        let mut shapes = BTreeMap::new();
+        for (volume, slices) in self.selected.iter().enumerate() {
+            *shapes.entry(self.shape(volume)).or_insert(0) += slices.len();
+        }
+        shapes
+    }
+
+    /// One line on the size and the shapes of the set, for people.
+    pub fn summary(&self) -> String {
+        let shapes = self.shapes();
+        let shapes: Vec<String> = shapes.iter().map(|(shape, count)| format!("{count} of {shape}")).collect();
+        format!("{} volumes, {} slices ({})", self.volumes.len(), self.slice_count(), shapes.join("; "))
+    }
+
+    /// A seeded random part of the set: `round(fraction · count)` of its slices or volumes, such as the 10 % of
+    /// the retain set that unlearning trains on. The smaller of two fractions with the same seed is a part of
+    /// the larger one; the order of the set is kept.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if `fraction` is not in (0, 1] or if nothing would be left.
+    pub fn fraction(&self, fraction: f64, of: FractionOf, seed: u64) -> Result<Self> {
+        if !(fraction > 0.0 && fraction <= 1.0) {
+            return Err(Error::input(format!("fraction {fraction}: expected a number above 0 and up to 1")));
+        }
+        let (count, what) = match of {
+            FractionOf::Slices => (self.slice_count(), "slices"),
+            FractionOf::Volumes => (self.volumes.len(), "volumes"),
+        };
+        let kept = (count as f64 * fraction).round_ties_even() as usize;
+        if kept == 0 {
+            return Err(Error::input(format!(
+                "{fraction} of the {count} {what} in {} is none: choose at least {:.3}",
+                self.source.display(),
+                1.0 / count as f64
+            )));
+        }
+        let mut chosen = shuffled("kerase fraction", &[seed], count);
+        chosen.truncate(kept);
+        chosen.sort_unstable();
+
+        let mut selected = vec![vec![]; self.volumes.len()];
+        match of {
+            FractionOf::Volumes => {
+                chosen.iter().for_each(|&volume| selected[volume] = self.selected[volume].clone())
+            }
+            FractionOf::Slices => {
+                let slices = self.slices();
+                chosen
+                    .iter()
+                    .map(|&index| slices[index])
+                    .for_each(|(volume, slice)| selected[volume].push(slice));
+            }
+        }
+        let parts = self.volumes.iter().cloned().zip(selected).filter(|(_, slices)| !slices.is_empty());
+        let (volumes, selected) = parts.unzip();
+        Ok(Self { source: self.source.clone(), volumes, selected })
+    }
+}
+
+/// A volume of a set before it is opened.
+struct Entry {
+    path: PathBuf,
+    slices: Option<Range<usize>>,
+}
+
+impl Entry {
+    fn open(self) -> Result<(VolumeFile, Vec<usize>)> {
+        let volume = VolumeFile::open(&self.path)?;
+        let slices = self.slices.unwrap_or(0..volume.slices);
+        if slices.end > volume.slices {
+            return Err(Error::input(format!(
+                "{}: slices={}..{} reaches beyond the volume, which has slices 0..{}",
+                self.path.display(),
+                slices.start,
+                slices.end,
+                volume.slices
+            )));
+        }
+        Ok((volume, slices.collect()))
+    }
+}
+
+fn directory_entries(directory: &Path) -> Result<Vec<Entry>> {
+    let cannot_read = |source| Error::io("read", directory, source);
+    let mut entries = vec![];
+    for entry in std::fs::read_dir(directory).map_err(cannot_read)? {
+        let path = entry.map_err(cannot_read)?.path();
+        // Names with a leading dot are half-written files or what some systems leave beside every file.
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|extension| extension == "h5") && path.is_file() {
+            entries.push(Entry { path, slices: None });
+        }
+    }
+    if entries.is_empty() {
+        return Err(Error::input(format!(
+            "no *.h5 files in {}: expected a directory of fastMRI volumes, one file, or a manifest",
+            directory.display()
+        )));
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(entries)
+}
+
+/// By its name or by its first bytes: what is meant as a volume shall be refused as one, not as a bad manifest.
+fn is_hdf5(path: &Path) -> bool {
+    let named = path.extension().is_some_and(|extension| extension == "h5" || extension == "hdf5");
+    named || hdf5_pure::is_hdf5(path).unwrap_or(false)
+}
+
+fn manifest_entries(manifest: &Path) -> Result<Vec<Entry>> {
+    let bytes = std::fs::read(manifest).map_err(|source| Error::io("read", manifest, source))?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Error::input(format!(
+            "{} is neither an HDF5 file nor a manifest (a text file with one volume a line)",
+            manifest.display()
+        ))
+    })?;
+    let directory = manifest.parent().unwrap_or(Path::new(""));
+    let mut entries = vec![];
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (path, slices) = match line.rsplit_once(char::is_whitespace) {
+            Some((path, last)) if last.starts_with("slices=") => {
+                let slices = slice_range(&last["slices=".len()..]).ok_or_else(|| {
+                    Error::input(format!(
+                        "{} line {}: '{last}': expected slices=FROM..TO with FROM < TO, such as slices=3..20 for \
+                         slices 3 to 19",
+                        manifest.display(),
+                        number + 1
+                    ))
+                })?;
+                (path.trim_end(), Some(slices))
+            }
+            _ => (line, None),
+        };
+        entries.push(Entry { path: directory.join(path), slices });
+    }
+    if entries.is_empty() {
+        return Err(Error::input(format!(
+            "{} lists no volumes: expected one path a line, relative to it",
+            manifest.display()
+        )));
+    }
+    let missing: Vec<String> = entries
+        .iter()
+        .filter(|entry| !entry.path.is_file())
+        .map(|entry| entry.path.display().to_string())
+        .collect();
+    if !missing.is_empty() {
+        return Err(Error::input(format!(
+            "{} lists {} files that do not exist:{}",
+            manifest.display(),
+            missing.len(),
+            listed(missing)
+        )));
+    }
+    Ok(entries)
+}
+
+fn slice_range(text: &str) -> Option<Range<usize>> {
+    let (from, to) = text.split_once("..")?;
+    let range = from.parse().ok()?..to.parse().ok()?;
+    (!range.is_empty()).then_some(range)
+}
+
+/// Twice the same file, links followed, would count its slices twice.
+fn refuse_duplicates(source: &Path, entries: &[Entry]) -> Result<()> {
+    let mut seen = HashMap::new();
+    let mut twice = vec![];
+    for entry in entries {
+        let path = entry.path.canonicalize().map_err(|error| Error::io("read", &entry.path, error))?;
+        if let Some(first) = seen.insert(path, &entry.path) {
+            twice.push(if first == &entry.path {
+                entry.path.display().to_string()
+            } else {
+                format!("{} and {}", first.display(), entry.path.display())
+            });
+        }
+    }
+    if twice.is_empty() {
+        return Ok(());
+    }
+    Err(Error::input(format!("{} has volumes more than once:{}", source.display(), listed(twice))))
+}
+
+fn listed(lines: Vec<String>) -> String {
+    lines.into_iter().map(|line| format!("\n  {line}")).collect()
+}
