@@ -3,7 +3,7 @@
 use crate::backend::{FeatureMap, InputGradient, MapGradient, MapShape, Span};
 use crate::cpu::Cpu;
 use crate::cpu::chunk::reflect;
-use crate::cpu::testing::*;
+use crate::cpu::map_testing::*;
 use crate::cpu::{conv, conv_transpose, conv1x1, pool};
 
 type Map = FeatureMap<Vec<f64>>;

@@ -3,15 +3,25 @@
 //! One file an operation (or a family), each with its backward and its tests; rayon spreads independent tasks, and
 //! every sum that crosses tasks is made afterwards in task order, so results do not depend on the thread count.
 
+pub mod cascade;
 pub mod chunk;
 pub mod conv;
 pub mod conv1x1;
 pub mod conv_transpose;
+pub mod fft;
 pub mod layer;
+pub mod loss;
+pub mod noise;
 pub mod norm;
 pub mod pool;
+pub mod rows;
 pub mod scratch;
+pub mod sens;
+#[cfg(test)]
+mod testing;
 pub mod tile;
+pub mod unet_io;
+pub mod update;
 
 #[cfg(test)]
 mod layer_tests;
