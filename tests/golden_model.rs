@@ -82,7 +82,8 @@ impl Golden {
 
 fn golden_files(prefix: &str) -> Vec<Golden> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/model");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|p| p.file_name().unwrap().to_string_lossy().starts_with(prefix));
     paths.sort();
     assert!(!paths.is_empty(), "no golden files {prefix}*");
@@ -151,7 +152,14 @@ impl<'a, B: Backend> Case<'a, B> {
             .image_loss(shape_of_loss, weights, 1.0, output, &target, max_value, &mut d_output)
             .unwrap();
         let mut gradient = self.ops.zeros(self.net.layout.len());
-        self.net.backward(self.ops, &self.parameters, &self.input, &mut self.workspace, &d_output, &mut gradient);
+        self.net.backward(
+            self.ops,
+            &self.parameters,
+            &self.input,
+            &mut self.workspace,
+            &d_output,
+            &mut gradient,
+        );
         (parts, gradient)
     }
 }
@@ -232,7 +240,11 @@ fn three_steps<B: Backend>(ops: &B) -> (Golden, [Vec<f64>; 2], Vec<f64>) {
     let golden = golden_files("train_3_steps").remove(0);
     let &[_, coils, rows, columns, 2] = golden.shape("kspace") else { panic!("kspace's shape") };
     let shape = ImageShape { n: 1, coils, rows, columns };
-    let mut single = Golden { name: golden.name.clone(), tensors: golden.tensors.clone(), metadata: golden.metadata.clone() };
+    let mut single = Golden {
+        name: golden.name.clone(),
+        tensors: golden.tensors.clone(),
+        metadata: golden.metadata.clone(),
+    };
     let slice_of = |name: &str, i: usize| {
         let values = golden.get(name);
         let len = values.len() / 2;
@@ -302,11 +314,23 @@ fn adam_agrees_on_given_gradients() {
             let want = golden.get(&format!("grad_norm.{suffix}"))[step];
             assert_relative(golden, &format!("grad_norm.{suffix}"), &[norm], &[want], tolerance);
             let want = &golden.get(&format!("parameters.{suffix}"))[step * len..][..len];
-            assert_relative(golden, &format!("parameters.{suffix}"), &download(ops, &parameters, len), want, tolerance);
+            assert_relative(
+                golden,
+                &format!("parameters.{suffix}"),
+                &download(ops, &parameters, len),
+                want,
+                tolerance,
+            );
         }
         for (name, moment) in [("exp_avg", &first), ("exp_avg_sq", &second)] {
             let want = golden.get(&format!("{name}.{suffix}"));
-            assert_relative(golden, &format!("{name}.{suffix}"), &download(ops, moment, len), want, tolerance);
+            assert_relative(
+                golden,
+                &format!("{name}.{suffix}"),
+                &download(ops, moment, len),
+                want,
+                tolerance,
+            );
         }
     }
     let golden = golden_files("adam_steps").remove(0);

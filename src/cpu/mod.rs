@@ -13,18 +13,19 @@ pub mod layer;
 pub mod loss;
 pub mod noise;
 pub mod norm;
+mod operations;
 pub mod pool;
 pub mod rows;
 pub mod scratch;
 pub mod sens;
-#[cfg(test)]
-mod testing;
 pub mod tile;
 pub mod unet_io;
 pub mod update;
 
 #[cfg(test)]
 mod layer_tests;
+#[cfg(test)]
+mod map_testing;
 #[cfg(test)]
 mod testing;
 

@@ -52,6 +52,8 @@ pub struct Workspace<B> {
     cascades: Vec<Activations<B>>,
     /// `[N, rows, columns]` real: the reconstruction.
     pub output: B,
+    /// One coil's image and map, where the coils go one by one.
+    coil: [B; 2],
     backward: Option<Backward<B>>,
 }
 
@@ -133,6 +135,7 @@ impl VarNet {
             sens,
             cascades,
             output: ops.zeros(shape.n * shape.pixels()),
+            coil: std::array::from_fn(|_| ops.zeros(if training { 0 } else { sens_shape.combined() })),
             backward,
         })
     }
@@ -172,9 +175,8 @@ impl VarNet {
             self.sens_net.forward(ops, parameters, &w.centre_images, &mut w.sens[0], &mut w.raw_maps);
             return;
         }
-        // u[0] and u[1] are not in use yet; one coil is at most as large.
         let image = 2 * w.shape.pixels();
-        let [coil, map] = pair(&mut w.u, 0, 1);
+        let [coil, map] = &mut w.coil;
         for i in 0..w.shape.n * w.shape.coils {
             ops.copy_part(&w.centre_images, i * image, coil, 0, image);
             self.sens_net.forward(ops, parameters, coil, &mut w.sens[0], map);
