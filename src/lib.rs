@@ -2,5 +2,6 @@
 
 pub mod data;
 pub mod error;
+pub mod json_float;
 pub mod metrics;
 pub mod report;
