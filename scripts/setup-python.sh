@@ -45,12 +45,12 @@ rm -f "$stamp"
 "$python" -m venv "$dir"
 pip() { "$dir/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 echo "installing into $dir (a few minutes, 2 GB) …"
-pip install --no-deps -r "$here/requirements-no-deps.txt"
+# In this order pip has no unmet wish of torch to warn of.
+pip install -r "$here/requirements.txt"
 if $cuda; then
-    # Now with everything that torch asks for.
     pip install "$(grep '^torch==' "$here/requirements-no-deps.txt")"
 fi
-pip install -r "$here/requirements.txt"
+pip install --no-deps -r "$here/requirements-no-deps.txt"
 if ! $cuda; then
     site=$("$dir/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
     "$dir/bin/python" "$here/torch_stubs.py" "$site/torch/lib"

@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod data;
 pub mod engine;
 pub mod error;
+pub mod json_float;
 pub mod metrics;
 pub mod model;
 pub mod real;

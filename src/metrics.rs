@@ -68,13 +68,13 @@ impl<'a> Images<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Peak signal-to-noise ratio in dB.
-    #[serde(with = "crate::report::json_float")]
+    #[serde(with = "crate::json_float")]
     pub psnr: f64,
     /// Mean structural similarity, at most 1.
-    #[serde(with = "crate::report::json_float")]
+    #[serde(with = "crate::json_float")]
     pub ssim: f64,
     /// Normalised mean squared error.
-    #[serde(with = "crate::report::json_float")]
+    #[serde(with = "crate::json_float")]
     pub nmse: f64,
 }
 
@@ -88,7 +88,7 @@ pub struct VolumeScores {
 /// Mean and spread over volumes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    #[serde(with = "crate::report::json_float")]
+    #[serde(with = "crate::json_float")]
     pub mean: f64,
     /// Sample standard deviation (divided by count − 1), as fastMRI's `runstats` computes it. None for one value.
     pub sd: Option<f64>,

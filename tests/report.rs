@@ -35,6 +35,8 @@ fn summary_has_models_down_and_sets_across() {
     assert!(find("oracle").contains("31.80 ") && !find("oracle").contains("31.80 ±"), "{text}");
     assert!(find("NL-FT").contains("inf") && find("NL-FT").trim_end().ends_with('–'), "{text}");
 
+    assert_eq!(lines.iter().filter(|l| l.starts_with('─')).count(), 3, "three rules:\n{text}");
+
     let markdown = evaluation().summary_table(Style::Markdown);
     assert!(markdown.lines().all(|l| l.starts_with('|') && l.ends_with('|')), "{markdown}");
     assert!(evaluation().volume_table(Style::Terminal).contains("file1000001.h5"));

@@ -50,3 +50,27 @@ const INFERNO: [[u8; 3]; 33] = [
     [243, 245, 134],
     [252, 255, 164],
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::inferno;
+
+    #[test]
+    fn goes_from_black_to_pale_yellow_ever_lighter() {
+        assert_eq!(inferno(0.0), [0, 0, 4]);
+        assert_eq!(inferno(1.0), [252, 255, 164]);
+        assert_eq!((inferno(-3.0), inferno(7.0)), (inferno(0.0), inferno(1.0)));
+        assert_eq!(inferno(f32::NAN), inferno(0.0));
+        let luma = |i: i32| {
+            let [r, g, b] = inferno(i as f32 / 100.0).map(f32::from);
+            0.2126 * r + 0.7152 * g + 0.0722 * b
+        };
+        assert!((0..100).all(|i| luma(i + 1) > luma(i) - 0.5));
+        // matplotlib's entry 128 of 255.
+        let middle = inferno(128.0 / 255.0);
+        assert!(
+            middle.iter().zip([188, 55, 84]).all(|(&a, b): (&u8, i32)| (i32::from(a) - b).abs() <= 2),
+            "{middle:?}"
+        );
+    }
+}

@@ -4,7 +4,6 @@
 pub mod canvas;
 pub mod colormap;
 pub mod comparison;
-pub mod json_float;
 pub mod panel;
 pub mod resample;
 pub mod table;

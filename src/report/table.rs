@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle, presets};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -170,6 +170,12 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     found
 }
 
+/// Three rules and nothing else, as tables are set in print.
+const RULED: TableStyle = {
+    let rule = LineStyle::none().fill('─').junction('─');
+    TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule)
+};
+
 /// The first `words` columns stand left, the numbers after them right.
 fn render(
     style: Style,
@@ -187,7 +193,7 @@ fn render(
     };
     let mut table = Table::new();
     table.load_style(match style {
-        Style::Terminal => presets::UTF8_HORIZONTAL_ONLY,
+        Style::Terminal => RULED,
         Style::Markdown => presets::ASCII_MARKDOWN,
     });
     table.set_header(align(header));

@@ -1,6 +1,6 @@
 //! Floats in JSON that may be infinite or NaN, which JSON has no numbers for: written as "inf", "-inf" and "nan".
 //!
-//! For `#[serde(with = "crate::report::json_float")]`. serde_json alone writes null, and cannot read that back.
+//! For `#[serde(with = "crate::json_float")]`. serde_json alone writes null, and cannot read that back.
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 
