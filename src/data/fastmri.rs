@@ -119,7 +119,6 @@ impl VolumeFile {
                 return Err(changed());
             }
             let kspace = kspace.complex_row(index)?;
-            check_finite(file, "kspace", index, bytemuck::cast_slice(&kspace))?;
 
             let target = match self.target {
                 None => None,
@@ -128,9 +127,7 @@ impl VolumeFile {
                     if target.shape != [self.slices, height, width] {
                         return Err(changed());
                     }
-                    let target = target.real_row(index)?;
-                    check_finite(file, "reconstruction_rss", index, &target)?;
-                    Some(target)
+                    Some(target.real_row(index)?)
                 }
             };
             Ok(Slice { kspace, target })
@@ -204,19 +201,4 @@ fn stored_mask(file: &Container, columns: usize) -> Result<Option<Vec<bool>>> {
         }
     }
     mask.booleans().map(Some)
-}
-
-/// Refuses NaN and infinity: one such number spreads over the whole image in the first Fourier transform.
-fn check_finite(file: &Container, name: &str, slice: usize, values: &[f32]) -> Result<()> {
-    // The exponent is all ones exactly in NaN and infinity; without an early exit the loop vectorises.
-    const EXPONENT: u32 = 0x7f80_0000;
-    let any = values.iter().fold(false, |any, value| any | (value.to_bits() & EXPONENT == EXPONENT));
-    if any {
-        let count = values.iter().filter(|value| !value.is_finite()).count();
-        return Err(file.error(format!(
-            "'{name}' has {count} numbers in slice {slice} that are NaN or infinite (as float32): expected finite \
-             numbers; leave this slice or volume out, or copy the file again"
-        )));
-    }
-    Ok(())
 }
