@@ -1,9 +1,9 @@
 //! A network at work on a device: batches from the host go in, images, losses and parameter updates come out.
 
-use num_complex::Complex32;
 use num_traits::Zero;
 
 use crate::backend::{Backend, ImageShape, LabelNoise, LossShape, LossWeights, Update};
+use crate::batch::{Batch, Reference};
 use crate::error::{Error, Result};
 use crate::model::varnet::{Input, Mode, Workspace};
 use crate::model::{Architecture, VarNet};
@@ -11,29 +11,6 @@ use crate::real::Real;
 
 /// Shapes whose buffers are kept at a time; a set of mixed shapes should find most of its slices' ready.
 const ROOMS: usize = 2;
-
-/// Undersampled slices of one shape.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    pub shape: ImageShape,
-    /// `[N, coils, rows, columns]`. Values at columns outside the mask are not looked at.
-    pub kspace: Vec<Complex32>,
-    /// `[N, columns]`: sampled columns.
-    pub mask: Vec<bool>,
-    /// `[N, columns]`: the fully sampled centre.
-    pub centre: Vec<bool>,
-}
-
-/// What a batch's reconstruction should be.
-#[derive(Clone, Debug)]
-pub struct Reference {
-    /// Height and width.
-    pub size: [usize; 2],
-    /// `[N, height, width]`.
-    pub images: Vec<f32>,
-    /// Data range of each slice: its volume's maximum.
-    pub max_value: Vec<f64>,
-}
 
 /// What a batch contributes to a step's gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]

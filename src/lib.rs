@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod backend;
+pub mod batch;
 pub mod cpu;
 pub mod data;
 pub mod engine;

@@ -3,6 +3,8 @@
 pub mod architecture;
 pub mod norm_unet;
 pub mod varnet;
+pub mod weights;
 
 pub use architecture::{Architecture, ParameterInfo, ParameterLayout};
 pub use varnet::VarNet;
+pub use weights::Weights;

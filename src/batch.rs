@@ -1,0 +1,141 @@
+//! What a network is shown and what it is compared with, on the host: slices of one shape, undersampled.
+
+use std::str::FromStr;
+
+use num_complex::Complex32;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::ImageShape;
+use crate::data::fastmri::VolumeFile;
+use crate::data::mask::{ColumnMask, MaskFunction, MaskKind, MaskSeed, training_seed};
+use crate::data::volume::Slice;
+use crate::error::{Error, Result};
+
+/// Undersampled slices of one shape.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub shape: ImageShape,
+    /// `[N, coils, rows, columns]`. Values at columns outside the mask are not looked at.
+    pub kspace: Vec<Complex32>,
+    /// `[N, columns]`: sampled columns.
+    pub mask: Vec<bool>,
+    /// `[N, columns]`: the fully sampled centre, which sensitivity maps are estimated from.
+    pub centre: Vec<bool>,
+}
+
+/// What a batch's reconstruction should be.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// Height and width.
+    pub size: [usize; 2],
+    /// `[N, height, width]`.
+    pub images: Vec<f32>,
+    /// Data range of each slice: its volume's `max` attribute.
+    pub max_value: Vec<f64>,
+}
+
+/// Where masks come from when slices are undersampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskSeeding {
+    /// A new mask for every slice and epoch, a function of run seed, epoch, volume and slice.
+    Random,
+    /// fastMRI's mask of the file name: the same in every run and every program.
+    Filename,
+}
+
+/// How k-space is undersampled, where it is not already.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    #[serde(with = "mask_kind")]
+    pub mask: MaskKind,
+    pub accelerations: Vec<u32>,
+    pub center_fractions: Vec<f64>,
+    pub mask_seed: MaskSeeding,
+}
+
+mod mask_kind {
+    use super::{FromStr, MaskKind};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(kind: &MaskKind, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(kind.name())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MaskKind, D::Error> {
+        MaskKind::from_str(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// Draws each slice's mask.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    function: MaskFunction,
+    seeding: MaskSeeding,
+    run_seed: u64,
+}
+
+impl Sampler {
+    /// # Errors
+    /// As [`MaskFunction::new`].
+    pub fn new(sampling: &Sampling, run_seed: u64) -> Result<Self> {
+        let function = MaskFunction::new(sampling.mask, &sampling.center_fractions, &sampling.accelerations)?;
+        Ok(Self { function, seeding: sampling.mask_seed, run_seed })
+    }
+
+    /// The columns of a slice that count as sampled. A volume that brings its own mask keeps it.
+    ///
+    /// # Errors
+    /// A mask that leaves nothing, naming the file.
+    pub fn mask(&self, volume: &VolumeFile, slice: usize, epoch: u64) -> Result<ColumnMask> {
+        let named = |error: Error| match error {
+            Error::Input(message) => Error::input(format!("{}: {message}", volume.path.display())),
+            other => other,
+        };
+        let columns = volume.matrix[1];
+        let mut mask = match &volume.mask {
+            Some(columns) => ColumnMask::stored(columns.clone()),
+            None => {
+                let seed = match self.seeding {
+                    MaskSeeding::Filename => MaskSeed::FileName(&volume.name),
+                    MaskSeeding::Random => {
+                        MaskSeed::Integer(training_seed(self.run_seed, epoch, &volume.name, slice))
+                    }
+                };
+                self.function.sample(columns, seed).map_err(named)?
+            }
+        };
+        mask.apply_padding(volume.padding_left, volume.padding_right).map_err(named)?;
+        if mask.sampled() == 0 {
+            return Err(named(Error::input("the mask samples no column; use a larger center fraction")));
+        }
+        Ok(mask)
+    }
+}
+
+impl Batch {
+    /// Joins slices of one shape with their masks.
+    ///
+    /// # Panics
+    /// Where there are none, or their sizes differ from `shape`'s.
+    pub fn new<'s>(volume: &VolumeFile, slices: impl IntoIterator<Item = (&'s Slice, ColumnMask)>) -> Self {
+        let [rows, columns] = volume.matrix;
+        let mut batch = Self {
+            shape: ImageShape { n: 0, coils: volume.coils, rows, columns },
+            kspace: Vec::new(),
+            mask: Vec::new(),
+            centre: Vec::new(),
+        };
+        for (slice, mask) in slices {
+            assert_eq!(slice.kspace.len(), volume.coils * rows * columns, "a slice of another shape");
+            let band = mask.center_band();
+            batch.shape.n += 1;
+            batch.kspace.extend_from_slice(&slice.kspace);
+            batch.centre.extend((0..columns).map(|x| band.contains(&x)));
+            batch.mask.extend(mask.columns);
+        }
+        assert!(batch.shape.n > 0, "a batch without slices");
+        batch
+    }
+}

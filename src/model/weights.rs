@@ -1,0 +1,130 @@
+//! Weights as safetensors with fastMRI's names: into `fastmri.models.VarNet` and back.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::atomic;
+use crate::error::{Error, Result};
+use crate::model::Architecture;
+
+/// A trained network: which, its parameters in the layout's order, and what else the file says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    pub architecture: Architecture,
+    pub parameters: Vec<f32>,
+    pub metadata: HashMap<String, String>,
+}
+
+impl Weights {
+    /// Reads `.safetensors`; the architecture is inferred from names and shapes.
+    ///
+    /// # Errors
+    /// A file that is missing, truncated or no safetensors, that holds another network, other types than float32
+    /// (float64, float16 and bfloat16 included: convert first), or NaN or infinity; the parameter is named.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+        Self::parse(&bytes).map_err(|error| match error {
+            Error::Input(message) => Error::input(format!("{}: {message}", path.display())),
+            other => other,
+        })
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        let broken = |error| {
+            Error::input(format!(
+                "not a whole safetensors file ({error}); fastMRI's .pt and .ckpt files are converted by \
+                 scripts/convert_checkpoint.py"
+            ))
+        };
+        let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+        let shapes: Vec<(String, Vec<usize>)> =
+            tensors.iter().map(|(name, view)| (name.to_string(), view.shape().to_vec())).collect();
+        let architecture = Architecture::infer(&shapes)?;
+        let (layout, _) = architecture.layout();
+        let mut parameters = Vec::with_capacity(layout.len());
+        for p in &layout.parameters {
+            let view = tensors.tensor(&p.name).map_err(broken)?;
+            if view.dtype() != Dtype::F32 {
+                return Err(Error::input(format!(
+                    "{} is {:?}, expected F32: save the network with .float()",
+                    p.name,
+                    view.dtype()
+                )));
+            }
+            parameters.extend(view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)));
+            if let Some(at) = parameters[p.span.offset..].iter().position(|x| !x.is_finite()) {
+                let value = parameters[p.span.offset + at];
+                return Err(Error::input(format!(
+                    "{}[{at}] is {value}: these weights cannot reconstruct anything; use an earlier checkpoint",
+                    p.name
+                )));
+            }
+        }
+        Ok(Self { architecture, parameters, metadata: header.metadata().clone().unwrap_or_default() })
+    }
+
+    /// Writes `.safetensors`, whole or not at all.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
+        atomic::write_bytes(path, &self.bytes())
+    }
+
+    /// The file's bytes: the same weights and metadata give the same bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let (layout, _) = self.architecture.layout();
+        let data: &[u8] = bytemuck::cast_slice(&self.parameters);
+        let tensors = layout.parameters.iter().map(|p| {
+            let data = &data[4 * p.span.offset..][..4 * p.span.len];
+            let view = TensorView::new(Dtype::F32, p.shape.clone(), data).expect("the layout's shapes");
+            (p.name.clone(), view)
+        });
+        let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone());
+        safetensors::serialize(tensors, metadata).expect("names and shapes are well-formed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights() -> Weights {
+        let architecture = Architecture { cascades: 2, chans: 2, pools: 2, sens_chans: 1, sens_pools: 1 };
+        Weights {
+            architecture,
+            parameters: architecture.initial_parameters(3),
+            metadata: [("format".to_string(), "pt".to_string())].into(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        weights().write(&path).unwrap();
+        assert_eq!(Weights::read(&path).unwrap(), weights());
+    }
+
+    #[test]
+    fn a_truncated_file_is_refused() {
+        let bytes = weights().bytes();
+        for len in [0, 4, 8, 100, bytes.len() / 2, bytes.len() - 1] {
+            let message = Weights::parse(&bytes[..len]).unwrap_err().to_string();
+            assert!(message.contains("not a whole safetensors file"), "{len}: {message}");
+        }
+    }
+
+    #[test]
+    fn nan_is_refused_by_name() {
+        let mut weights = weights();
+        let (layout, _) = weights.architecture.layout();
+        weights.parameters[layout.parameters[3].span.offset + 2] = f32::NAN;
+        let message = Weights::parse(&weights.bytes()).unwrap_err().to_string();
+        assert!(message.contains(&format!("{}[2] is NaN", layout.parameters[3].name)), "{message}");
+    }
+}
