@@ -492,8 +492,9 @@ mod tests {
                 expected[pixel] += (complex(&i.x0)[coil] - expanded[coil] + projected[coil]).norm_sqr();
             });
             expected.iter_mut().for_each(|sum| *sum = sum.sqrt());
-            assert_eq!(expected[0], 0.0, "the case of an output of 0 is covered");
-            assert_close(&i.rss_output(&i.sens, &i.u, &i.v), &expected, 1e-13);
+            let output = i.rss_output(&i.sens, &i.u, &i.v);
+            assert_eq!(output[0], 0.0, "the case of an output of 0 is covered");
+            assert_close(&output, &expected, 1e-13);
         }
     }
 
@@ -650,6 +651,53 @@ mod tests {
                 &mut d_v,
                 &mut d_sens,
             );
+        });
+        let image_shape = ImageShape { coils: 1, ..shape };
+        let map_shape = crate::backend::MapShape { n: 1, channels: 2, height: 320, width: 320 };
+        let mut map = crate::backend::FeatureMap { shape: map_shape, values: m0.clone(), stats: None };
+        let mut moments = vec![0.0; 4];
+        measure("unet_input", &mut || {
+            crate::cpu::unet_io::unet_input(&cpu, image_shape, &u, &mut map, &mut moments);
+        });
+        let d_map = crate::backend::MapGradient { values: v.clone(), sums: None };
+        measure("unet_input_backward", &mut || {
+            crate::cpu::unet_io::unet_input_backward(
+                &cpu,
+                image_shape,
+                &map,
+                &moments,
+                &d_map,
+                &moments,
+                &mut d_u,
+            );
+        });
+        let loss_shape = crate::backend::LossShape { n: 1, output: [320; 2], target: [320; 2] };
+        let weights = crate::backend::LossWeights { ssim: 1.0, l1: 1.0 };
+        let mut d = output.clone();
+        measure("image_loss", &mut || {
+            crate::cpu::loss::image_loss(&cpu, loss_shape, weights, 1.0, &output, &d_output, &[1.0], &mut d)
+                .unwrap();
+        });
+        let mut images = x0.clone();
+        measure("ifft2c", &mut || crate::cpu::fft::ifft2c(&cpu, shape, &x0, &mask, &mut images));
+        measure("divide_by_rss", &mut || crate::cpu::sens::divide_by_rss(&cpu, shape, &x0, &mut images));
+        let [mut p, mut a, mut b] = [sens.clone(), sens.clone(), sens.clone()];
+        b.iter_mut().for_each(|b| *b = b.abs());
+        let settings = crate::backend::Update {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            step: 1,
+            clip: Some(0.5),
+            l1: 0.0,
+        };
+        measure("update of 3 million", &mut || {
+            crate::cpu::update::update(&cpu, settings, &mut p, &x0, &mut a, &mut b);
+        });
+        measure("label_noise", &mut || {
+            let noise = crate::backend::LabelNoise { lambda: 1.0, absolute: false, key: 1, stream: 1 };
+            crate::cpu::noise::label_noise(&cpu, noise, 102400, &mut d);
         });
         measure("sens_backward, 12 cascades", &mut || {
             sens_backward(&cpu, shape, &sens, &mask, &x0, &m0, &[(&v, &u); 12], &mut d_sens);
