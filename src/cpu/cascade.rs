@@ -245,7 +245,7 @@ pub fn cascade_update_backward<T: Real>(
     let lambda = parameters[dc_weight.offset];
     let inputs = u.par_chunks(CHUNK).zip(v.par_chunks(CHUNK));
     let gradients = d_u.par_chunks_mut(CHUNK).zip(d_v.par_chunks_mut(CHUNK)).zip(d_r.par_chunks_mut(CHUNK));
-    let task = |((u, v), ((d_u, d_v), d_r)): ((&[T], &[T]), ((&mut [T], &mut [T]), &mut [T]))| {
+    let d_lambda = inputs.zip(gradients).map(|((u, v), ((d_u, d_v), d_r))| {
         cpu.arch.dispatch(|| {
             let d_lambda = lane_sum([d_v, u, v], |[d_v, u, v]| d_v.as_f64() * (u - v).as_f64());
             d_r.copy_from_slice(d_u);
@@ -255,8 +255,8 @@ pub fn cascade_update_backward<T: Real>(
             }
             d_lambda
         })
-    };
-    let d_lambda: Vec<f64> = inputs.zip(gradients).map(task).collect();
+    });
+    let d_lambda: Vec<f64> = d_lambda.collect();
     d_parameters[dc_weight.offset] += T::real(d_lambda.iter().sum());
 }
 
@@ -593,114 +593,6 @@ mod tests {
                 &mut d_lambda,
             );
             [output, m, d_sens, d_lambda, d_u, d_v, d_r].concat()
-        });
-    }
-
-    /// `cargo test --release --lib cascade_timing -- --ignored --nocapture`
-    #[test]
-    #[ignore = "a measurement"]
-    fn cascade_timing() {
-        let shape = ImageShape { n: 1, coils: 15, rows: 320, columns: 320 };
-        let f32s = |seed, len| values(seed, len).iter().map(|v| *v as f32).collect::<Vec<_>>();
-        let cpu = Cpu::<f32>::default();
-        let [sens, x0] = [91, 92].map(|seed| f32s(seed, shape.multicoil()));
-        let [m0, u, v] = [93, 94, 95].map(|seed| f32s(seed, shape.combined()));
-        let mask: Vec<f32> = mask(96, shape).iter().map(|m| *m as f32).collect();
-        let [mut m, mut d_u, mut d_v] = [m0.clone(), m0.clone(), m0.clone()];
-        let mut d_sens = sens.clone();
-        let measure = |name: &str, f: &mut dyn FnMut()| {
-            let times = (0..15).map(|_| {
-                let start = std::time::Instant::now();
-                f();
-                start.elapsed().as_secs_f64() * 1e3
-            });
-            println!("{name}: {:.2} ms", times.fold(f64::INFINITY, f64::min));
-        };
-        let projection = Projection::new(&cpu, shape, &mask);
-        let mut rows = sens.clone();
-        measure("transforms alone", &mut || {
-            complex_mut(&mut rows).par_chunks_exact_mut(shape.columns).for_each_init(
-                || projection.scratch(0),
-                |work, row| projection.apply(0, row, complex_mut(work)),
-            );
-        });
-        measure("cascade_input", &mut || {
-            cascade_input(&cpu, shape, &sens, &mask, &m0, &u, &v, &mut m);
-        });
-        measure("cascade_input_backward", &mut || {
-            let mut d_m0 = m0.clone();
-            cascade_input_backward(&cpu, shape, &sens, &mask, &v, &mut d_u, &mut d_v, &mut d_m0);
-        });
-        let mut output = vec![0.0; shape.combined() / 2];
-        measure("rss_output", &mut || {
-            rss_output(&cpu, shape, &sens, &mask, &x0, &u, &v, &mut output);
-        });
-        let d_output = output.clone();
-        measure("rss_output_backward", &mut || {
-            rss_output_backward(
-                &cpu,
-                shape,
-                &sens,
-                &mask,
-                &x0,
-                &u,
-                &v,
-                &output,
-                &d_output,
-                &mut d_u,
-                &mut d_v,
-                &mut d_sens,
-            );
-        });
-        let image_shape = ImageShape { coils: 1, ..shape };
-        let map_shape = crate::backend::MapShape { n: 1, channels: 2, height: 320, width: 320 };
-        let mut map = crate::backend::FeatureMap { shape: map_shape, values: m0.clone(), stats: None };
-        let mut moments = vec![0.0; 4];
-        measure("unet_input", &mut || {
-            crate::cpu::unet_io::unet_input(&cpu, image_shape, &u, &mut map, &mut moments);
-        });
-        let d_map = crate::backend::MapGradient { values: v.clone(), sums: None };
-        measure("unet_input_backward", &mut || {
-            crate::cpu::unet_io::unet_input_backward(
-                &cpu,
-                image_shape,
-                &map,
-                &moments,
-                &d_map,
-                &moments,
-                &mut d_u,
-            );
-        });
-        let loss_shape = crate::backend::LossShape { n: 1, output: [320; 2], target: [320; 2] };
-        let weights = crate::backend::LossWeights { ssim: 1.0, l1: 1.0 };
-        let mut d = output.clone();
-        measure("image_loss", &mut || {
-            crate::cpu::loss::image_loss(&cpu, loss_shape, weights, 1.0, &output, &d_output, &[1.0], &mut d)
-                .unwrap();
-        });
-        let mut images = x0.clone();
-        measure("ifft2c", &mut || crate::cpu::fft::ifft2c(&cpu, shape, &x0, &mask, &mut images));
-        measure("divide_by_rss", &mut || crate::cpu::sens::divide_by_rss(&cpu, shape, &x0, &mut images));
-        let [mut p, mut a, mut b] = [sens.clone(), sens.clone(), sens.clone()];
-        b.iter_mut().for_each(|b| *b = b.abs());
-        let settings = crate::backend::Update {
-            lr: 1e-3,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            step: 1,
-            clip: Some(0.5),
-            l1: 0.0,
-        };
-        measure("update of 3 million", &mut || {
-            crate::cpu::update::update(&cpu, settings, &mut p, &x0, &mut a, &mut b);
-        });
-        measure("label_noise", &mut || {
-            let noise = crate::backend::LabelNoise { lambda: 1.0, absolute: false, key: 1, stream: 1 };
-            crate::cpu::noise::label_noise(&cpu, noise, 102400, &mut d);
-        });
-        measure("sens_backward, 12 cascades", &mut || {
-            sens_backward(&cpu, shape, &sens, &mask, &x0, &m0, &[(&v, &u); 12], &mut d_sens);
         });
     }
 }

@@ -298,7 +298,7 @@ mod tests {
             image[(n * rows + (rows - h) / 2 + y) * columns + (columns - w) / 2 + x]
         };
         let (mut ssim, mut windows, mut error) = (0.0, 0.0, 0.0);
-        for n in 0..shape.n {
+        for (n, max_value) in max_value.iter().enumerate() {
             let pair = |y, x| (pixel(output, shape.output, n, y, x), pixel(target, shape.target, n, y, x));
             for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
                 error += (pair(y, x).0 - pair(y, x).1).abs() / (shape.n * h * w) as f64;
@@ -311,7 +311,7 @@ mod tests {
                 let vx = covariance(&|(x, _)| (x - ux).powi(2));
                 let vy = covariance(&|(_, y)| (y - uy).powi(2));
                 let vxy = covariance(&|(x, y)| (x - ux) * (y - uy));
-                let (c1, c2) = ((0.01 * max_value[n]).powi(2), (0.03 * max_value[n]).powi(2));
+                let (c1, c2) = ((0.01 * max_value).powi(2), (0.03 * max_value).powi(2));
                 ssim += (2.0 * ux * uy + c1) * (2.0 * vxy + c2) / ((ux * ux + uy * uy + c1) * (vx + vy + c2));
                 windows += 1.0;
             }
