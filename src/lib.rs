@@ -3,8 +3,10 @@
 pub mod atomic;
 pub mod backend;
 pub mod batch;
+pub mod cli;
 pub mod cpu;
 pub mod data;
+pub mod device;
 pub mod engine;
 pub mod error;
 pub mod json_float;
