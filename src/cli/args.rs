@@ -1,0 +1,138 @@
+//! Groups of options that several commands share.
+
+use clap::Args;
+
+use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::data::mask::MaskKind;
+use crate::device::{Device, DeviceChoice};
+use crate::error::{Error, Result};
+
+/// fastMRI's usual share of densely sampled columns is 0.08 at acceleration 4 and 0.04 at 8.
+const CENTER_FRACTION_TIMES_ACCELERATION: f64 = 0.32;
+
+/// How k-space is undersampled.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Which columns are kept: random, equispaced, equispaced_fraction, magic or magic_fraction, as fastMRI names
+    /// them [default: equispaced]
+    #[arg(long, value_name = "KIND")]
+    pub mask: Option<MaskKind>,
+
+    /// One column in N is kept outside the centre; with several, each mask draws one of them [default: 8]
+    #[arg(long, value_name = "N[,N…]", value_delimiter = ',')]
+    pub acceleration: Vec<u32>,
+
+    /// Share of columns kept in the centre, one for each acceleration [default: 0.32 / acceleration, which is 0.08 at 4
+    /// and 0.04 at 8]
+    #[arg(long, value_name = "F[,F…]", value_delimiter = ',')]
+    pub center_fraction: Vec<f64>,
+
+    /// Where masks come from: random (a new one for every slice and epoch) or filename (fastMRI's mask of the volume's
+    /// name, the same in every run)
+    #[arg(long, value_enum, value_name = "SEED")]
+    pub mask_seed: Option<MaskSeeding>,
+}
+
+impl SamplingArgs {
+    /// The sampling that was asked for, where `seed` is the command's own default for `--mask-seed`. Without any option
+    /// it is the paper's: equispaced, acceleration 8, center fraction 0.04.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for lists of different length and numbers that no mask can have.
+    pub fn sampling(&self, seed: MaskSeeding) -> Result<Sampling> {
+        let accelerations = if self.acceleration.is_empty() { vec![8] } else { self.acceleration.clone() };
+        let center_fractions = if self.center_fraction.is_empty() {
+            let fraction = |&n: &u32| CENTER_FRACTION_TIMES_ACCELERATION / f64::from(n.max(1));
+            accelerations.iter().map(fraction).collect()
+        } else {
+            self.center_fraction.clone()
+        };
+        let mask_seed = self.mask_seed.unwrap_or(seed);
+        let mask = self.mask.unwrap_or(MaskKind::Equispaced);
+        let sampling = Sampling { mask, accelerations, center_fractions, mask_seed };
+        Sampler::new(&sampling, 0)?;
+        Ok(sampling)
+    }
+
+    /// Whether any of the options was given.
+    pub fn any(&self) -> bool {
+        self.mask.is_some()
+            || !self.acceleration.is_empty()
+            || !self.center_fraction.is_empty()
+            || self.mask_seed.is_some()
+    }
+}
+
+/// Where the command computes.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Device")]
+pub struct DeviceArgs {
+    /// Where to compute: auto, cpu, cuda:N or emulated
+    #[arg(long, default_value_t)]
+    pub device: DeviceChoice,
+
+    /// CPU threads [default: one for each core, or RAYON_NUM_THREADS]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+impl DeviceArgs {
+    /// Chooses the device, and starts the threads that all of the process computes with: call it once, before anything
+    /// is computed.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a device that this build does not support, or more threads than the system gives.
+    pub fn start(&self) -> Result<Device> {
+        let device = self.device.resolve()?;
+        if let Some(threads) = self.threads {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+            pool.build_global()
+                .map_err(|error| Error::input(format!("--threads {threads}: cannot start them: {error}")))?;
+        }
+        Ok(device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(acceleration: &[u32], center_fraction: &[f64]) -> SamplingArgs {
+        SamplingArgs {
+            acceleration: acceleration.to_vec(),
+            center_fraction: center_fraction.to_vec(),
+            ..SamplingArgs::default()
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_papers() {
+        let sampling = SamplingArgs::default().sampling(MaskSeeding::Random).unwrap();
+        assert_eq!(
+            sampling,
+            Sampling {
+                mask: MaskKind::Equispaced,
+                accelerations: vec![8],
+                center_fractions: vec![0.04],
+                mask_seed: MaskSeeding::Random,
+            }
+        );
+    }
+
+    #[test]
+    fn center_fractions_follow_accelerations() {
+        let sampling = args(&[4, 8], &[]).sampling(MaskSeeding::Filename).unwrap();
+        assert_eq!(sampling.center_fractions, [0.08, 0.04]);
+        assert_eq!(sampling.mask_seed, MaskSeeding::Filename);
+    }
+
+    #[test]
+    fn impossible_sampling_is_refused() {
+        for (acceleration, fraction) in
+            [(&[4, 8][..], &[0.1][..]), (&[0], &[]), (&[4], &[1.5]), (&[4], &[f64::NAN])]
+        {
+            assert!(args(acceleration, fraction).sampling(MaskSeeding::Random).is_err());
+        }
+    }
+}

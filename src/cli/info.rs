@@ -1,0 +1,178 @@
+//! `kerase info`: this build and machine, a file of weights, or a set of volumes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::output::{print, print_json};
+use crate::data::set::VolumeSet;
+use crate::device::cpu_simd;
+use crate::error::Result;
+use crate::model::{Architecture, Weights};
+
+const EXAMPLE: &str = "\
+Example:
+  kerase info                                 what this build computes with
+  kerase info --model run/model.safetensors   architecture, parameters and metadata of weights
+  kerase info --data brain/train --json       volumes, slices and shapes of a set";
+
+/// Says what this build can do, or what is in a file of weights or a set of volumes
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// Weights to describe
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// A directory, file or manifest of volumes to describe
+    #[arg(long, value_name = "SET")]
+    data: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found; what was not asked for is absent.
+#[derive(Serialize)]
+struct Report {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build: Option<Build>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<Model>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data>,
+}
+
+#[derive(Serialize)]
+struct Build {
+    version: &'static str,
+    platform: String,
+    simd: &'static str,
+    threads: usize,
+    gpu: bool,
+}
+
+#[derive(Serialize)]
+struct Model {
+    file: PathBuf,
+    architecture: Architecture,
+    parameters: usize,
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct Data {
+    source: PathBuf,
+    volumes: usize,
+    slices: usize,
+    shapes: Vec<Shape>,
+    /// Volumes whose k-space is undersampled already.
+    with_mask: usize,
+    without_target: usize,
+}
+
+#[derive(Serialize)]
+struct Shape {
+    coils: usize,
+    /// Rows and columns of k-space.
+    matrix: [usize; 2],
+    /// Height and width of the target.
+    target: Option<[usize; 2]>,
+    slices: usize,
+    #[serde(skip)]
+    text: String,
+}
+
+impl Args {
+    /// # Errors
+    /// Where the file or the set cannot be read.
+    pub fn run(self) -> Result<()> {
+        let report = Report {
+            build: (self.model.is_none() && self.data.is_none()).then(Build::this),
+            model: self.model.as_deref().map(Model::read).transpose()?,
+            data: self.data.as_deref().map(Data::read).transpose()?,
+        };
+        if self.json { print_json(&report) } else { print(report) }
+    }
+}
+
+impl Build {
+    fn this() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            simd: cpu_simd(),
+            threads: rayon::current_num_threads(),
+            gpu: false,
+        }
+    }
+}
+
+impl Model {
+    fn read(path: &Path) -> Result<Self> {
+        let weights = Weights::read(path)?;
+        Ok(Self {
+            file: path.to_path_buf(),
+            architecture: weights.architecture,
+            parameters: weights.parameters.len(),
+            metadata: weights.metadata.into_iter().collect(),
+        })
+    }
+}
+
+impl Data {
+    fn read(path: &Path) -> Result<Self> {
+        let set = VolumeSet::open(path)?;
+        let shapes = set.shapes().into_iter().map(|(shape, slices)| Shape {
+            coils: shape.coils,
+            matrix: shape.matrix,
+            target: shape.target,
+            slices,
+            text: shape.to_string(),
+        });
+        Ok(Self {
+            source: path.to_path_buf(),
+            volumes: set.volumes().len(),
+            slices: set.slice_count(),
+            shapes: shapes.collect(),
+            with_mask: set.volumes().iter().filter(|v| v.mask.is_some()).count(),
+            without_target: set.volumes().iter().filter(|v| v.target.is_none()).count(),
+        })
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut lines: Vec<(&str, String)> = Vec::new();
+        if let Some(build) = &self.build {
+            lines.push(("kerase", format!("{} for {}", build.version, build.platform)));
+            lines.push(("CPU", format!("{} threads, SIMD: {}", build.threads, build.simd)));
+            lines.push(("GPU", "not supported by this build; --device auto is the CPU".into()));
+        }
+        if let Some(model) = &self.model {
+            lines.push(("model", model.file.display().to_string()));
+            lines.push(("network", format!("VarNet of {}", model.architecture)));
+            lines.push(("parameters", model.parameters.to_string()));
+            lines.extend(model.metadata.iter().map(|(key, value)| ("metadata", format!("{key} = {value}"))));
+        }
+        if let Some(data) = &self.data {
+            lines.push(("data", data.source.display().to_string()));
+            lines.push(("volumes", data.volumes.to_string()));
+            lines.push(("slices", data.slices.to_string()));
+            lines.extend(data.shapes.iter().map(|s| ("", format!("{} of {}", s.slices, s.text))));
+            if data.with_mask > 0 {
+                lines.push(("undersampled", format!("{} volumes bring their own mask", data.with_mask)));
+            }
+            if data.without_target > 0 {
+                lines.push((
+                    "no target",
+                    format!("{} volumes can only be reconstructed", data.without_target),
+                ));
+            }
+        }
+        let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<14}{value}")).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}

@@ -1,0 +1,55 @@
+//! The command line. Each command is a file with its `Args`: clap parses them, `plan` checks everything that can be
+//! checked before anything is computed or written, and what remains is done by the library.
+
+pub mod args;
+pub mod info;
+pub mod output;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+
+/// Trains E2E-VarNet for multi-coil MRI reconstruction and makes trained models forget data.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Info(info::Args),
+}
+
+impl Cli {
+    /// Runs the command that was given.
+    ///
+    /// # Errors
+    /// What the command returns; [`Error::exit_code`](crate::error::Error::exit_code) is the process's.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Info(args) => args.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("kerase {}", command.get_name());
+            assert!(help.contains(&example), "{}: {help}", command.get_name());
+        }
+    }
+}

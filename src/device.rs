@@ -1,0 +1,116 @@
+//! Where to compute: the names that `--device` takes, and what this build can do of them.
+
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best that this build has on this machine.
+    #[default]
+    Auto,
+    Cpu,
+    /// The NVIDIA GPU of this number.
+    Cuda(usize),
+    /// The GPU's kernels, run on the CPU.
+    Emulated,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "emulated" => Ok(Self::Emulated),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => name.strip_prefix("cuda:").and_then(|n| n.parse().ok()).map(Self::Cuda).ok_or_else(|| {
+                Error::input(format!("unknown device '{name}': expected auto, cpu, cuda:N or emulated"))
+            }),
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.pad("auto"),
+            Self::Cpu => f.pad("cpu"),
+            Self::Cuda(number) => f.pad(&format!("cuda:{number}")),
+            Self::Emulated => f.pad("emulated"),
+        }
+    }
+}
+
+/// A device that this build can compute on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    Cpu,
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.pad("cpu"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device that the choice stands for.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a device that this build does not support.
+    pub fn resolve(self) -> Result<Device> {
+        match self {
+            Self::Auto | Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(_) | Self::Emulated => Err(Error::input(format!(
+                "--device {self}: kerase {} computes on the CPU only, it has no GPU kernels yet; use --device cpu or \
+                 leave --device out",
+                env!("CARGO_PKG_VERSION")
+            ))),
+        }
+    }
+}
+
+/// The SIMD instructions that the CPU's operations use on this machine.
+pub fn cpu_simd() -> &'static str {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    match pulp::Arch::new() {
+        pulp::Arch::V4(_) => "AVX-512",
+        pulp::Arch::V3(_) => "AVX2 and FMA",
+        _ => "none",
+    }
+    #[cfg(target_arch = "aarch64")]
+    match pulp::Arch::new() {
+        pulp::Arch::Scalar => "none",
+        _ => "NEON",
+    }
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    "none"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for choice in [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Cuda(3), DeviceChoice::Emulated] {
+            assert_eq!(choice.to_string().parse::<DeviceChoice>().unwrap(), choice);
+        }
+        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
+        for name in ["gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", ""] {
+            let message = name.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(message.contains(&format!("'{name}'")) && message.contains("cuda:N"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_said() {
+        let message = DeviceChoice::Cuda(1).resolve().unwrap_err().to_string();
+        assert!(message.contains("cuda:1") && message.contains("--device cpu"), "{message}");
+    }
+}

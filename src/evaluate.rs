@@ -1,0 +1,112 @@
+//! How good a network is on a set: fastMRI's measures for every volume and slice.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::batch::Sampler;
+use crate::crop::{center_crop, smaller};
+use crate::data::fastmri::VolumeFile;
+use crate::data::set::VolumeSet;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::metrics::{self, Images, VolumeScores};
+use crate::reconstruct::{of_file, reconstruct_set};
+
+/// The measures of one volume.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VolumeResult {
+    /// The bare file name.
+    pub volume: String,
+    pub path: PathBuf,
+    /// Height and width of what was compared.
+    pub size: [usize; 2],
+    /// Which slices of the volume were evaluated; `scores.slices` has one entry for each.
+    pub slices: Vec<usize>,
+    pub scores: VolumeScores,
+}
+
+/// Images of one volume beside their targets, gathered slice by slice.
+#[derive(Default)]
+pub struct Comparison {
+    size: [usize; 2],
+    slices: Vec<usize>,
+    targets: Vec<f32>,
+    images: Vec<f32>,
+}
+
+impl Comparison {
+    /// Adds an image `[rows, columns]` of `from`'s size and its target, both centre-cropped to the smaller of the two,
+    /// as fastMRI's `center_crop_to_smallest` does.
+    pub fn add(&mut self, slice: usize, image: &[f32], from: [usize; 2], target: &[f32], of: [usize; 2]) {
+        self.size = smaller(from, of);
+        self.slices.push(slice);
+        self.images.extend(center_crop(image, from, self.size));
+        self.targets.extend(center_crop(target, of, self.size));
+    }
+
+    /// Scores what was gathered, with the file's `max` as the range, or else the largest value of the targets.
+    ///
+    /// # Errors
+    /// Images that SSIM's window does not fit, a range that is not positive; the file is named.
+    pub fn score(&self, file: &VolumeFile) -> Result<VolumeResult> {
+        let shape = [self.slices.len(), self.size[0], self.size[1]];
+        let scores = Images::new(&self.targets, shape)
+            .and_then(|targets| metrics::evaluate(targets, Images::new(&self.images, shape)?, file.max))
+            .map_err(|error| of_file(error, &file.path))?;
+        Ok(VolumeResult {
+            volume: file.name.clone(),
+            path: file.path.clone(),
+            size: self.size,
+            slices: self.slices.clone(),
+            scores,
+        })
+    }
+}
+
+/// Evaluates a network on every slice of a set; the results are in the order of its volumes. `on_slice` is called after
+/// each slice.
+///
+/// # Errors
+/// [`Error::Input`] for a set with volumes that have no target, before anything is computed, and for images that are
+/// too small; what [`reconstruct_set`] returns.
+pub fn evaluate<B: Backend>(
+    engine: &mut Engine<'_, B>,
+    set: &Arc<VolumeSet>,
+    sampler: &Sampler,
+    mut on_slice: impl FnMut(),
+) -> Result<Vec<VolumeResult>> {
+    check_targets(set)?;
+    let mut results = Vec::with_capacity(set.volumes().len());
+    let mut comparison = Comparison::default();
+    reconstruct_set(engine, set, sampler, |slice| {
+        let file = slice.file;
+        if let (Some(target), Some(size)) = (&slice.data.target, file.target) {
+            comparison.add(slice.slice, &slice.image, file.matrix, target, size);
+        }
+        on_slice();
+        if comparison.slices.len() == set.slices_of(slice.volume).len() {
+            results.push(std::mem::take(&mut comparison).score(file)?);
+        }
+        Ok(())
+    })?;
+    Ok(results)
+}
+
+/// Refuses a set with volumes that cannot be evaluated.
+///
+/// # Errors
+/// [`Error::Input`] naming the first of them.
+pub fn check_targets(set: &VolumeSet) -> Result<()> {
+    let without: Vec<&VolumeFile> = set.volumes().iter().filter(|volume| volume.target.is_none()).collect();
+    let Some(first) = without.first() else { return Ok(()) };
+    let others = match without.len() - 1 {
+        0 => String::new(),
+        count => format!(" (nor have {count} others of {})", set.source().display()),
+    };
+    Err(Error::input(format!(
+        "{} has no dataset 'reconstruction_rss' to compare with{others}: evaluate on volumes with targets, such as \
+         fastMRI's multicoil_val; kerase reconstruct needs none",
+        first.path.display()
+    )))
+}

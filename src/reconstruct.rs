@@ -1,0 +1,120 @@
+//! From the k-space of a set to images: slice by slice through the network, or zero-filled for comparison.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::backend::{Backend, ImageShape};
+use crate::batch::{Batch, Sampler};
+use crate::cpu::{Cpu, fft::ifft2c};
+use crate::crop::{center_crop, smaller};
+use crate::data::fastmri::VolumeFile;
+use crate::data::loader::{Loader, LoaderOptions};
+use crate::data::order::epoch_order;
+use crate::data::set::VolumeSet;
+use crate::data::volume::Slice;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// A slice that the network has seen.
+pub struct ReconstructedSlice<'a> {
+    /// Index into [`VolumeSet::volumes`].
+    pub volume: usize,
+    pub file: &'a VolumeFile,
+    pub slice: usize,
+    pub data: Slice,
+    /// What the network was shown: this slice with its mask.
+    pub batch: Batch,
+    /// `[rows, columns]`, all finite.
+    pub image: Vec<f32>,
+}
+
+impl ReconstructedSlice<'_> {
+    /// The zero-filled image `[rows, columns]`.
+    pub fn zero_filled(&self, cpu: &Cpu<f32>) -> Vec<f32> {
+        zero_filled(cpu, &self.batch)
+    }
+}
+
+/// Reconstructs every slice of a set: volumes in the order of the set, slices ascending, read ahead in parallel.
+///
+/// # Errors
+/// Slices that cannot be read or are too small for the network, [`Error::NotFinite`] where the network's image is not
+/// finite, and what `each` returns; file and slice are named.
+pub fn reconstruct_set<B: Backend>(
+    engine: &mut Engine<'_, B>,
+    set: &Arc<VolumeSet>,
+    sampler: &Sampler,
+    mut each: impl FnMut(ReconstructedSlice<'_>) -> Result<()>,
+) -> Result<()> {
+    let order = epoch_order(set, 0, 0, false, 1);
+    for loaded in Loader::start(set.clone(), order, LoaderOptions::default()) {
+        for loaded in loaded? {
+            let file = &set.volumes()[loaded.volume];
+            let mask = sampler.mask(file, loaded.slice, 0)?;
+            let batch = Batch::new(file, [(&loaded.data, mask)]);
+            let image = engine.reconstruct(&batch).map_err(|error| of_file(error, &file.path))?;
+            check_finite(&image, file, loaded.slice)?;
+            each(ReconstructedSlice {
+                volume: loaded.volume,
+                file,
+                slice: loaded.slice,
+                data: loaded.data,
+                batch,
+                image,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Images `[N, rows, columns]` without a network: the root-sum-of-squares of the coil images of k-space whose
+/// unmeasured columns are zero.
+pub fn zero_filled(cpu: &Cpu<f32>, batch: &Batch) -> Vec<f32> {
+    let ImageShape { coils, .. } = batch.shape;
+    let pixels = batch.shape.pixels();
+    let columns: Vec<f32> = batch.mask.iter().map(|&sampled| f32::from(u8::from(sampled))).collect();
+    let mut images = vec![0.0; batch.shape.multicoil()];
+    ifft2c(cpu, batch.shape, bytemuck::cast_slice(&batch.kspace), &columns, &mut images);
+    let mut output = vec![0.0f32; batch.shape.n * pixels];
+    for (slice, output) in images.chunks_exact(2 * coils * pixels).zip(output.chunks_exact_mut(pixels)) {
+        for coil in slice.chunks_exact(2 * pixels) {
+            for (sum, z) in output.iter_mut().zip(coil.as_chunks::<2>().0) {
+                *sum += z[0] * z[0] + z[1] * z[1];
+            }
+        }
+        output.iter_mut().for_each(|sum| *sum = sum.sqrt());
+    }
+    output
+}
+
+/// Crops an image of a volume to what fastMRI's VarNet inference writes: the header's reconstruction size, or, where
+/// the image has fewer columns than that, a square as wide as the image. Returns the image with its height and width.
+pub fn crop_for_leaderboard(image: &[f32], file: &VolumeFile) -> (Vec<f32>, [usize; 2]) {
+    let columns = file.matrix[1];
+    let wanted = if columns < file.recon[1] { [columns, columns] } else { file.recon };
+    // fastMRI stops at an image with fewer rows than that; here it is as high as it is.
+    let size = smaller(wanted, file.matrix);
+    (center_crop(image, file.matrix, size), size)
+}
+
+fn check_finite(image: &[f32], file: &VolumeFile, slice: usize) -> Result<()> {
+    let Some(at) = image.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let columns = file.matrix[1];
+    Err(Error::NotFinite(format!(
+        "{} slice {slice}: the network's image has {} at row {}, column {}: the weights have diverged, or k-space is \
+         of another magnitude than what they were trained on",
+        file.path.display(),
+        image[at],
+        at / columns,
+        at % columns
+    )))
+}
+
+/// Puts the file's name before the message.
+pub(crate) fn of_file(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Input(message) => Error::input(format!("{}: {message}", path.display())),
+        Error::NotFinite(message) => Error::NotFinite(format!("{}: {message}", path.display())),
+        other => other,
+    }
+}
