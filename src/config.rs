@@ -65,16 +65,16 @@ impl Optimisation {
         if !(self.lr > 0.0 && self.lr.is_finite()) {
             return refuse(format!("--lr {}: expected a number above 0, such as 1e-3", self.lr));
         }
-        if let Some(clip) = self.clip
-            && clip.is_nan()
-            || self.clip.is_some_and(|clip| clip <= 0.0)
-        {
+        if let Some(clip) = self.clip.filter(|clip| clip.is_nan() || *clip <= 0.0) {
             return refuse(format!(
-                "--clip {}: expected a norm above 0, such as 0.5 (inf: no clip)",
-                self.clip.unwrap_or_default()
+                "--clip {clip}: expected a norm above 0, such as 0.5, or inf for no clip"
             ));
         }
-        if self.batch == 0 || self.epochs == 0 || self.max_steps == Some(0) || self.checkpoint_every == Some(0) {
+        if self.batch == 0
+            || self.epochs == 0
+            || self.max_steps == Some(0)
+            || self.checkpoint_every == Some(0)
+        {
             return refuse("--batch, --epochs, --max-steps and --checkpoint-every start at 1".into());
         }
         if !(self.plateau.factor > 0.0 && self.plateau.factor <= 1.0) {

@@ -109,7 +109,8 @@ impl Training<'_> {
             stop: self.stop,
             title: "training",
         };
-        let fixed = Sampler::new(&Sampling { mask_seed: MaskSeeding::Filename, ..config.sampling.clone() }, o.seed)?;
+        let fixed =
+            Sampler::new(&Sampling { mask_seed: MaskSeeding::Filename, ..config.sampling.clone() }, o.seed)?;
         let mut last = None;
         let outcome = run.go(&mut engine, &mut state, &mut |engine| {
             let Some(validation) = &validation else { return Ok(None) };

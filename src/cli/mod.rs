@@ -4,6 +4,10 @@
 pub mod args;
 pub mod info;
 pub mod output;
+pub mod run_args;
+pub mod stop;
+pub mod train;
+pub mod unlearn;
 
 use clap::{Parser, Subcommand};
 
@@ -19,6 +23,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Train(train::Args),
+    Unlearn(unlearn::Args),
     Info(info::Args),
 }
 
@@ -29,6 +35,8 @@ impl Cli {
     /// What the command returns; [`Error::exit_code`](crate::error::Error::exit_code) is the process's.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Train(args) => args.run(),
+            Command::Unlearn(args) => args.run(),
             Command::Info(args) => args.run(),
         }
     }

@@ -68,7 +68,9 @@ impl RunDirectory {
         for file in FILES {
             let path = self.path.join(file);
             match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", path, e)),
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", path, e));
+                }
                 _ => {}
             }
         }

@@ -31,8 +31,21 @@ pub enum Line {
         volume: OneOrMore<String>,
         slice: OneOrMore<usize>,
     },
-    Epoch { step: u64, epoch: u64, mean_loss: f64, lr: f64, seconds: f64 },
-    Validation { step: u64, epoch: u64, volumes: usize, psnr: f64, ssim: f64, nmse: f64 },
+    Epoch {
+        step: u64,
+        epoch: u64,
+        mean_loss: f64,
+        lr: f64,
+        seconds: f64,
+    },
+    Validation {
+        step: u64,
+        epoch: u64,
+        volumes: usize,
+        psnr: f64,
+        ssim: f64,
+        nmse: f64,
+    },
 }
 
 /// A value, or a list where a step has several slices.
@@ -67,7 +80,8 @@ impl MetricsLog {
             for line in BufReader::new(file).lines() {
                 let line = line.map_err(|e| Error::io("read", path, e))?;
                 // A line that a crash cut short is no line.
-                let step = serde_json::from_str::<serde_json::Value>(&line).ok().and_then(|l| l["step"].as_u64());
+                let step =
+                    serde_json::from_str::<serde_json::Value>(&line).ok().and_then(|l| l["step"].as_u64());
                 if step.is_some_and(|step| step <= last_step) {
                     kept.extend_from_slice(line.as_bytes());
                     kept.push(b'\n');

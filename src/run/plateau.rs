@@ -62,7 +62,11 @@ mod tests {
         let mut plateau = Plateau::new(1e-3);
         for (loss, rate) in losses.into_iter().zip(rates) {
             plateau.epoch(PlateauSettings { factor: 0.1, patience: 1 }, loss);
-            assert!((plateau.lr / rate - 1.0).abs() < 1e-12, "after {loss}: {} instead of {rate}", plateau.lr);
+            assert!(
+                (plateau.lr / rate - 1.0).abs() < 1e-12,
+                "after {loss}: {} instead of {rate}",
+                plateau.lr
+            );
         }
     }
 }

@@ -63,15 +63,12 @@ impl Checkpoint {
     /// Where the disk refuses.
     pub fn write(&self, path: &Path) -> Result<()> {
         let state = serde_json::to_string(&self.state).expect("numbers");
-        let tensors = [
-            ("parameters", &self.parameters),
-            ("exp_avg", &self.exp_avg),
-            ("exp_avg_sq", &self.exp_avg_sq),
-        ]
-        .map(|(name, values)| {
-            let data = bytemuck::cast_slice(values);
-            (name, TensorView::new(Dtype::F32, vec![values.len()], data).expect("one dimension"))
-        });
+        let tensors =
+            [("parameters", &self.parameters), ("exp_avg", &self.exp_avg), ("exp_avg_sq", &self.exp_avg_sq)]
+                .map(|(name, values)| {
+                    let data = bytemuck::cast_slice(values);
+                    (name, TensorView::new(Dtype::F32, vec![values.len()], data).expect("one dimension"))
+                });
         let metadata = HashMap::from([(KEY.to_string(), state)]);
         let bytes = safetensors::serialize(tensors, Some(metadata)).expect("well-formed");
         atomic::write_bytes(path, &bytes)
@@ -91,8 +88,10 @@ impl Checkpoint {
         let broken = |e| refuse(&format!("not a whole safetensors file ({e})"));
         let tensors = SafeTensors::deserialize(&bytes).map_err(broken)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
-        let state = header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| refuse("no state of a run"))?;
-        let state = serde_json::from_str(state).map_err(|e| refuse(&format!("a state of another version ({e})")))?;
+        let state =
+            header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| refuse("no state of a run"))?;
+        let state =
+            serde_json::from_str(state).map_err(|e| refuse(&format!("a state of another version ({e})")))?;
         let array = |name: &str| {
             let view = tensors.tensor(name).map_err(broken)?;
             if view.dtype() != Dtype::F32 || view.shape() != [parameters] {

@@ -165,7 +165,8 @@ impl Run<'_> {
             }
         }
         let place = |volumes: &[String], slices: &[usize]| {
-            let named: Vec<String> = volumes.iter().zip(slices).map(|(v, s)| format!("{v} slice {s}")).collect();
+            let named: Vec<String> =
+                volumes.iter().zip(slices).map(|(v, s)| format!("{v} slice {s}")).collect();
             format!("step {}, {}", state.step + 1, named.join(", "))
         };
         if !loss.is_finite() {
@@ -183,7 +184,10 @@ impl Run<'_> {
         };
         let grad_norm = engine.update(update);
         if !grad_norm.is_finite() {
-            return Err(not_finite(&format!("the gradient's norm is {grad_norm}"), &place(&volumes, &slices)));
+            return Err(not_finite(
+                &format!("the gradient's norm is {grad_norm}"),
+                &place(&volumes, &slices),
+            ));
         }
         let seconds = started.elapsed().as_secs_f64();
         state.step += 1;
@@ -236,7 +240,8 @@ impl Run<'_> {
             key: self.seed,
             stream: noise_stream(state.epoch, &first.name, loaded[0].slice),
         });
-        let value = engine.accumulate(&batch, &reference, self.loss, Objective { weight: term.weight, noise })?;
+        let value =
+            engine.accumulate(&batch, &reference, self.loss, Objective { weight: term.weight, noise })?;
         Ok(value.loss)
     }
 

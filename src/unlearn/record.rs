@@ -36,9 +36,10 @@ pub fn forgotten(set: &VolumeSet) -> Result<Vec<ForgottenVolume>> {
     volumes
         .into_par_iter()
         .map(|(index, volume)| {
-            let slices = set.slices_of(index).iter().map(|&slice| {
-                Ok(ForgottenSlice { slice, sha256: slice_sha256(&volume.read_slice(slice)?) })
-            });
+            let slices = set
+                .slices_of(index)
+                .iter()
+                .map(|&slice| Ok(ForgottenSlice { slice, sha256: slice_sha256(&volume.read_slice(slice)?) }));
             Ok(ForgottenVolume {
                 path: volume.path.clone(),
                 sha256: file_sha256(&volume.path)?,

@@ -76,7 +76,8 @@ impl UnlearnEpochs {
     fn step(&self, batches: impl IntoIterator<Item = Vec<SliceId>>) -> PlannedStep {
         let terms: Vec<Term> = batches.into_iter().map(|batch| self.term(batch)).collect();
         let forgets = terms.iter().any(|term| term.role == Role::Forget);
-        let l1 = if forgets && self.method.forgetting == Forgetting::AscentL1 { self.strength.gamma } else { 0.0 };
+        let l1 =
+            if forgets && self.method.forgetting == Forgetting::AscentL1 { self.strength.gamma } else { 0.0 };
         PlannedStep { terms, l1 }
     }
 
@@ -87,7 +88,8 @@ impl UnlearnEpochs {
 
 impl Schedule for UnlearnEpochs {
     fn epoch(&self, epoch: u64) -> Vec<PlannedStep> {
-        let (Some(retain), Some(forget), Recipe::Text) = (&self.retain, &self.forget, self.strength.recipe) else {
+        let (Some(retain), Some(forget), Recipe::Text) = (&self.retain, &self.forget, self.strength.recipe)
+        else {
             // A batch holds slices of one set: a stream of single slices that happen to share a shape is mixed.
             let batches = self.order(&self.set, epoch).into_iter().flat_map(|batch| {
                 let (retain, forget): (Vec<_>, Vec<_>) =
@@ -101,7 +103,9 @@ impl Schedule for UnlearnEpochs {
         let forget: Vec<Vec<SliceId>> = self
             .order(forget, epoch)
             .into_iter()
-            .map(|batch| batch.into_iter().map(|(volume, slice)| (volume + self.retain_volumes(), slice)).collect())
+            .map(|batch| {
+                batch.into_iter().map(|(volume, slice)| (volume + self.retain_volumes(), slice)).collect()
+            })
             .collect();
         let pairs = retain.len().max(forget.len());
         let pair = |i: usize| [forget[i % forget.len()].clone(), retain[i % retain.len()].clone()];
