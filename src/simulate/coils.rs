@@ -25,6 +25,8 @@ pub(super) struct Former {
     pub half_axes: [f32; 2],
     /// Length along the main field.
     pub length: f32,
+    /// Where its middle is, along the main field.
+    pub middle: f32,
     /// The main field lies along y, in the image plane, rather than along z, across it.
     pub field_along_y: bool,
 }
@@ -132,7 +134,8 @@ impl CoilArray {
 impl Former {
     /// From the image frame to the frame of the bore, whose z is the main field.
     fn to_bore(self, p: Point) -> Point {
-        if self.field_along_y { Point::new(p.x, p.z, p.y) } else { p }
+        let p = if self.field_along_y { Point::new(p.x, p.z, p.y) } else { p };
+        Point::new(p.x, p.y, p.z - self.middle)
     }
 }
 

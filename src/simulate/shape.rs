@@ -68,7 +68,8 @@ pub(super) fn ellipsoid(p: Point, centre: [f32; 3], r: [f32; 3]) -> f32 {
 pub(super) fn tube(p: Point, nodes: &[[f32; 4]]) -> f32 {
     let mut d = f32::INFINITY;
     for pair in nodes.windows(2) {
-        let (a, b) = (Point::new(pair[0][0], pair[0][1], pair[0][2]), Point::new(pair[1][0], pair[1][1], pair[1][2]));
+        let (a, b) =
+            (Point::new(pair[0][0], pair[0][1], pair[0][2]), Point::new(pair[1][0], pair[1][1], pair[1][2]));
         let ab = b - a;
         let t = ((p - a).dot(ab) / ab.squared()).clamp(0.0, 1.0);
         d = d.min((p - a - ab * t).length() - mix(pair[0][3], pair[1][3], t));
@@ -138,6 +139,14 @@ impl Brush {
     /// Paints tissue of signal `value` where the signed distance is negative.
     pub fn paint(&mut self, d: f32, value: f32) {
         self.blend(self.cover(d), value);
+    }
+
+    /// The same for a tissue whose texture is worth computing only where it shows.
+    pub fn texture(&mut self, d: f32, value: impl FnOnce() -> f32) {
+        let opacity = self.cover(d);
+        if opacity > 0.0 {
+            self.blend(opacity, value());
+        }
     }
 
     /// Paints `value` with the given opacity.

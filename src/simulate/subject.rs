@@ -30,6 +30,8 @@ pub(super) struct Grid {
     size: [usize; 2],
     /// Millimetres a pixel, down and across.
     pub pixel: [f32; 2],
+    /// The larger side of the field of view in millimetres.
+    view: f32,
     lowest: f32,
     /// Millimetres between slices.
     spacing: f32,
@@ -44,6 +46,7 @@ impl Grid {
         Self {
             size: config.matrix,
             pixel: [0, 1].map(|axis| view[axis] / config.recon[axis] as f32),
+            view: view[0].max(view[1]),
             lowest,
             spacing: (highest - lowest) / config.slices as f32,
         }
@@ -73,8 +76,12 @@ impl Subject {
     /// The coil array that this part of the body lies in.
     pub fn former(&self) -> Former {
         match self.body {
-            Body::Brain(_) => Former { half_axes: [125.0, 142.0], length: 190.0, field_along_y: false },
-            Body::Knee(_) => Former { half_axes: [104.0, 100.0], length: 190.0, field_along_y: true },
+            Body::Brain(_) => {
+                Former { half_axes: [136.0, 152.0], length: 200.0, middle: 12.0, field_along_y: false }
+            }
+            Body::Knee(_) => {
+                Former { half_axes: [110.0, 106.0], length: 190.0, middle: 0.0, field_along_y: true }
+            }
         }
     }
 
@@ -93,19 +100,26 @@ impl Subject {
         image
     }
 
-    /// Mean signal of a pixel: four points, spread through the thickness of the slice too.
+    /// Mean signal of a pixel: four points, spread through the thickness of the slice too. Outside the field
+    /// of view, where nobody looks at the picture, one point must do.
     fn pixel(&self, grid: &Grid, slice: usize, r: f32, c: f32) -> f32 {
+        let signal = |p: Point, soft: f32| match &self.body {
+            Body::Brain(brain) => brain.signal(p, soft),
+            Body::Knee(knee) => knee.signal(p, soft),
+        };
+        let pixel = grid.pixel[0].max(grid.pixel[1]);
+        let middle = grid.at(slice, r, c);
+        if middle.x.abs().max(middle.y.abs()) > 0.55 * grid.view {
+            return signal(middle, 0.2 + 0.6 * pixel).max(0.0);
+        }
         let thickness = grid.spacing.min(3.0);
-        let soft = 0.2 + 0.3 * grid.pixel[0].max(grid.pixel[1]);
         let mut sum = 0.0;
-        for (dr, dc, dz) in [(-0.25, -0.25, -0.375), (-0.25, 0.25, 0.125), (0.25, -0.25, 0.375), (0.25, 0.25, -0.125)]
+        for (dr, dc, dz) in
+            [(-0.25, -0.25, -0.375), (-0.25, 0.25, 0.125), (0.25, -0.25, 0.375), (0.25, 0.25, -0.125)]
         {
             let mut p = grid.at(slice, r + dr, c + dc);
             p.z += dz * thickness;
-            sum += match &self.body {
-                Body::Brain(brain) => brain.signal(p, soft),
-                Body::Knee(knee) => knee.signal(p, soft),
-            };
+            sum += signal(p, 0.2 + 0.3 * pixel);
         }
         (0.25 * sum).max(0.0)
     }
@@ -123,7 +137,8 @@ struct Phase {
 
 impl Phase {
     fn draw(rng: &mut ChaCha8Rng, anatomy: Anatomy) -> Self {
-        let mut triple = |spread| Point::new(around(rng, 0.0, spread), around(rng, 0.0, spread), around(rng, 0.0, spread));
+        let mut triple =
+            |spread| Point::new(around(rng, 0.0, spread), around(rng, 0.0, spread), around(rng, 0.0, spread));
         let (linear, quadratic) = (triple(1.6), triple(0.9));
         Self {
             constant: around(rng, 0.0, std::f32::consts::PI),

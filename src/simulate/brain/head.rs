@@ -2,7 +2,7 @@
 //! brain, skull base, air cells and orbits.
 
 use super::Brain;
-use crate::simulate::shape::{Brush, Point, bell, cut, ellipsoid, join, mix, ramp, tube};
+use crate::simulate::shape::{Brush, Point, bell, ellipsoid, join, meet, mix, ramp, tube};
 
 impl Brain {
     /// Paints everything out of which the brain is then carved. Gives the depth below the inner face of the
@@ -20,45 +20,43 @@ impl Brain {
         let fat = skin + self.scalp * (0.75 + 0.35 * uneven + 0.5 * low + 0.25 * ramp(-40.0, -90.0, p.y));
         let temporalis = 9.0 * side * low * bell(p.y, 34.0, 22.0);
         let outer = fat + temporalis;
-        let skull = self.skull * (1.0 + 0.3 * self.warp.other(6).at(p, 30.0) + 0.25 * ramp(-50.0, -90.0, p.y));
+        let skull =
+            self.skull * (1.0 + 0.3 * self.warp.other(6).at(p, 30.0) + 0.25 * ramp(-50.0, -90.0, p.y));
         let inner = outer + skull;
 
         brush.paint(-depth, t.skin);
-        let lobules = self.texture.other(1).sheets(p, 6.0);
-        brush.paint(skin - depth, t.fat * (1.0 - 0.3 * ramp(0.7, 0.0, lobules)));
+        let lobules = || self.texture.other(1).sheets(p, 6.0);
+        brush.texture(skin - depth, || t.fat * (1.0 - 0.25 * ramp(0.7, 0.0, lobules())));
         if temporalis > 0.3 {
-            let fibres = self.texture.other(2).at(p.times(1.0, 0.4, 0.4), 2.5);
-            brush.paint(fat - depth, t.muscle * (1.0 + 0.3 * fibres));
+            let fibres = || self.texture.other(2).at(p.times(1.0, 0.4, 0.4), 2.5);
+            brush.texture(fat - depth, || t.muscle * (1.0 + 0.3 * fibres()));
         }
         brush.paint(outer - depth, t.bone);
         // Marrow between the tables, thinning out where the squamous temporal bone is thin.
         let diploe = (0.5 * skull - 2.1) * (1.0 - 0.8 * side * low);
-        let marrow = t.marrow * (1.0 + 0.35 * self.texture.other(3).at(p, 3.5));
-        brush.paint((depth - outer - 0.5 * skull).abs() - diploe, marrow);
+        brush.texture((depth - outer - 0.5 * skull).abs() - diploe, || {
+            t.marrow * (1.0 + 0.35 * self.texture.other(3).at(p, 3.5))
+        });
         self.paint_base(brush, p, depth - inner);
         Some(depth - inner)
     }
 
     /// Skull base: bone and marrow everywhere under the brain, then air cells.
     fn paint_base(&self, brush: &mut Brush, p: Point, inside: f32) {
-        if inside < -2.0 || p.z > 8.0 {
+        if inside < -2.0 || p.z > 0.0 {
             return;
         }
         let t = &self.tissues;
-        let below = 1.0 - ramp(-8.0, 4.0, p.z);
-        if below <= 0.0 {
-            return;
-        }
-        let spongy = self.texture.other(4).at(p, 7.0);
-        brush.blend(below * brush.cover(-inside), mix(t.bone, t.marrow, 0.45 + 0.8 * spongy).max(t.bone));
-        let x = p.x.abs();
-        let q = Point::new(x, p.y, p.z);
-        let cells = self.texture.other(5).sheets(p.times(1.0, 0.6, 0.6), 9.0);
-        let mucosa = ramp(1.1, 0.4, cells) * 0.5;
+        let q = Point::new(p.x.abs(), p.y, p.z);
+        let spongy = || self.texture.other(4).at(p, 7.0);
+        brush.texture(-inside, || mix(t.bone, t.marrow, 0.45 + 0.8 * spongy()).max(t.bone));
         let ethmoid = ellipsoid(q, [0.0, 52.0, -36.0], [12.0, 25.0, 17.0]);
         let sphenoid = ellipsoid(q, [6.0, 24.0, -36.0], [9.0, 12.0, 10.0]);
         let mastoid = ellipsoid(q, [54.0, -30.0, -42.0], [11.0, 15.0, 15.0]);
-        brush.paint(ethmoid.min(mastoid), t.air + mucosa);
+        brush.texture(ethmoid.min(mastoid), || {
+            let cells = self.texture.other(5).sheets(p.times(1.0, 0.6, 0.6), 9.0);
+            t.air + 0.5 * ramp(1.1, 0.4, cells)
+        });
         brush.paint(sphenoid - 0.8, 0.45);
         brush.paint(sphenoid, t.air);
         // Inner ear: two small bright whorls in the petrous bone.
@@ -78,11 +76,12 @@ impl Brain {
         if cone > 8.0 {
             return;
         }
-        let cone = cut(cone, -head_surface(p) * -1.0 + 2.5, 2.0);
+        let cone = meet(cone, head_surface(p) + 2.5, 2.0);
         let wisps = self.texture.other(6).sheets(p, 7.0);
         brush.paint(cone - 1.2, t.bone);
         brush.paint(cone, t.fat * (1.02 - 0.25 * ramp(0.6, 0.0, wisps)));
-        let lateral = tube(q, &[[42.0, 64.0, -33.0, 1.6], [35.0, 48.0, -32.0, 2.4], [15.0, 28.0, -28.0, 1.4]]);
+        let lateral =
+            tube(q, &[[42.0, 64.0, -33.0, 1.6], [35.0, 48.0, -32.0, 2.4], [15.0, 28.0, -28.0, 1.4]]);
         let medial = tube(q, &[[20.0, 64.0, -33.0, 1.6], [16.5, 48.0, -32.0, 2.4], [11.0, 28.0, -28.0, 1.4]]);
         let above = tube(q, &[[31.0, 64.0, -20.5, 1.6], [24.0, 46.0, -21.5, 2.2], [13.0, 28.0, -27.0, 1.4]]);
         brush.paint(lateral.min(medial).min(above), 0.3);
@@ -90,10 +89,10 @@ impl Brain {
         let nerve = tube(q, &nerve);
         brush.paint(nerve - 2.9, 0.9 * t.fluid);
         brush.paint(nerve - 1.8, t.white);
-        let globe = ellipsoid(q, [31.5, 70.0, -33.0], [12.0, 12.4, 12.0]);
+        let globe = ellipsoid(q, [30.5, 66.5, -33.0], [12.0, 12.4, 12.0]);
         brush.paint(globe, 0.22);
         brush.paint(globe + 1.3, t.fluid * 1.02);
-        let lens = ellipsoid(q, [31.5, 77.4, -33.0], [4.9, 2.3, 4.9]);
+        let lens = ellipsoid(q, [30.5, 74.2, -33.0], [4.7, 2.2, 4.7]);
         brush.paint(lens - 0.5, 0.55);
         brush.paint(lens, 0.14);
         let lacrimal = ellipsoid(q, [44.0, 72.0, -26.0], [3.0, 6.0, 6.0]);
@@ -109,6 +108,8 @@ fn head_surface(p: Point) -> f32 {
     if p.z > -12.0 {
         return skull;
     }
-    let nose = tube(p, &[[0.0, 86.0, -24.0, 5.0], [0.0, 98.0, -50.0, 10.0]]);
+    let face = ellipsoid(p, [0.0, 30.0, -52.0], [64.0, 61.0, 40.0]);
+    let skull = join(skull, face, 12.0);
+    let nose = tube(p, &[[0.0, 86.0, -24.0, 5.0], [0.0, 95.0, -50.0, 10.0]]);
     join(skull, nose, 14.0)
 }

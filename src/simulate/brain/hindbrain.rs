@@ -1,6 +1,7 @@
 //! Brainstem, cerebellum with its folia, the fourth ventricle, and the arteries at the base.
 
 use super::Brain;
+use super::cerebrum::posterior_fossa;
 use crate::simulate::shape::{Brush, Point, cut, ellipsoid, join, meet, mix, ramp, tube};
 
 impl Brain {
@@ -21,34 +22,34 @@ impl Brain {
     /// branches into them.
     fn paint_cerebellum(&self, brush: &mut Brush, p: Point, q: Point, inside: f32) {
         let t = &self.tissues;
-        let half = ellipsoid(q, [25.0, -51.0, -38.0], [26.0, 27.0, 24.0]);
-        let vermis = ellipsoid(q, [0.0, -48.0, -34.0], [13.0, 23.0, 26.0]);
-        let tent = q.z + 5.0 + 0.0045 * q.x * q.x + 0.10 * (q.y + 40.0).abs();
-        let hull = meet(meet(join(half, vermis, 6.0), 2.2 * self.atrophy - inside, 2.0), tent, 3.0);
-        let fossa = meet(hull - 3.0 * self.atrophy, -inside, 1.0);
+        let lobes = ellipsoid(q, [0.0, -47.0, -36.0], [57.0, 37.0, 42.0]);
+        let notch = tube(p, &[[0.0, -88.0, -20.0, 7.0], [0.0, -84.0, -60.0, 9.0]]);
+        let hull = meet(lobes, 2.2 * self.atrophy - inside, 3.0).max(posterior_fossa(q) + 1.6 * self.atrophy);
+        let hull = cut(hull, notch, 6.0);
+        let fossa = meet(posterior_fossa(q).min(hull - 2.0), -inside, 1.0).max(hull - 5.0 * self.atrophy);
         brush.paint(fossa, t.fluid);
         if hull > 1.5 {
             return;
         }
         let depth = -hull;
-        let hub = Point::new(0.45 * p.x, p.y + 24.0, 0.9 * (p.z + 30.0));
-        let rings = hub.length() + 2.4 * self.folds.other(20).at(p, 15.0);
+        let hub = Point::new(0.72 * p.x, p.y + 18.0, 0.9 * (p.z + 30.0));
+        let rings = hub.length() + 3.0 * self.folds.other(20).at(p, 13.0);
         let spacing = 4.4;
         let folium = ((rings / spacing).fract() - 0.5).abs() * spacing;
         // `folium` is the distance from a fluid sheet, up to half the spacing.
-        let open = 0.55 * self.atrophy * ramp(13.0, 3.0, depth);
+        let open = (0.42 + 0.5 * self.folds.other(22).at(p, 8.0)) * self.atrophy * ramp(15.0, 3.0, depth);
         let pia = depth.min(folium - open);
         brush.paint(-pia, t.grey * (0.97 + 0.06 * self.texture.other(20).at(p, 3.0)));
-        let branch = (1.75 - folium).max(5.5 - depth);
-        let core = 12.5 - depth + 2.0 * self.folds.other(21).at(p, 9.0);
-        brush.paint(join(branch, core, 2.0), t.white * 1.03);
+        let branch = (1.85 - folium).max(5.0 - depth);
+        let core = 15.0 - depth + 2.0 * self.folds.other(21).at(p, 9.0);
+        brush.paint(join(branch, core, 2.0), mix(t.white, t.grey, 0.12));
         let dentate = (ellipsoid(q, [15.0, -44.0, -36.0], [5.0, 7.0, 5.0])).abs() - 0.7;
         brush.paint(dentate, t.pallidum);
     }
 
     fn paint_brainstem(&self, brush: &mut Brush, p: Point, q: Point) {
         let t = &self.tissues;
-        let tract = 1.0 + 0.06 * self.texture.other(21).at(p.times(1.0, 1.0, 0.3), 3.5);
+        let tract = 1.0 + 0.09 * self.texture.other(21).at(p.times(0.35, 1.0, 0.5), 3.0);
         let midbrain = ellipsoid(q, [0.0, -17.0, -10.0], [18.0, 13.5, 13.0]);
         let peduncles = tube(q, &[[16.0, -7.0, -4.0, 6.0], [9.0, -9.0, -20.0, 6.0]]);
         let notch = tube(q, &[[0.0, 2.0, -2.0, 6.0], [0.0, -1.0, -20.0, 5.0]]);
@@ -58,7 +59,7 @@ impl Brain {
         let stalk = tube(q, &[[12.0, -18.0, -35.0, 6.5], [24.0, -36.0, -37.0, 6.0]]);
         let stem = join(join(upper, pons, 4.0), medulla, 4.0);
         brush.paint(stalk, t.white * 1.02);
-        brush.paint(stem, mix(t.white, t.grey, 0.35) * tract);
+        brush.paint(stem, mix(t.white, t.grey, 0.4) * tract);
         brush.paint(ellipsoid(q, [5.0, -15.0, -11.0], [3.2, 3.2, 4.0]), t.pallidum);
         let nigra = tube(q, &[[5.0, -7.0, -13.0, 1.3], [13.0, -11.0, -12.0, 1.3]]);
         brush.paint(nigra, t.pallidum);

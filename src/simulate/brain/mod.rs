@@ -14,7 +14,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 /// Side of the field of view in millimetres, down and across.
-pub(super) const FIELD_OF_VIEW: [f32; 2] = [232.0, 232.0];
+pub(super) const FIELD_OF_VIEW: [f32; 2] = [224.0, 224.0];
 /// Lowest and highest slice, in millimetres.
 pub(super) const SLICES: [f32; 2] = [-42.0, 62.0];
 
@@ -104,6 +104,9 @@ impl Brain {
     /// Signal at a scanner position, for pixels whose half width is `soft` millimetres.
     pub fn signal(&self, position: Point, soft: f32) -> f32 {
         let p = self.pose.apply(position);
+        if p.x.abs() > 92.0 || p.y.abs() > 116.0 {
+            return 0.0;
+        }
         let bend = |which| self.warp.other(which).at(p, 55.0);
         let p = p + Point::new(bend(1), bend(2), bend(3)) * 3.5;
         let mut brush = Brush::new(soft);

@@ -17,6 +17,12 @@ pub(super) struct Bones {
     pub fibula: f32,
 }
 
+impl Bones {
+    pub(super) fn nearest(&self) -> f32 {
+        self.femur.min(self.tibia).min(self.patella).min(self.fibula)
+    }
+}
+
 impl Knee {
     pub(super) fn bones(&self, p: Point) -> Bones {
         let q = Point::new(p.x, p.y, p.z.abs());
@@ -31,21 +37,24 @@ impl Knee {
 
         let top = -5.5 - 0.09 * p.x - 0.6 * medial;
         let spines = tube(q, &[[5.0, -10.0, 5.5, 4.0], [4.0, -1.5, 4.5, 1.6]]);
-        let tuberosity = tube(p, &[[-18.0, -22.0, 0.0, 6.0], [-21.0, -38.0, 0.0, 7.0], [-13.0, -62.0, 0.0, 6.0]]);
+        let tuberosity =
+            tube(p, &[[-18.0, -22.0, 0.0, 6.0], [-21.0, -38.0, 0.0, 7.0], [-13.0, -62.0, 0.0, 6.0]]);
         let plateau = meet(shaft(p, &TIBIA, -220.0, 60.0), (p.y - top) * 0.99, 5.0);
         let tibia = join(join(plateau, spines, 4.0), tuberosity, 9.0);
 
-        let kneecap = ellipsoid(p, [-45.0, 30.0, 0.0], [10.5, 22.0, 23.0]);
+        let kneecap = ellipsoid(p, [-44.5, 30.0, 0.0], [11.5, 22.5, 23.0]);
         // Its back is a blunt wedge with the ridge in the middle.
-        let facets = p.x + 37.0 + 0.32 * q.z;
+        let facets = p.x + 35.5 + 0.32 * q.z;
         let patella = meet(kneecap, facets, 5.0);
-        let fibula = tube(p, &[[21.0, -24.0, -36.0, 8.0], [20.0, -36.0, -36.0, 6.5], [18.0, -200.0, -32.0, 6.0]]);
+        let fibula =
+            tube(p, &[[21.0, -24.0, -36.0, 8.0], [20.0, -36.0, -36.0, 6.5], [18.0, -200.0, -32.0, 6.0]]);
         Bones { femur, condyles, notch, tibia, above_plateau: p.y - top, patella, fibula }
     }
 
     pub(super) fn paint_bones(&self, brush: &mut Brush, p: Point, bones: &Bones) {
         // Cortex is a shell at the joint and thick along the shafts.
-        let thigh = mix(1.1, 4.6, ramp(42.0, 100.0, p.y)) + 1.2 * ramp(25.0, 45.0, p.y) * ramp(0.0, 20.0, p.x);
+        let thigh =
+            mix(1.1, 4.6, ramp(42.0, 100.0, p.y)) + 1.2 * ramp(25.0, 45.0, p.y) * ramp(0.0, 20.0, p.x);
         let shin = mix(1.1, 4.8, ramp(-22.0, -85.0, p.y));
         // Growth plates leave a thin dark scar.
         let femoral_scar = p.y - 33.0 - 0.004 * p.x * p.x + 0.004 * p.z * p.z;

@@ -7,10 +7,17 @@ impl Knee {
     /// Paints skin and fat. Gives the depth below the fascia, or nothing where the point is in the air.
     pub(super) fn paint_skin_and_fat(&self, brush: &mut Brush, p: Point) -> Option<f32> {
         let t = &self.tissues;
-        let middle = curve(&[[-110.0, 9.0], [-50.0, 6.0], [0.0, 1.0], [30.0, -2.0], [70.0, 1.0], [150.0, 4.0]], p.y);
-        let front = curve(&[[-110.0, 45.0], [-50.0, 43.0], [-10.0, 49.0], [30.0, 57.5], [65.0, 55.0], [150.0, 66.0]], p.y);
-        let back = curve(&[[-110.0, 54.0], [-50.0, 50.0], [0.0, 46.0], [25.0, 46.0], [80.0, 56.0], [150.0, 66.0]], p.y);
-        let wide = curve(&[[-110.0, 54.0], [-50.0, 52.0], [0.0, 51.0], [30.0, 54.0], [150.0, 72.0]], p.y);
+        let middle =
+            curve(&[[-110.0, 9.0], [-50.0, 6.0], [0.0, 1.0], [30.0, -2.0], [70.0, 1.0], [150.0, 4.0]], p.y);
+        let front = curve(
+            &[[-110.0, 47.0], [-50.0, 45.0], [-10.0, 51.5], [30.0, 58.5], [65.0, 58.0], [150.0, 70.0]],
+            p.y,
+        );
+        let back = curve(
+            &[[-110.0, 66.0], [-50.0, 63.0], [0.0, 59.0], [25.0, 59.0], [80.0, 65.0], [150.0, 72.0]],
+            p.y,
+        );
+        let wide = curve(&[[-110.0, 58.0], [-50.0, 55.0], [0.0, 53.0], [30.0, 57.0], [150.0, 76.0]], p.y);
         let deep = if p.x < middle { front } else { back };
         let flat = Point::new(p.x - middle, 0.0, p.z);
         // A section with blunt corners, rounder than a box and fuller than an ellipse.
@@ -22,11 +29,14 @@ impl Knee {
             return None;
         }
         let patella = (-((p.y - 25.0) / 42.0).powi(2)).exp() * ramp(5.0, -30.0, p.x);
-        let fat = 1.6 + self.adipose * (9.0 + 3.0 * self.warp.other(5).at(p, 45.0) + 3.0 * v) * (1.0 - 0.72 * patella);
+        let fat = 1.6
+            + self.adipose * (6.0 + 2.0 * self.warp.other(5).at(p, 45.0) + 2.5 * v) * (1.0 - 0.72 * patella);
         brush.paint(-depth, t.skin);
         // Lobules of fat between thin septa, some of them veins.
-        let lobules = self.texture.other(10).sheets(p.times(1.0, 0.55, 0.7), 10.0);
-        brush.paint(1.6 - depth, t.fat * (1.0 - 0.3 * ramp(0.6, 0.1, lobules)));
+        let lobules = self.texture.other(10);
+        brush.texture(1.6 - depth, || {
+            t.fat * (1.0 - 0.22 * ramp(0.6, 0.1, lobules.sheets(p.times(1.0, 0.4, 0.6), 10.0)))
+        });
         brush.paint((depth - fat).abs() - 0.4, 0.3);
         Some(depth - fat)
     }
@@ -35,28 +45,73 @@ impl Knee {
         let t = &self.tissues;
         let b = self.brawn;
         // Between muscles and round the joint there is fat, with wisps of fascia.
-        let wisps = self.texture.other(11).sheets(p.times(1.0, 0.5, 1.0), 9.0);
-        brush.paint(-inside, t.fat * (0.96 - 0.25 * ramp(0.7, 0.1, wisps)));
-        let muscles: [&[[f32; 4]]; 10] = [
+        let wisps = self.texture.other(11);
+        brush.texture(-inside, || {
+            let cloud = self.texture.other(14).at(p, 12.0);
+            let wisps = wisps.sheets(p.times(1.0, 0.3, 0.6), 9.0);
+            t.fat * (0.95 + 0.05 * cloud - 0.16 * ramp(0.8, 0.1, wisps) * ramp(-0.3, 0.5, cloud))
+        });
+        let muscles: [&[[f32; 4]]; 12] = [
             // Thigh, front: intermedius, medialis, lateralis.
-            &[[-27.0, 58.0, 0.0, 3.0], [-28.0, 85.0, 0.0, 9.0], [-30.0, 200.0, 0.0, 16.0]],
-            &[[-33.0, 36.0, 33.0, 5.0], [-26.0, 62.0, 32.0, 16.0], [-22.0, 200.0, 30.0, 26.0]],
-            &[[-36.0, 50.0, -28.0, 4.0], [-28.0, 80.0, -31.0, 15.0], [-24.0, 200.0, -30.0, 26.0]],
-            // Thigh, back: semimembranosus, semitendinosus, biceps.
-            &[[30.0, -8.0, 33.0, 3.0], [38.0, 22.0, 27.0, 8.5], [37.0, 70.0, 20.0, 16.0], [38.0, 200.0, 16.0, 22.0]],
-            &[[40.0, -10.0, 36.0, 2.0], [47.0, 30.0, 24.0, 3.0], [50.0, 90.0, 12.0, 9.0], [52.0, 200.0, 8.0, 14.0]],
-            &[[24.0, -20.0, -37.0, 3.5], [36.0, 18.0, -34.0, 9.0], [39.0, 70.0, -27.0, 15.5], [38.0, 200.0, -24.0, 22.0]],
-            // Calf: both heads of gastrocnemius, then soleus and popliteus.
-            &[[31.0, 32.0, 18.0, 4.0], [41.0, 6.0, 18.0, 9.0], [42.0, -40.0, 19.0, 15.5], [40.0, -200.0, 20.0, 22.0]],
-            &[[31.0, 32.0, -19.0, 4.0], [41.0, 6.0, -20.0, 8.0], [42.0, -40.0, -20.0, 14.0], [40.0, -200.0, -20.0, 20.0]],
-            &[[20.0, -34.0, -18.0, 6.0], [22.0, -70.0, -4.0, 13.0], [24.0, -200.0, 0.0, 19.0]],
-            &[[28.0, -10.0, -22.0, 3.0], [25.0, -24.0, -8.0, 8.0], [15.0, -56.0, 10.0, 9.0]],
+            &[[-27.0, 58.0, 0.0, 3.0], [-29.0, 85.0, 0.0, 10.0], [-32.0, 200.0, 0.0, 17.0]],
+            &[
+                [-34.0, 34.0, 33.0, 5.0],
+                [-28.0, 58.0, 32.0, 17.0],
+                [-24.0, 85.0, 30.0, 26.0],
+                [-24.0, 200.0, 28.0, 32.0],
+            ],
+            &[
+                [-36.0, 48.0, -28.0, 4.0],
+                [-29.0, 74.0, -31.0, 16.0],
+                [-24.0, 95.0, -30.0, 25.0],
+                [-24.0, 200.0, -28.0, 32.0],
+            ],
+            // Thigh, back: semimembranosus, semitendinosus, sartorius, biceps.
+            &[
+                [34.0, -8.0, 33.0, 3.0],
+                [42.0, 22.0, 27.0, 10.0],
+                [43.0, 70.0, 20.0, 19.0],
+                [44.0, 200.0, 16.0, 25.0],
+            ],
+            &[
+                [44.0, -10.0, 38.0, 2.0],
+                [55.0, 30.0, 25.0, 3.5],
+                [60.0, 90.0, 10.0, 10.0],
+                [60.0, 200.0, 8.0, 15.0],
+            ],
+            &[
+                [4.0, -40.0, 38.0, 2.5],
+                [30.0, 0.0, 44.0, 6.0],
+                [34.0, 40.0, 44.0, 9.0],
+                [20.0, 200.0, 46.0, 14.0],
+            ],
+            &[
+                [24.0, -20.0, -37.0, 3.5],
+                [38.0, 18.0, -36.0, 10.0],
+                [44.0, 70.0, -27.0, 18.0],
+                [44.0, 200.0, -24.0, 25.0],
+            ],
+            // Calf: both heads of gastrocnemius, then soleus, popliteus and the front of the shin.
+            &[
+                [32.0, 34.0, 20.0, 5.0],
+                [45.0, 8.0, 20.0, 11.0],
+                [46.0, -40.0, 24.0, 19.0],
+                [44.0, -200.0, 23.0, 26.0],
+            ],
+            &[
+                [32.0, 34.0, -20.0, 5.0],
+                [45.0, 8.0, -21.0, 10.0],
+                [48.0, -40.0, -21.0, 16.0],
+                [46.0, -200.0, -20.0, 22.0],
+            ],
+            &[[20.0, -34.0, -20.0, 7.0], [24.0, -70.0, -6.0, 15.0], [26.0, -200.0, 0.0, 21.0]],
+            &[[29.0, -10.0, -22.0, 3.0], [26.0, -26.0, -6.0, 9.0], [16.0, -60.0, 14.0, 11.0]],
+            &[[-9.0, -26.0, -29.0, 6.0], [-12.0, -60.0, -25.0, 15.0], [-10.0, -200.0, -23.0, 19.0]],
         ];
-        let front_of_shin: &[[f32; 4]] = &[[-9.0, -26.0, -28.0, 5.0], [-12.0, -60.0, -24.0, 14.0], [-10.0, -200.0, -22.0, 17.0]];
-        for (index, nodes) in muscles.into_iter().chain([front_of_shin]).enumerate() {
+        let uneven = 2.0 * self.warp.other(10).at(p, 26.0);
+        for (index, nodes) in muscles.into_iter().enumerate() {
             let fill = 2.4 * (b - 0.6);
-            let d = tube(p, nodes) - fill + 2.0 * self.warp.other(10).at(p, 26.0);
-            let d = meet(d, 0.6 - inside, 3.0);
+            let d = meet(tube(p, nodes) - fill + uneven, 0.6 - inside, 3.0);
             if brush.cover(d) <= 0.0 {
                 continue;
             }
@@ -75,16 +130,40 @@ impl Knee {
     /// Popliteal artery (a flow void), vein and tibial nerve behind the joint, one behind the other.
     pub(super) fn paint_vessels(&self, brush: &mut Brush, p: Point) {
         let t = &self.tissues;
-        let artery = tube(p, &[[22.0, 200.0, 6.0, 3.2], [33.0, 40.0, 0.0, 3.0], [36.0, 5.0, -2.0, 2.8], [31.0, -60.0, -3.0, 2.4]]);
-        let vein = tube(p, &[[28.0, 200.0, 6.0, 3.4], [40.0, 40.0, 0.0, 3.6], [42.5, 5.0, -1.0, 3.4], [36.0, -60.0, -2.0, 2.6]]);
-        let nerve = tube(p, &[[44.0, 200.0, 0.0, 2.6], [47.5, 40.0, -1.0, 2.4], [49.0, 0.0, 0.0, 2.2], [42.0, -60.0, 0.0, 2.0]]);
+        let artery = tube(
+            p,
+            &[
+                [22.0, 200.0, 6.0, 3.2],
+                [37.0, 40.0, 0.0, 3.0],
+                [39.0, 5.0, -2.0, 2.8],
+                [34.0, -60.0, -3.0, 2.4],
+            ],
+        );
+        let vein = tube(
+            p,
+            &[
+                [28.0, 200.0, 6.0, 3.4],
+                [44.0, 40.0, 0.0, 3.6],
+                [45.5, 5.0, -1.0, 3.4],
+                [39.0, -60.0, -2.0, 2.6],
+            ],
+        );
+        let nerve = tube(
+            p,
+            &[
+                [44.0, 200.0, 0.0, 2.6],
+                [51.5, 40.0, -1.0, 2.4],
+                [52.0, 0.0, 0.0, 2.2],
+                [45.0, -60.0, 0.0, 2.0],
+            ],
+        );
         brush.paint(nerve, 0.48);
         brush.paint(vein, 0.3);
         brush.paint(vein + 0.9, t.blood);
         brush.paint(artery, 0.32);
         brush.paint(artery + 0.9, 0.08);
         // A branch to the back of the joint.
-        let branch = tube(p, &[[35.0, 14.0, -1.0, 1.0], [22.0, 20.0, 0.0, 0.8]]);
+        let branch = tube(p, &[[38.0, 14.0, -1.0, 1.0], [26.0, 20.0, 0.0, 0.8]]);
         brush.paint(branch, 0.15);
     }
 }

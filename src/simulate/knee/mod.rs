@@ -60,7 +60,7 @@ impl Knee {
             pose: Pose::draw(rng, [3.0, 5.0, 6.0], 0.06, 4.0),
             tissues: Tissues {
                 fat: around(rng, 0.93, 0.05),
-                marrow: around(rng, 0.8, 0.06),
+                marrow: around(rng, 0.86, 0.05),
                 cartilage: around(rng, 0.58, 0.04),
                 fluid: around(rng, 0.72, 0.06),
                 muscle: around(rng, 0.36, 0.05),
@@ -83,16 +83,23 @@ impl Knee {
     /// Signal at a scanner position, for pixels whose half width is `soft` millimetres.
     pub fn signal(&self, position: Point, soft: f32) -> f32 {
         let p = self.pose.apply(position);
+        if p.x.abs() > 86.0 {
+            return 0.0;
+        }
         let bend = |which| self.warp.other(which).at(p, 48.0);
         let p = p + Point::new(bend(1), bend(2), bend(3)) * 2.4;
         let mut brush = Brush::new(soft);
         let Some(inside) = self.paint_skin_and_fat(&mut brush, p) else { return 0.0 };
-        if inside > -soft {
-            self.paint_muscles(&mut brush, p, inside);
-            self.paint_vessels(&mut brush, p);
+        // The patella and its tendon lie close under the skin, at times above the fascia.
+        if inside > -8.0 {
             let bones = self.bones(p);
-            self.paint_extensor(&mut brush, p, &bones);
-            self.paint_joint(&mut brush, p, &bones);
+            // Deep in a bone there is nothing under the marrow to be seen.
+            if bones.nearest() > -2.0 * soft {
+                self.paint_muscles(&mut brush, p, inside);
+                self.paint_vessels(&mut brush, p);
+                self.paint_extensor(&mut brush, p, &bones);
+                self.paint_joint(&mut brush, p, &bones);
+            }
             self.paint_bones(&mut brush, p, &bones);
             self.paint_cruciates(&mut brush, p, &bones);
         }
