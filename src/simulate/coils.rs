@@ -190,3 +190,81 @@ fn cubic(x: f32) -> (usize, [f32; 4]) {
     ];
     (first as usize, weights)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    const HEAD: Former =
+        Former { half_axes: [130.0, 150.0], length: 200.0, middle: 10.0, field_along_y: false };
+    const LEG: Former = Former { half_axes: [110.0, 100.0], length: 190.0, middle: 0.0, field_along_y: true };
+
+    fn array(former: Former, coils: usize) -> CoilArray {
+        CoilArray::draw(&mut ChaCha8Rng::seed_from_u64(3), former, coils)
+    }
+
+    #[test]
+    fn interpolation_agrees_with_biot_savart_where_the_object_is() {
+        let (size, pixel) = ([90, 70], [2.2, 2.4]);
+        let at = |r: f32, c: f32| Point::new((c - 35.0) * pixel[1], (45.0 - r) * pixel[0], 12.0);
+        for former in [HEAD, LEG] {
+            let array = array(former, 9);
+            for coil in [0, 4, 8] {
+                let map = array.sensitivity(coil, size, pixel, at);
+                assert_eq!(map.len(), size[0] * size[1]);
+                let top = map.iter().map(|s| s.norm()).fold(0.0, f32::max);
+                for (i, s) in map.iter().enumerate() {
+                    let exact = array.channels[coil]
+                        .field(former.to_bore(at((i / size[1]) as f32, (i % size[1]) as f32)));
+                    assert!((s - exact).norm() < 0.01 * top, "coil {coil}, pixel {i}: {s} is not {exact}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn maps_are_smooth_complex_and_unlike_one_another() {
+        let (size, pixel) = ([64, 64], [2.5, 2.5]);
+        let at = |r: f32, c: f32| Point::new((c - 32.0) * pixel[1], (32.0 - r) * pixel[0], 0.0);
+        let array = array(HEAD, 8);
+        let maps: Vec<_> = (0..8).map(|coil| array.sensitivity(coil, size, pixel, at)).collect();
+        for map in &maps {
+            let top = map.iter().map(|s| s.norm()).fold(0.0, f32::max);
+            let steps = map.chunks_exact(64).flat_map(|line| line.windows(2)).map(|w| (w[1] - w[0]).norm());
+            assert!(steps.fold(0.0, f32::max) < 0.12 * top, "a step between neighbours is too steep");
+            // The phase turns across the map: no single rotation makes it real.
+            let turn: Complex32 = map.iter().map(|s| s * s).sum();
+            let power: f32 = map.iter().map(|s| s.norm_sqr()).sum();
+            assert!(turn.norm() < 0.95 * power);
+        }
+        for pair in maps.windows(2) {
+            let inner: Complex32 = pair[0].iter().zip(&pair[1]).map(|(a, b)| a.conj() * b).sum();
+            let power = |map: &[Complex32]| map.iter().map(|s| s.norm_sqr()).sum::<f32>();
+            assert!(inner.norm() < 0.8 * (power(&pair[0]) * power(&pair[1])).sqrt());
+        }
+    }
+
+    #[test]
+    fn arrays_of_every_size_have_unit_sensitivity_in_the_middle() {
+        for former in [HEAD, LEG] {
+            for coils in [1, 2, 6, 7, 15, 32, 64] {
+                let array = array(former, coils);
+                assert_eq!(array.channels.len(), coils);
+                let middle = Point::new(0.0, 0.0, 0.0);
+                let rss = array.channels.iter().map(|c| c.field(middle).norm_sqr()).sum::<f32>().sqrt();
+                assert!((0.4..1.3).contains(&rss), "{coils} coils: {rss}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_coil_is_a_volume_coil() {
+        let array = array(HEAD, 1);
+        let at = |x, y| array.channels[0].field(Point::new(x, y, 10.0)).norm();
+        let middle = at(0.0, 0.0);
+        for (x, y) in [(60.0, 0.0), (-60.0, 0.0), (0.0, 70.0), (0.0, -70.0)] {
+            assert!((0.7..1.5).contains(&(at(x, y) / middle)), "{x} {y}: {}", at(x, y) / middle);
+        }
+    }
+}

@@ -72,7 +72,8 @@ impl Brain {
         if level > 12.0 {
             return 12.0;
         }
-        let flat = Point::new(q.x, q.y, 0.0);
+        let sway = |which: u32| 3.0 * self.folds.other(which).at(q, 15.0);
+        let flat = Point::new(q.x + sway(11), q.y + sway(12), 0.0);
         let w = 1.0 + 0.5 * self.atrophy;
         let cleft = tube(
             flat,
@@ -220,6 +221,6 @@ fn callosum(p: Point) -> f32 {
 
 /// Signed distance to the room under the tentorium, behind the petrous bones.
 pub(super) fn posterior_fossa(q: Point) -> f32 {
-    let tent = -3.0 - 0.0035 * q.x * q.x - 0.10 * (q.y + 40.0).abs();
+    let tent = -4.5 - 0.0045 * q.x * q.x - 0.18 * (q.y + 36.0).abs();
     0.9 * meet(q.z - tent, q.y + 16.0 + 0.25 * q.x, 5.0)
 }

@@ -41,7 +41,7 @@ impl Brain {
         let pia = depth.min(folium - open);
         brush.paint(-pia, t.grey * (0.97 + 0.06 * self.texture.other(20).at(p, 3.0)));
         let branch = (1.85 - folium).max(5.0 - depth);
-        let core = 15.0 - depth + 2.0 * self.folds.other(21).at(p, 9.0);
+        let core = 18.0 - depth + 2.0 * self.folds.other(21).at(p, 9.0);
         brush.paint(join(branch, core, 2.0), mix(t.white, t.grey, 0.12));
         let dentate = (ellipsoid(q, [15.0, -44.0, -36.0], [5.0, 7.0, 5.0])).abs() - 0.7;
         brush.paint(dentate, t.pallidum);

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 /// Side of the field of view in millimetres, down and across.
 pub(super) const FIELD_OF_VIEW: [f32; 2] = [224.0, 224.0];
 /// Lowest and highest slice, in millimetres.
-pub(super) const SLICES: [f32; 2] = [-42.0, 62.0];
+pub(super) const SLICES: [f32; 2] = [-42.0, 58.0];
 
 /// Signal of each tissue, where cerebrospinal fluid is near 1.
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 /// Field of view in millimetres, down and across.
 pub(super) const FIELD_OF_VIEW: [f32; 2] = [160.0, 160.0];
 /// Most lateral and most medial slice, in millimetres.
-pub(super) const SLICES: [f32; 2] = [-41.0, 41.0];
+pub(super) const SLICES: [f32; 2] = [-38.0, 38.0];
 
 /// Signal of each tissue, where fat is near 0.9.
 #[derive(Clone, Debug)]
