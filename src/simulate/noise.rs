@@ -1,7 +1,7 @@
 //! Seeded gradient noise in three dimensions with its exact derivative. It bends outlines, folds the cortex
 //! (the distance to a zero level is the value over the length of the gradient) and gives tissue its texture.
 
-use super::shape::Point;
+use super::shape::{Point, mix};
 
 /// A noise field; two seeds give two unrelated fields.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,16 @@ impl Noise {
 
     /// Value, mostly within ±1, for features of about `size` (in the units of `p`).
     pub fn at(&self, p: Point, size: f32) -> f32 {
-        self.with_gradient(p * (1.0 / size)).0
+        let p = p * (1.0 / size);
+        let [(ix, fx), (iy, fy), (iz, fz)] = [p.x, p.y, p.z].map(split);
+        let [wx, wy, wz] = [fx, fy, fz].map(|f| fade(f).0);
+        let slope = |bx: u32, by: u32, bz: u32| {
+            let g = self.lattice(ix.wrapping_add(bx), iy.wrapping_add(by), iz.wrapping_add(bz));
+            g.x * (fx - bx as f32) + g.y * (fy - by as f32) + g.z * (fz - bz as f32)
+        };
+        let line = |by, bz| mix(slope(0, by, bz), slope(1, by, bz), wx);
+        let plane = |bz| mix(line(0, bz), line(1, bz), wy);
+        mix(plane(0), plane(1), wz) * SCALE
     }
 
     /// Approximate distance to the nearest sheet of a family of smooth sheets about `size` apart.
@@ -48,14 +57,13 @@ impl Noise {
 
     /// The same field on another lattice, for a second octave or another tissue.
     pub fn other(&self, which: u32) -> Self {
-        Self(mix(self.0 ^ which.wrapping_mul(0x9e37_79b9)))
+        Self(scramble(self.0 ^ which.wrapping_mul(0x9e37_79b9)))
     }
 
     fn lattice(&self, x: u32, y: u32, z: u32) -> Point {
-        let h = mix(x.wrapping_mul(0x8da6_b343)
-            ^ y.wrapping_mul(0xd816_3841)
-            ^ z.wrapping_mul(0xcb1a_b31f)
-            ^ self.0);
+        let h = scramble(
+            x.wrapping_mul(0x8da6_b343) ^ y.wrapping_mul(0xd816_3841) ^ z.wrapping_mul(0xcb1a_b31f) ^ self.0,
+        );
         let unit = |bits: u32| (bits & 0x3ff) as f32 * (2.0 / 1023.0) - 1.0;
         Point::new(unit(h), unit(h >> 10), unit(h >> 20))
     }
@@ -76,13 +84,10 @@ fn fade(t: f32) -> (f32, f32) {
     (t * t * t * (t * (t * 6.0 - 15.0) + 10.0), 30.0 * t * t * (t * (t - 2.0) + 1.0))
 }
 
-/// The finaliser of MurmurHash3.
-fn mix(mut h: u32) -> u32 {
-    h ^= h >> 16;
-    h = h.wrapping_mul(0x85eb_ca6b);
-    h ^= h >> 13;
-    h = h.wrapping_mul(0xc2b2_ae35);
-    h ^ h >> 16
+/// Spreads every bit over the word; one multiplication is enough for noise.
+fn scramble(h: u32) -> u32 {
+    let h = (h ^ h >> 15).wrapping_mul(0x2c1b_3c6d);
+    h ^ h >> 14
 }
 
 #[cfg(test)]
@@ -95,7 +100,8 @@ mod tests {
         let h = 1e-2;
         for i in 0..50 {
             let p = Point::new(0.37 * i as f32 - 8.0, 0.71 * i as f32 - 20.0, 1.3 - 0.29 * i as f32);
-            let (_, g) = noise.with_gradient(p);
+            let (value, g) = noise.with_gradient(p);
+            assert!((value - noise.at(p, 1.0)).abs() < 1e-5);
             let along = |d: Point| (noise.at(p + d * h, 1.0) - noise.at(p - d * h, 1.0)) / (2.0 * h);
             for (analytic, direction) in [
                 (g.x, Point::new(1.0, 0.0, 0.0)),

@@ -103,12 +103,18 @@ impl Subject {
     /// Mean signal of a pixel: four points, spread through the thickness of the slice too. Outside the field
     /// of view, where nobody looks at the picture, one point must do.
     fn pixel(&self, grid: &Grid, slice: usize, r: f32, c: f32) -> f32 {
+        let middle = grid.at(slice, r, c);
+        // Outlines bend over centimetres: once a pixel is enough.
+        let bend = match &self.body {
+            Body::Brain(brain) => brain.bend(middle),
+            Body::Knee(knee) => knee.bend(middle),
+        };
+        let Some(bend) = bend else { return 0.0 };
         let signal = |p: Point, soft: f32| match &self.body {
-            Body::Brain(brain) => brain.signal(p, soft),
-            Body::Knee(knee) => knee.signal(p, soft),
+            Body::Brain(brain) => brain.signal(p, bend, soft),
+            Body::Knee(knee) => knee.signal(p, bend, soft),
         };
         let pixel = grid.pixel[0].max(grid.pixel[1]);
-        let middle = grid.at(slice, r, c);
         if middle.x.abs().max(middle.y.abs()) > 0.55 * grid.view {
             return signal(middle, 0.2 + 0.6 * pixel).max(0.0);
         }

@@ -26,10 +26,10 @@ impl Brain {
         let below_fold = (inside - 1.6 * self.atrophy).min(-2.5 * surface).min(medial);
         if depth > -2.0 {
             let pia = depth.min(sylvian).min(self.sulci(p, below_fold));
-            let mottled = 1.0 + 0.05 * self.texture.other(10).at(p, 4.0);
-            brush.paint(-pia, t.grey * mottled);
-            let white = t.white * (1.0 + 0.05 * self.texture.other(11).at(p, 14.0));
-            brush.paint(self.ribbon - pia, white);
+            if brush.cover(self.ribbon - pia) < 1.0 {
+                brush.texture(-pia, || t.grey * (1.0 + 0.05 * self.texture.other(10).at(p, 4.0)));
+            }
+            brush.texture(self.ribbon - pia, || t.white * (1.0 + 0.05 * self.texture.other(11).at(p, 14.0)));
             if depth > 4.0 {
                 self.paint_nuclei(brush, q);
                 self.paint_lesions(brush, p, pia);
@@ -94,7 +94,12 @@ impl Brain {
     /// Distance from the nearest sulcus. Sulci are sheets that stand on the surface, for the noise that they
     /// come from changes slowly along a radius; they narrow with depth and end where their width is gone.
     fn sulci(&self, p: Point, depth: f32) -> f32 {
+        // No sulcus is as deep as this.
+        if depth > 32.0 {
+            return depth - 26.0;
+        }
         let r = p.length().max(1.0);
+        let reaching = 1.0 + 0.35 * self.folds.other(7).at(p, 24.0);
         let bend = |which: u32| self.folds.other(which).at(p, 17.0) * 3.2;
         let unrolled = p * (62.0 / r).powf(0.62) + Point::new(bend(4), bend(5), bend(6));
         // A step along the surface is longer in the unrolled space by this much.
@@ -102,7 +107,7 @@ impl Brain {
         let mut nearest = f32::INFINITY;
         for (which, size, reach, width) in [(1, 27.0, 19.0, 1.5), (2, 16.0, 12.0, 1.0)] {
             let noise = self.folds.other(which);
-            let reach = reach * (1.0 + 0.35 * self.folds.other(which + 6).at(p, 24.0));
+            let reach = reach * reaching;
             let wide = width * self.atrophy + 1.3 * ramp(5.0, 0.0, depth);
             let wide = if depth < reach {
                 wide * (1.0 - 0.75 * depth / reach)
@@ -151,6 +156,9 @@ impl Brain {
         // Claustrum: a thin grey sheet between putamen and insula.
         let claustrum =
             meet((ellipsoid(q, [26.5, 4.0, 4.0], [8.0, 20.0, 13.0])).abs() - 0.6, 29.0 - q.x, 1.0);
+        if thalamus.min(putamen).min(pallidum).min(caudate).min(claustrum) > 2.0 {
+            return;
+        }
         let fibres = self.texture.other(12).at(q.times(0.5, 1.0, 1.0), 4.0);
         brush.paint(claustrum, mix(t.white, t.grey, 0.5));
         brush.paint(thalamus, mix(t.white, t.nuclei, 0.75 + 0.25 * fibres));

@@ -15,18 +15,22 @@ impl Brain {
         }
         let side = ramp(40.0, 66.0, p.x.abs());
         let low = ramp(20.0, -35.0, p.z);
-        let uneven = self.warp.other(5).at(p, 38.0);
+        // Deep in the brain it does not matter how thick scalp and skull are.
+        let near = ramp(52.0, 36.0, depth);
+        let vary = |which, size| if near > 0.0 { near * self.warp.other(which).at(p, size) } else { 0.0 };
+        let uneven = vary(5, 38.0);
         let skin = 1.9;
         let fat = skin + self.scalp * (0.75 + 0.35 * uneven + 0.5 * low + 0.25 * ramp(-40.0, -90.0, p.y));
         let temporalis = 9.0 * side * low * bell(p.y, 34.0, 22.0);
         let outer = fat + temporalis;
-        let skull =
-            self.skull * (1.0 + 0.3 * self.warp.other(6).at(p, 30.0) + 0.25 * ramp(-50.0, -90.0, p.y));
+        let skull = self.skull * (1.0 + 0.3 * vary(6, 30.0) + 0.25 * ramp(-50.0, -90.0, p.y));
         let inner = outer + skull;
 
         brush.paint(-depth, t.skin);
         let lobules = || self.texture.other(1).sheets(p, 6.0);
-        brush.texture(skin - depth, || t.fat * (1.0 - 0.25 * ramp(0.7, 0.0, lobules())));
+        if depth < outer + 2.0 {
+            brush.texture(skin - depth, || t.fat * (1.0 - 0.25 * ramp(0.7, 0.0, lobules())));
+        }
         if temporalis > 0.3 {
             let fibres = || self.texture.other(2).at(p.times(1.0, 0.4, 0.4), 2.5);
             brush.texture(fat - depth, || t.muscle * (1.0 + 0.3 * fibres()));

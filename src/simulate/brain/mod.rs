@@ -101,14 +101,20 @@ impl Brain {
         }
     }
 
-    /// Signal at a scanner position, for pixels whose half width is `soft` millimetres.
-    pub fn signal(&self, position: Point, soft: f32) -> f32 {
+    /// How far this head is from the textbook near a scanner position; nothing in the air round it.
+    pub fn bend(&self, position: Point) -> Option<Point> {
         let p = self.pose.apply(position);
         if p.x.abs() > 92.0 || p.y.abs() > 116.0 {
-            return 0.0;
+            return None;
         }
         let bend = |which| self.warp.other(which).at(p, 55.0);
-        let p = p + Point::new(bend(1), bend(2), bend(3)) * 3.5;
+        Some(Point::new(bend(1), bend(2), bend(3)) * 3.5)
+    }
+
+    /// Signal at a scanner position, for pixels whose half width is `soft` millimetres.
+    pub fn signal(&self, position: Point, bend: Point, soft: f32) -> f32 {
+        let p = self.pose.apply(position) + bend;
+
         let mut brush = Brush::new(soft);
         let Some(inside) = self.paint_head(&mut brush, p) else { return 0.0 };
         if inside > -soft {

@@ -33,10 +33,12 @@ impl Knee {
             + self.adipose * (6.0 + 2.0 * self.warp.other(5).at(p, 45.0) + 2.5 * v) * (1.0 - 0.72 * patella);
         brush.paint(-depth, t.skin);
         // Lobules of fat between thin septa, some of them veins.
-        let lobules = self.texture.other(10);
-        brush.texture(1.6 - depth, || {
-            t.fat * (1.0 - 0.22 * ramp(0.6, 0.1, lobules.sheets(p.times(1.0, 0.4, 0.6), 10.0)))
-        });
+        if depth < fat + 2.0 {
+            let lobules = self.texture.other(10);
+            brush.texture(1.6 - depth, || {
+                t.fat * (1.0 - 0.22 * ramp(0.6, 0.1, lobules.sheets(p.times(1.0, 0.4, 0.6), 10.0)))
+            });
+        }
         brush.paint((depth - fat).abs() - 0.4, 0.3);
         Some(depth - fat)
     }
@@ -45,12 +47,6 @@ impl Knee {
         let t = &self.tissues;
         let b = self.brawn;
         // Between muscles and round the joint there is fat, with wisps of fascia.
-        let wisps = self.texture.other(11);
-        brush.texture(-inside, || {
-            let cloud = self.texture.other(14).at(p, 12.0);
-            let wisps = wisps.sheets(p.times(1.0, 0.3, 0.6), 9.0);
-            t.fat * (0.95 + 0.05 * cloud - 0.16 * ramp(0.8, 0.1, wisps) * ramp(-0.3, 0.5, cloud))
-        });
         let muscles: [&[[f32; 4]]; 12] = [
             // Thigh, front: intermedius, medialis, lateralis.
             &[[-27.0, 58.0, 0.0, 3.0], [-29.0, 85.0, 0.0, 10.0], [-32.0, 200.0, 0.0, 17.0]],
@@ -108,10 +104,19 @@ impl Knee {
             &[[29.0, -10.0, -22.0, 3.0], [26.0, -26.0, -6.0, 9.0], [16.0, -60.0, 14.0, 11.0]],
             &[[-9.0, -26.0, -29.0, 6.0], [-12.0, -60.0, -25.0, 15.0], [-10.0, -200.0, -23.0, 19.0]],
         ];
-        let uneven = 2.0 * self.warp.other(10).at(p, 26.0);
-        for (index, nodes) in muscles.into_iter().enumerate() {
-            let fill = 2.4 * (b - 0.6);
-            let d = meet(tube(p, nodes) - fill + uneven, 0.6 - inside, 3.0);
+        let uneven = 2.0 * self.warp.other(10).at(p, 26.0) - 2.4 * (b - 0.6);
+        let distances = muscles.map(|nodes| meet(tube(p, nodes) + uneven, 0.6 - inside, 3.0));
+        // Only what no later muscle hides is worth painting.
+        let hidden = distances.iter().rposition(|&d| brush.cover(d + 0.7) >= 1.0);
+        if hidden.is_none() {
+            let wisps = self.texture.other(11);
+            brush.texture(-inside, || {
+                let cloud = self.texture.other(14).at(p, 12.0);
+                let wisps = wisps.sheets(p.times(1.0, 0.3, 0.6), 9.0);
+                t.fat * (0.95 + 0.05 * cloud - 0.16 * ramp(0.8, 0.1, wisps) * ramp(-0.3, 0.5, cloud))
+            });
+        }
+        for (index, &d) in distances.iter().enumerate().skip(hidden.unwrap_or(0)) {
             if brush.cover(d) <= 0.0 {
                 continue;
             }

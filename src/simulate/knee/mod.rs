@@ -80,14 +80,20 @@ impl Knee {
         }
     }
 
-    /// Signal at a scanner position, for pixels whose half width is `soft` millimetres.
-    pub fn signal(&self, position: Point, soft: f32) -> f32 {
+    /// How far this knee is from the textbook near a scanner position; nothing in the air round it.
+    pub fn bend(&self, position: Point) -> Option<Point> {
         let p = self.pose.apply(position);
         if p.x.abs() > 86.0 {
-            return 0.0;
+            return None;
         }
         let bend = |which| self.warp.other(which).at(p, 48.0);
-        let p = p + Point::new(bend(1), bend(2), bend(3)) * 2.4;
+        Some(Point::new(bend(1), bend(2), bend(3)) * 2.4)
+    }
+
+    /// Signal at a scanner position, for pixels whose half width is `soft` millimetres.
+    pub fn signal(&self, position: Point, bend: Point, soft: f32) -> f32 {
+        let p = self.pose.apply(position) + bend;
+
         let mut brush = Brush::new(soft);
         let Some(inside) = self.paint_skin_and_fat(&mut brush, p) else { return 0.0 };
         // The patella and its tendon lie close under the skin, at times above the fascia.
