@@ -44,6 +44,9 @@ impl Knee {
     }
 
     pub(super) fn paint_muscles(&self, brush: &mut Brush, p: Point, inside: f32) {
+        if brush.cover(-inside) <= 0.0 {
+            return;
+        }
         let t = &self.tissues;
         let b = self.brawn;
         // Between muscles and round the joint there is fat, with wisps of fascia.
@@ -105,7 +108,18 @@ impl Knee {
             &[[-9.0, -26.0, -29.0, 6.0], [-12.0, -60.0, -25.0, 15.0], [-10.0, -200.0, -23.0, 19.0]],
         ];
         let uneven = 2.0 * self.warp.other(10).at(p, 26.0) - 2.4 * (b - 0.6);
-        let distances = muscles.map(|nodes| meet(tube(p, nodes) + uneven, 0.6 - inside, 3.0));
+        // The first seven end above the shin, the others below the thigh.
+        let present = if p.y > 55.0 {
+            0..7
+        } else if p.y < -58.0 {
+            7..12
+        } else {
+            0..12
+        };
+        let mut distances = [f32::INFINITY; 12];
+        for index in present {
+            distances[index] = meet(tube(p, muscles[index]) + uneven, 0.6 - inside, 3.0);
+        }
         // Only what no later muscle hides is worth painting.
         let hidden = distances.iter().rposition(|&d| brush.cover(d + 0.7) >= 1.0);
         if hidden.is_none() {
@@ -134,6 +148,9 @@ impl Knee {
 
     /// Popliteal artery (a flow void), vein and tibial nerve behind the joint, one behind the other.
     pub(super) fn paint_vessels(&self, brush: &mut Brush, p: Point) {
+        if p.z.abs() > 18.0 || p.x < 10.0 {
+            return;
+        }
         let t = &self.tissues;
         let artery = tube(
             p,

@@ -103,8 +103,12 @@ impl Knee {
             if bones.nearest() > -2.0 * soft {
                 self.paint_muscles(&mut brush, p, inside);
                 self.paint_vessels(&mut brush, p);
-                self.paint_extensor(&mut brush, p, &bones);
-                self.paint_joint(&mut brush, p, &bones);
+                if p.x < -10.0 {
+                    self.paint_extensor(&mut brush, p, &bones);
+                }
+                if (-40.0..70.0).contains(&p.y) {
+                    self.paint_joint(&mut brush, p, &bones);
+                }
             }
             self.paint_bones(&mut brush, p, &bones);
             self.paint_cruciates(&mut brush, p, &bones);
