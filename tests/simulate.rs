@@ -111,8 +111,13 @@ fn noise_differs_between_coils_and_slices() {
 
 #[test]
 fn reference_is_the_rss_of_the_kspace() {
-    let sizes =
-        [([24, 16], [12, 16], 3), ([21, 17], [9, 13], 1), ([16, 25], [16, 8], 2), ([13, 12], [13, 12], 64)];
+    let sizes = [
+        ([24, 16], [12, 16], 3),
+        ([22, 17], [9, 13], 1),
+        ([16, 25], [16, 8], 2),
+        ([13, 12], [13, 12], 64),
+        ([15, 14], [15, 7], 5),
+    ];
     for (matrix, recon, coils) in sizes {
         for anatomy in Anatomy::ALL {
             let config = SimulateConfig { matrix, recon, coils, slices: 2, ..SimulateConfig::new(anatomy) };
