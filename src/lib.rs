@@ -20,5 +20,6 @@ pub mod real;
 pub mod reconstruct;
 pub mod report;
 pub mod run;
+pub mod simulate;
 pub mod train;
 pub mod unlearn;
