@@ -2,8 +2,12 @@
 //! checked before anything is computed or written, and what remains is done by the library.
 
 pub mod args;
+pub mod evaluate;
 pub mod info;
+pub mod labelled;
 pub mod output;
+pub mod reconstruct;
+pub mod volume_figure;
 
 use clap::{Parser, Subcommand};
 
@@ -19,7 +23,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Evaluate(evaluate::Args),
     Info(info::Args),
+    Reconstruct(reconstruct::Args),
 }
 
 impl Cli {
@@ -29,7 +35,9 @@ impl Cli {
     /// What the command returns; [`Error::exit_code`](crate::error::Error::exit_code) is the process's.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Evaluate(args) => args.run(),
             Command::Info(args) => args.run(),
+            Command::Reconstruct(args) => args.run(),
         }
     }
 }
