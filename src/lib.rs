@@ -18,3 +18,4 @@ pub mod progress;
 pub mod real;
 pub mod reconstruct;
 pub mod report;
+pub mod simulate;
