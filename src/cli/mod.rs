@@ -2,6 +2,7 @@
 //! checked before anything is computed or written, and what remains is done by the library.
 
 pub mod args;
+pub mod bench;
 pub mod evaluate;
 pub mod info;
 pub mod labelled;
@@ -23,6 +24,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Evaluate(evaluate::Args),
     Info(info::Args),
     Reconstruct(reconstruct::Args),
@@ -35,6 +37,7 @@ impl Cli {
     /// What the command returns; [`Error::exit_code`](crate::error::Error::exit_code) is the process's.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Bench(args) => args.run(),
             Command::Evaluate(args) => args.run(),
             Command::Info(args) => args.run(),
             Command::Reconstruct(args) => args.run(),
