@@ -8,6 +8,7 @@ pub mod config;
 pub mod cpu;
 pub mod crop;
 pub mod data;
+pub mod demo;
 pub mod device;
 pub mod engine;
 pub mod error;

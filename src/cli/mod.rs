@@ -2,12 +2,18 @@
 //! checked before anything is computed or written, and what remains is done by the library.
 
 pub mod args;
+pub mod bench;
+pub mod demo;
+pub mod evaluate;
 pub mod info;
+pub mod labelled;
 pub mod output;
+pub mod reconstruct;
 pub mod run_args;
 pub mod stop;
 pub mod train;
 pub mod unlearn;
+pub mod volume_figure;
 
 use clap::{Parser, Subcommand};
 
@@ -23,9 +29,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Train(train::Args),
     Unlearn(unlearn::Args),
+    Bench(bench::Args),
+    Evaluate(evaluate::Args),
     Info(info::Args),
+    Reconstruct(reconstruct::Args),
 }
 
 impl Cli {
@@ -35,9 +45,13 @@ impl Cli {
     /// What the command returns; [`Error::exit_code`](crate::error::Error::exit_code) is the process's.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Demo(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Unlearn(args) => args.run(),
+            Command::Bench(args) => args.run(),
+            Command::Evaluate(args) => args.run(),
             Command::Info(args) => args.run(),
+            Command::Reconstruct(args) => args.run(),
         }
     }
 }

@@ -1,0 +1,236 @@
+//! `kerase evaluate`: PSNR, SSIM and NMSE of one or several networks on one or several sets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::args::{DeviceArgs, SamplingArgs};
+use super::labelled::{Labelled, check_distinct};
+use super::output::{check_file, json, print};
+use crate::atomic;
+use crate::backend::Backend;
+use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::cpu::Cpu;
+use crate::data::set::VolumeSet;
+use crate::device::Device;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::evaluate::{VolumeResult, check_targets, evaluate};
+use crate::metrics::Scores;
+use crate::model::Weights;
+use crate::progress::Progress;
+use crate::report::table::{Entry, Evaluation, Style};
+
+const EXAMPLE: &str = "\
+Example:
+  kerase evaluate --model run/model.safetensors --data brain=brain/test --data knee=knee/test \\
+      --mask equispaced --acceleration 8 --center-fraction 0.04 --out metrics.json --csv volumes.csv
+
+Several models come as the rows of one table:
+  kerase evaluate --model original=a.safetensors --model unlearned=b.safetensors --data knee/test";
+
+/// Measures PSNR, SSIM and NMSE on sets with targets, as fastMRI does
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// Weights to evaluate; may be given several times
+    #[arg(long, required = true, value_name = "[NAME=]FILE")]
+    model: Vec<Labelled>,
+
+    /// A directory, file or manifest of volumes with targets; may be given several times
+    #[arg(long, required = true, value_name = "[NAME=]SET")]
+    data: Vec<Labelled>,
+
+    /// Where the results go as JSON: means and deviations, volumes, slices, and the settings
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+
+    /// Where one line a volume goes as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+
+    /// Where one line a slice goes as CSV
+    #[arg(long, value_name = "FILE")]
+    csv_slices: Option<PathBuf>,
+
+    /// Replace files that exist
+    #[arg(long)]
+    overwrite: bool,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Everything that was asked for, checked and opened.
+struct Plan {
+    device: Device,
+    sampling: Sampling,
+    sampler: Sampler,
+    models: Vec<(Labelled, Weights)>,
+    sets: Vec<(Labelled, Arc<VolumeSet>)>,
+    out: Option<PathBuf>,
+    csv: Option<PathBuf>,
+    csv_slices: Option<PathBuf>,
+}
+
+/// The content of the metrics file; [`Evaluation::read`] reads its tables.
+#[derive(Serialize)]
+struct Metrics<'a> {
+    kerase: &'static str,
+    device: String,
+    sampling: &'a Sampling,
+    models: Vec<Source<'a>>,
+    sets: Vec<Source<'a>>,
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    slices: &'a [SliceEntry],
+}
+
+#[derive(Serialize)]
+struct Source<'a> {
+    name: &'a str,
+    path: &'a std::path::Path,
+}
+
+/// One slice scored for one model, within its volume's range.
+#[derive(Serialize)]
+struct SliceEntry {
+    set: String,
+    model: String,
+    volume: String,
+    slice: usize,
+    #[serde(flatten)]
+    scores: Scores,
+}
+
+impl Args {
+    /// # Errors
+    /// Bad input before anything is computed; later a slice that cannot be read or reconstructed, or a full disk.
+    pub fn run(self) -> Result<()> {
+        let plan = self.plan()?;
+        match plan.device {
+            Device::Cpu => plan.run(&Cpu::<f32>::default()),
+        }
+    }
+
+    fn plan(self) -> Result<Plan> {
+        check_distinct("--model", &self.model)?;
+        check_distinct("--data", &self.data)?;
+        let sampling = self.sampling.sampling(MaskSeeding::Filename)?;
+        let files = [&self.out, &self.csv, &self.csv_slices].into_iter().flatten();
+        files.into_iter().try_for_each(|file| check_file(file, self.overwrite))?;
+        let device = self.device.start()?;
+        let models = self.model.into_iter().map(|model| {
+            let weights = Weights::read(&model.path)?;
+            Ok((model, weights))
+        });
+        let models = models.collect::<Result<_>>()?;
+        let sets = self.data.into_iter().map(|data| {
+            let set = VolumeSet::open(&data.path)?;
+            check_targets(&set)?;
+            Ok((data, Arc::new(set)))
+        });
+        Ok(Plan {
+            device,
+            sampler: Sampler::new(&sampling, 0)?,
+            sampling,
+            models,
+            sets: sets.collect::<Result<_>>()?,
+            out: self.out,
+            csv: self.csv,
+            csv_slices: self.csv_slices,
+        })
+    }
+}
+
+impl Plan {
+    fn run<B: Backend>(self, ops: &B) -> Result<()> {
+        let slices: usize = self.sets.iter().map(|(_, set)| set.slice_count()).sum();
+        let mut progress = Progress::new((slices * self.models.len()) as u64, "evaluating");
+        let (mut volumes, mut slices) = (Vec::new(), Vec::new());
+        for (model, weights) in &self.models {
+            let mut engine = Engine::new(ops, weights.architecture, &weights.parameters)?;
+            for (data, set) in &self.sets {
+                for result in evaluate(&mut engine, set, &self.sampler, || progress.step(""))? {
+                    slices.extend(slice_entries(&data.name, &model.name, &result));
+                    volumes.push(volume_entry(&data.name, &model.name, result));
+                }
+            }
+        }
+        progress.finish();
+        self.write(&Evaluation::new(volumes), &slices)
+    }
+
+    fn write(&self, evaluation: &Evaluation, slices: &[SliceEntry]) -> Result<()> {
+        if let Some(path) = &self.out {
+            let metrics = Metrics {
+                kerase: env!("CARGO_PKG_VERSION"),
+                device: self.device.to_string(),
+                sampling: &self.sampling,
+                models: self.models.iter().map(|(model, _)| source(model)).collect(),
+                sets: self.sets.iter().map(|(data, _)| source(data)).collect(),
+                evaluation,
+                slices,
+            };
+            atomic::write_bytes(path, (json(&metrics)? + "\n").as_bytes())?;
+        }
+        if let Some(path) = &self.csv {
+            atomic::write_bytes(path, evaluation.volume_csv()?.as_bytes())?;
+        }
+        if let Some(path) = &self.csv_slices {
+            atomic::write_bytes(path, &slice_csv(slices)?)?;
+        }
+        if evaluation.volumes.len() <= 20 {
+            print(evaluation.volume_table(Style::Terminal))?;
+        }
+        print(evaluation.summary_table(Style::Terminal))
+    }
+}
+
+fn source(labelled: &Labelled) -> Source<'_> {
+    Source { name: &labelled.name, path: &labelled.path }
+}
+
+fn volume_entry(set: &str, model: &str, result: VolumeResult) -> Entry {
+    Entry {
+        set: set.into(),
+        model: model.into(),
+        volume: result.volume,
+        slices: result.slices.len(),
+        scores: result.scores.volume,
+    }
+}
+
+fn slice_entries(set: &str, model: &str, result: &VolumeResult) -> Vec<SliceEntry> {
+    let slices = result.slices.iter().zip(&result.scores.slices);
+    slices
+        .map(|(&slice, &scores)| SliceEntry {
+            set: set.into(),
+            model: model.into(),
+            volume: result.volume.clone(),
+            slice,
+            scores,
+        })
+        .collect()
+}
+
+/// One line a slice, with every digit: set, model, volume, slice, psnr, ssim, nmse.
+fn slice_csv(slices: &[SliceEntry]) -> Result<Vec<u8>> {
+    let failed =
+        |error: &dyn std::fmt::Display| Error::input(format!("cannot write the results as CSV: {error}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer
+        .write_record(["set", "model", "volume", "slice", "psnr", "ssim", "nmse"])
+        .map_err(|error| failed(&error))?;
+    for entry in slices {
+        let Scores { psnr, ssim, nmse } = entry.scores;
+        let numbers = [entry.slice.to_string(), psnr.to_string(), ssim.to_string(), nmse.to_string()];
+        let names = [&entry.set, &entry.model, &entry.volume];
+        writer.write_record(names.into_iter().chain(&numbers)).map_err(|error| failed(&error))?;
+    }
+    writer.into_inner().map_err(|error| failed(&error))
+}

@@ -1,0 +1,83 @@
+//! Paths with a name for tables: `knee=data/knee/test`.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// `NAME=PATH`, or a path alone, which then names itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    pub name: String,
+    pub path: PathBuf,
+}
+
+impl FromStr for Labelled {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(match text.split_once('=') {
+            // `runs/lr=0.1/model.safetensors` is a path.
+            Some((name, path)) if !name.is_empty() && !name.contains('/') && !Path::new(text).exists() => {
+                Self { name: name.into(), path: path.into() }
+            }
+            _ => Self { name: own_name(Path::new(text)), path: text.into() },
+        })
+    }
+}
+
+/// The last part of a path without its extension; for the weights of a run, `RUN/model.safetensors`, the run's.
+fn own_name(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let name = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let name = match name(&whole) {
+        Some(stem) if stem == "model" => whole.parent().and_then(name).or(Some(stem)),
+        other => other,
+    };
+    name.unwrap_or_else(|| path.display().to_string())
+}
+
+/// Refuses names that occur twice: the rows or columns of a table would be mixed up.
+///
+/// # Errors
+/// [`Error::Input`] naming both paths and the remedy.
+pub fn check_distinct(option: &str, labelled: &[Labelled]) -> Result<()> {
+    for (i, one) in labelled.iter().enumerate() {
+        if let Some(other) = labelled[..i].iter().find(|other| other.name == one.name) {
+            return Err(Error::input(format!(
+                "{option} {} and {option} {} are both called '{}': give them names, such as {option} other={}",
+                other.path.display(),
+                one.path.display(),
+                one.name,
+                one.path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_or_made() {
+        for (text, name, path) in [
+            ("knee=data/test", "knee", "data/test"),
+            ("data/knee/test", "test", "data/knee/test"),
+            ("runs/lr=0.1/model.safetensors", "lr=0", "runs/lr=0.1/model.safetensors"),
+            ("runs/oracle/model.safetensors", "oracle", "runs/oracle/model.safetensors"),
+            ("nl-ft.safetensors", "nl-ft", "nl-ft.safetensors"),
+        ] {
+            let labelled: Labelled = text.parse().unwrap();
+            assert_eq!(labelled, Labelled { name: name.into(), path: path.into() });
+        }
+    }
+
+    #[test]
+    fn two_of_one_name_are_refused() {
+        let labelled = ["a/test", "b/test"].map(|text| text.parse().unwrap());
+        let message = check_distinct("--data", &labelled).unwrap_err().to_string();
+        assert!(message.contains("a/test") && message.contains("other=b/test"), "{message}");
+    }
+}
