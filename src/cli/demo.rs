@@ -35,7 +35,7 @@ impl Args {
         let Device::Cpu = self.device.start()?;
         let stop = stop::on_signals()?;
         let demo = Demo { out: &self.out, stop: &stop };
-        let Some(results) = demo.run(&Cpu::<f32>::default(), print)? else {
+        let Some(results) = demo.run(&Cpu::<f32>::default(), |text| print(text))? else {
             return print("stopped");
         };
         print(results.evaluation.summary_table(Style::Terminal))?;
