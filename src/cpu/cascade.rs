@@ -29,12 +29,15 @@ pub fn cascade_input<T: Real>(
         || projection.scratch(1),
         |scratch, (i, m)| {
             let row = Row::of(shape, i);
-            cpu.arch.dispatch(|| {
-                let start = row.combined(shape, m0).iter().zip(row.combined(shape, u));
-                for (m, (&m0, &u)) in m.iter_mut().zip(start) {
-                    *m = m0 - u;
-                }
-            });
+            cpu.vectorised(
+                #[inline(always)]
+                || {
+                    let start = row.combined(shape, m0).iter().zip(row.combined(shape, u));
+                    for (m, (&m0, &u)) in m.iter_mut().zip(start) {
+                        *m = m0 - u;
+                    }
+                },
+            );
             add_normal_row(cpu, &projection, shape, row, sens_maps, row.combined(shape, v), m, scratch);
         },
     );
@@ -58,9 +61,15 @@ fn add_normal_row<T: Real>(
     let (projected, work) = complex_mut(scratch).split_at_mut(shape.columns);
     for coil in 0..shape.coils {
         let sens = row.coil(shape, sens_maps, coil);
-        cpu.arch.dispatch(|| multiply(sens, v, projected));
+        cpu.vectorised(
+            #[inline(always)]
+            || multiply(sens, v, projected),
+        );
         projection.apply(row.n, projected, work);
-        cpu.arch.dispatch(|| add_conjugate_product(sens, projected, sum));
+        cpu.vectorised(
+            #[inline(always)]
+            || add_conjugate_product(sens, projected, sum),
+        );
     }
 }
 
@@ -101,14 +110,17 @@ pub fn cascade_update<T: Real>(
     let inputs = r.par_chunks(CHUNK).zip(u.par_chunks(CHUNK)).zip(v.par_chunks(CHUNK));
     let outputs = u_out.par_chunks_mut(CHUNK).zip(v_out.par_chunks_mut(CHUNK));
     inputs.zip(outputs).for_each(|(((r, u), v), (u_out, v_out))| {
-        cpu.arch.dispatch(|| {
-            for ((u_out, &r), &u) in u_out.iter_mut().zip(r).zip(u) {
-                *u_out = u + r;
-            }
-            for ((v_out, &u), &v) in v_out.iter_mut().zip(u).zip(v) {
-                *v_out = (T::one() - lambda) * v + lambda * u;
-            }
-        });
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                for ((u_out, &r), &u) in u_out.iter_mut().zip(r).zip(u) {
+                    *u_out = u + r;
+                }
+                for ((v_out, &u), &v) in v_out.iter_mut().zip(u).zip(v) {
+                    *v_out = (T::one() - lambda) * v + lambda * u;
+                }
+            },
+        );
     });
 }
 
@@ -136,13 +148,19 @@ pub fn rss_output<T: Real>(
             for coil in 0..shape.coils {
                 let (sens, x0) = (row.coil(shape, sens_maps, coil), row.coil(shape, x0, coil));
                 coil_image_row(cpu, &projection, row.n, sens, x0, u, v, image, work);
-                cpu.arch.dispatch(|| {
-                    for (sum, image) in output.iter_mut().zip(&*image) {
-                        *sum += image.norm_sqr();
-                    }
-                });
+                cpu.vectorised(
+                    #[inline(always)]
+                    || {
+                        for (sum, image) in output.iter_mut().zip(&*image) {
+                            *sum += image.norm_sqr();
+                        }
+                    },
+                );
             }
-            cpu.arch.dispatch(|| output.iter_mut().for_each(|output| *output = output.sqrt()));
+            cpu.vectorised(
+                #[inline(always)]
+                || output.iter_mut().for_each(|output| *output = output.sqrt()),
+            );
         },
     );
 }
@@ -160,13 +178,19 @@ fn coil_image_row<T: Real>(
     image: &mut [Complex<T>],
     work: &mut [Complex<T>],
 ) {
-    cpu.arch.dispatch(|| multiply(sens, v, image));
+    cpu.vectorised(
+        #[inline(always)]
+        || multiply(sens, v, image),
+    );
     projection.apply(n, image, work);
-    cpu.arch.dispatch(|| {
-        for ((image, &x0), (&sens, &u)) in image.iter_mut().zip(x0).zip(sens.iter().zip(u)) {
-            *image = *image + (x0 - sens * u);
-        }
-    });
+    cpu.vectorised(
+        #[inline(always)]
+        || {
+            for ((image, &x0), (&sens, &u)) in image.iter_mut().zip(x0).zip(sens.iter().zip(u)) {
+                *image = *image + (x0 - sens * u);
+            }
+        },
+    );
 }
 
 /// See [`crate::backend::Backend::rss_output_backward`]. Where the output is 0 so is the gradient.
@@ -208,22 +232,28 @@ pub fn rss_output_backward<T: Real>(
                 let (sens, x0) = (row.coil(shape, sens_maps, coil), row.coil(shape, x0, coil));
                 coil_image_row(cpu, &projection, row.n, sens, x0, u, v, image, work);
                 // From here on `image` is the gradient of the coil's image, then P of it.
-                cpu.arch.dispatch(|| {
-                    for (image, &factor) in image.iter_mut().zip(&**factor) {
-                        *image = *image * factor;
-                    }
-                    for ((d_u, sens), &image) in d_u.iter_mut().zip(sens).zip(&*image) {
-                        *d_u = *d_u - sens.conj() * image;
-                    }
-                    for ((d_sens, u), &image) in d_sens.iter_mut().zip(u).zip(&*image) {
-                        *d_sens = -(u.conj() * image);
-                    }
-                });
+                cpu.vectorised(
+                    #[inline(always)]
+                    || {
+                        for (image, &factor) in image.iter_mut().zip(&**factor) {
+                            *image = *image * factor;
+                        }
+                        for ((d_u, sens), &image) in d_u.iter_mut().zip(sens).zip(&*image) {
+                            *d_u = *d_u - sens.conj() * image;
+                        }
+                        for ((d_sens, u), &image) in d_sens.iter_mut().zip(u).zip(&*image) {
+                            *d_sens = -(u.conj() * image);
+                        }
+                    },
+                );
                 projection.apply(row.n, image, work);
-                cpu.arch.dispatch(|| {
-                    add_conjugate_product(sens, image, d_v);
-                    add_conjugate_product(v, image, d_sens);
-                });
+                cpu.vectorised(
+                    #[inline(always)]
+                    || {
+                        add_conjugate_product(sens, image, d_v);
+                        add_conjugate_product(v, image, d_sens);
+                    },
+                );
             }
         },
     );
@@ -246,15 +276,18 @@ pub fn cascade_update_backward<T: Real>(
     let inputs = u.par_chunks(CHUNK).zip(v.par_chunks(CHUNK));
     let gradients = d_u.par_chunks_mut(CHUNK).zip(d_v.par_chunks_mut(CHUNK)).zip(d_r.par_chunks_mut(CHUNK));
     let d_lambda = inputs.zip(gradients).map(|((u, v), ((d_u, d_v), d_r))| {
-        cpu.arch.dispatch(|| {
-            let d_lambda = lane_sum([d_v, u, v], |[d_v, u, v]| d_v.as_f64() * (u - v).as_f64());
-            d_r.copy_from_slice(d_u);
-            for (d_u, d_v) in d_u.iter_mut().zip(d_v) {
-                *d_u += lambda * *d_v;
-                *d_v *= T::one() - lambda;
-            }
-            d_lambda
-        })
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                let d_lambda = lane_sum([d_v, u, v], |[d_v, u, v]| d_v.as_f64() * (u - v).as_f64());
+                d_r.copy_from_slice(d_u);
+                for (d_u, d_v) in d_u.iter_mut().zip(d_v.iter_mut()) {
+                    *d_u += lambda * *d_v;
+                    *d_v *= T::one() - lambda;
+                }
+                d_lambda
+            },
+        )
     });
     let d_lambda: Vec<f64> = d_lambda.collect();
     d_parameters[dc_weight.offset] += T::real(d_lambda.iter().sum());
@@ -283,12 +316,15 @@ pub fn cascade_input_backward<T: Real>(
         |scratch, (i, ((d_u, d_v), d_m0))| {
             let row = Row::of(shape, i);
             let d_m = row.combined(shape, d_m);
-            cpu.arch.dispatch(|| {
-                for ((d_u, d_m0), &d_m) in d_u.iter_mut().zip(d_m0).zip(d_m) {
-                    *d_u = *d_u - d_m;
-                    *d_m0 = *d_m0 + d_m;
-                }
-            });
+            cpu.vectorised(
+                #[inline(always)]
+                || {
+                    for ((d_u, d_m0), &d_m) in d_u.iter_mut().zip(d_m0.iter_mut()).zip(d_m) {
+                        *d_u = *d_u - d_m;
+                        *d_m0 = *d_m0 + d_m;
+                    }
+                },
+            );
             add_normal_row(cpu, &projection, shape, row, sens_maps, d_m, d_v, scratch);
         },
     );
@@ -316,24 +352,33 @@ pub fn sens_backward<T: Real>(
             let (projected, work) = complex_mut(scratch).split_at_mut(2 * shape.columns);
             for (coil, d_sens) in d_sens.iter_mut().enumerate() {
                 let (d_m0, x0) = (row.combined(shape, d_m0), row.coil(shape, x0, coil));
-                cpu.arch.dispatch(|| add_conjugate_product(d_m0, x0, d_sens));
+                cpu.vectorised(
+                    #[inline(always)]
+                    || add_conjugate_product(d_m0, x0, d_sens),
+                );
             }
             // Both terms of a pair have the factor v.
             let pairs = pairs.iter().map(|(v, g)| (row.combined(shape, v), row.combined(shape, g)));
             for (v, g) in pairs.filter(|(v, _)| !is_zero(v)) {
                 for (coil, d_sens) in d_sens.iter_mut().enumerate() {
                     let sens = row.coil(shape, sens_maps, coil);
-                    cpu.arch.dispatch(|| {
-                        let (sv, sg) = projected.split_at_mut(shape.columns);
-                        multiply(sens, v, sv);
-                        multiply(sens, g, sg);
-                    });
+                    cpu.vectorised(
+                        #[inline(always)]
+                        || {
+                            let (sv, sg) = projected.split_at_mut(shape.columns);
+                            multiply(sens, v, sv);
+                            multiply(sens, g, sg);
+                        },
+                    );
                     projection.apply(row.n, projected, work);
-                    cpu.arch.dispatch(|| {
-                        let (sv, sg) = projected.split_at(shape.columns);
-                        add_conjugate_product(g, sv, d_sens);
-                        add_conjugate_product(v, sg, d_sens);
-                    });
+                    cpu.vectorised(
+                        #[inline(always)]
+                        || {
+                            let (sv, sg) = projected.split_at(shape.columns);
+                            add_conjugate_product(g, sv, d_sens);
+                            add_conjugate_product(v, sg, d_sens);
+                        },
+                    );
                 }
             }
         },

@@ -14,6 +14,11 @@ use crate::real::Real;
 /// Bytes that a chunk's planes may take, all channels together: half of a common second-level cache.
 const CHUNK_BYTES: usize = 768 << 10;
 
+/// Tasks that a layer should make at least, of chunks times blocks of channels, so that many threads find work; and
+/// the rows below which a chunk is more halo than image.
+const TASKS: usize = 16;
+const FEWEST_ROWS: usize = 8;
+
 /// The cut of a batch of images into chunks of rows. It depends on shapes alone, never on the number of threads:
 /// sums over chunks must not either.
 #[derive(Clone, Copy)]
@@ -28,12 +33,13 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// For planes of `shape`'s size, `channels` of which are worked on at a time.
-    pub fn plan<T>(shape: MapShape, radius: usize, channels: usize) -> Self {
+    /// For planes of `shape`'s size, `channels` of which are worked on at a time, in `blocks` independent parts.
+    pub fn plan<T>(shape: MapShape, radius: usize, channels: usize, blocks: usize) -> Self {
         let row_bytes = channels * (shape.width + radius) * size_of::<T>();
-        let most = (CHUNK_BYTES / row_bytes).saturating_sub(2 * radius).max(4);
+        let cached = (CHUNK_BYTES / row_bytes).saturating_sub(2 * radius).max(4);
+        let spread = shape.height.div_ceil(TASKS.div_ceil(shape.n * blocks)).max(FEWEST_ROWS);
         // As even as can be, so that no chunk is all halo.
-        let per_image = shape.height.div_ceil(most);
+        let per_image = shape.height.div_ceil(cached.min(spread));
         let rows = shape.height.div_ceil(per_image);
         Self {
             height: shape.height,
@@ -114,13 +120,18 @@ impl Chunks {
         let at = self.image(index) * channels + channel;
         let values = &map.values[at * height * width..][..height * width];
         let stats: Option<Stats<T>> = stats(map, at);
-        self.fill(index, plane, |y, target| {
-            let y = reflect(y, height);
-            activate_row(stats, &values[y * width..][..width], &mut target[..width]);
-            for x in width..target.len() {
-                target[x] = target[reflect(x, width)];
-            }
-        });
+        self.fill(
+            index,
+            plane,
+            #[inline(always)]
+            |y, target| {
+                let y = reflect(y, height);
+                activate_row(stats, &values[y * width..][..width], &mut target[..width]);
+                for x in width..target.len() {
+                    target[x] = target[reflect(x, width)];
+                }
+            },
+        );
     }
 }
 

@@ -110,13 +110,16 @@ impl<'a, T: Real> Projection<'a, T> {
     pub fn apply(&self, n: usize, rows: &mut [Complex<T>], work: &mut [Complex<T>]) {
         let mask = &self.mask[n * self.columns..][..self.columns];
         self.forward.process_with_scratch(rows, work);
-        self.cpu.arch.dispatch(|| {
-            for row in rows.chunks_exact_mut(mask.len()) {
-                for (value, &mask) in row.iter_mut().zip(mask) {
-                    *value = *value * mask;
+        self.cpu.vectorised(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact_mut(mask.len()) {
+                    for (value, &mask) in row.iter_mut().zip(mask) {
+                        *value = *value * mask;
+                    }
                 }
-            }
-        });
+            },
+        );
         self.inverse.process_with_scratch(rows, work);
     }
 }

@@ -114,7 +114,7 @@ pub fn forward<T: Real>(
     let channels = concatenated(inputs);
     let block = filters.forward_block();
     let blocks = planes.div_ceil(block);
-    let chunks = Chunks::plan::<T>(grid, radius, channels.len());
+    let chunks = Chunks::plan::<T>(grid, radius, channels.len(), blocks);
     let taps = chunks.taps(channels.len());
 
     let mut packed = cpu.shelf.take::<T>(blocks * taps.len() * block);
@@ -134,11 +134,14 @@ pub fn forward<T: Real>(
 
     tasks.into_par_iter().for_each(|(chunk, first, mut rows, moments)| {
         let mut x = cpu.shelf.take::<T>(channels.len() * chunks.plane() + MARGIN);
-        cpu.arch.dispatch(|| {
-            for (plane, &(map, channel)) in x.chunks_exact_mut(chunks.plane()).zip(&channels) {
-                chunks.fill_activated(chunk, inputs[map], channel, plane);
-            }
-        });
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                for (plane, &(map, channel)) in x.chunks_exact_mut(chunks.plane()).zip(&channels) {
+                    chunks.fill_activated(chunk, inputs[map], channel, plane);
+                }
+            },
+        );
         let positions = chunks.positions(chunks.range(chunk).len());
         let y_plane = positions.next_multiple_of(MARGIN);
         let mut y = cpu.shelf.take::<T>(block * y_plane);
@@ -147,14 +150,25 @@ pub fn forward<T: Real>(
             let weights = &packed[(first_block + b) * taps.len() * block..][..taps.len() * block];
             Correlate { x: &x, taps: &taps, weights, block, y: &mut y, plane: y_plane, len: positions }
                 .run(cpu.arch);
-            cpu.arch.dispatch(|| {
-                for (o, rows) in rows.iter_mut().enumerate() {
-                    let channel = first + b * block / (up * up) + o;
-                    let bias = bias.map_or(T::zero(), |bias| bias[channel]);
-                    store(&y[o * up * up * y_plane..], y_plane, chunks.stride(), up, bias, rows, out.width);
-                    moments[channel - first] = Moments::of(rows, out.width);
-                }
-            });
+            cpu.vectorised(
+                #[inline(always)]
+                || {
+                    for (o, rows) in rows.iter_mut().enumerate() {
+                        let channel = first + b * block / (up * up) + o;
+                        let bias = bias.map_or(T::zero(), |bias| bias[channel]);
+                        store(
+                            &y[o * up * up * y_plane..],
+                            y_plane,
+                            chunks.stride(),
+                            up,
+                            bias,
+                            rows,
+                            out.width,
+                        );
+                        moments[channel - first] = Moments::of(rows, out.width);
+                    }
+                },
+            );
         }
     });
 
@@ -211,8 +225,11 @@ pub fn backward<T: Real>(
     let out_block = reduce_block_of(planes);
     let padded_planes = planes.next_multiple_of(out_block);
     let short = inputs.iter().any(|i| (i.shape.height, i.shape.width) != (grid.height, grid.width));
-    let chunks =
-        if short { Chunks::whole(grid, radius) } else { Chunks::plan::<T>(grid, radius, planes + in_block) };
+    let chunks = if short {
+        Chunks::whole(grid, radius)
+    } else {
+        Chunks::plan::<T>(grid, radius, planes + in_block, in_blocks)
+    };
     let taps = chunks.taps(planes);
     let filter = filters.taps();
 
@@ -287,22 +304,27 @@ pub fn backward<T: Real>(
         g[padded_planes * plane..].fill(T::zero());
         x[in_block * plane..].fill(T::zero());
         for Work { chunk, mut destinations, sums } in work {
-            cpu.arch
-                .dispatch(|| fill_gradient(&chunks, chunk, output, d_output, up, planes, &mut g, &mut wide));
+            cpu.vectorised(
+                #[inline(always)]
+                || fill_gradient(&chunks, chunk, output, d_output, up, planes, &mut g, &mut wide),
+            );
             let rows = chunks.range(chunk).len();
             let len = chunks.positions(rows);
             for (b, destinations) in destinations.chunks_mut(in_block).enumerate() {
                 let first = first + b * in_block;
-                cpu.arch.dispatch(|| {
-                    for (i, plane) in x.chunks_exact_mut(plane).enumerate() {
-                        match channels.get(first + i) {
-                            Some(&(map, channel)) => {
-                                chunks.fill_activated(chunk, inputs[map], channel, plane)
+                cpu.vectorised(
+                    #[inline(always)]
+                    || {
+                        for (i, plane) in x.chunks_exact_mut(plane).enumerate() {
+                            match channels.get(first + i) {
+                                Some(&(map, channel)) => {
+                                    chunks.fill_activated(chunk, inputs[map], channel, plane)
+                                }
+                                None => plane.fill(T::zero()),
                             }
-                            None => plane.fill(T::zero()),
                         }
-                    }
-                });
+                    },
+                );
                 if destinations.iter().any(Option::is_some) {
                     let weights =
                         &packed[first / in_block * taps.len() * in_block..][..taps.len() * in_block];
@@ -316,15 +338,18 @@ pub fn backward<T: Real>(
                         len,
                     }
                     .run(cpu.arch);
-                    cpu.arch.dispatch(|| {
-                        for (i, destination) in destinations.iter_mut().enumerate() {
-                            let Some(destination) = destination else { continue };
-                            let (map, channel) = channels[first + i];
-                            let y = &mut y[i * y_plane..];
-                            sums[b * in_block + i] =
-                                hand_back(&chunks, chunk, inputs[map], channel, y, destination);
-                        }
-                    });
+                    cpu.vectorised(
+                        #[inline(always)]
+                        || {
+                            for (i, destination) in destinations.iter_mut().enumerate() {
+                                let Some(destination) = destination else { continue };
+                                let (map, channel) = channels[first + i];
+                                let y = &mut y[i * y_plane..];
+                                sums[b * in_block + i] =
+                                    hand_back(&chunks, chunk, inputs[map], channel, y, destination);
+                            }
+                        },
+                    );
                 }
                 let partial = &mut partial[b * in_block * row..][..in_block * row];
                 weight_gradient(cpu, &chunks, &g, &x, (planes, out_block, in_block), len, partial);
@@ -381,18 +406,23 @@ fn fill_gradient<T: Real>(
         let at = chunks.image(chunk) * channels + channel;
         let undo = undo(output, d_output, at);
         let from = at * output.shape.pixels();
-        chunks.fill(chunk, plane, |y, target| {
-            let row = from + (y * up + dy) * width..from + (y * up + dy + 1) * width;
-            let (g, x) = (&d_output.values[row.clone()], &output.values[row]);
-            if up == 1 {
-                undo_row(undo, g, x, target);
-            } else {
-                undo_row(undo, g, x, wide);
-                for (target, pair) in target.iter_mut().zip(wide.as_chunks::<2>().0) {
-                    *target = pair[dx];
+        chunks.fill(
+            chunk,
+            plane,
+            #[inline(always)]
+            |y, target| {
+                let row = from + (y * up + dy) * width..from + (y * up + dy + 1) * width;
+                let (g, x) = (&d_output.values[row.clone()], &output.values[row]);
+                if up == 1 {
+                    undo_row(undo, g, x, target);
+                } else {
+                    undo_row(undo, g, x, wide);
+                    for (target, pair) in target.iter_mut().zip(wide.as_chunks::<2>().0) {
+                        *target = pair[dx];
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 }
 

@@ -63,19 +63,22 @@ pub fn image_loss<T: Real>(
                 }
                 let d_row = &mut d_row[crop.output[1]..][..width];
                 let (x, y_target) = (crop.output_row(output, n, y), crop.target_row(target, n, y));
-                cpu.arch.dispatch(|| {
-                    windows.spread(&slopes, n, y, scratch);
-                    let (_, spread) = scratch.split_at(3 * windows.padded_columns());
-                    let spread =
-                        spread[..width].iter().zip(&spread[width..2 * width]).zip(&spread[2 * width..]);
-                    let pixels = x.iter().zip(y_target).zip(spread);
-                    for (d, ((x, y), ((of_x, of_xx), of_xy))) in d_row.iter_mut().zip(pixels) {
-                        let (x, y) = (x.as_f64(), y.as_f64());
-                        let slope = of_x + 2.0 * x * of_xx + y * of_xy;
-                        *d = T::real(of_slope * slope + of_sign * sign(x - y));
-                    }
-                    lane_sum([x, y_target], |[x, y]| (x.as_f64() - y.as_f64()).abs())
-                })
+                cpu.vectorised(
+                    #[inline(always)]
+                    || {
+                        windows.spread(&slopes, n, y, scratch);
+                        let (_, spread) = scratch.split_at(3 * windows.padded_columns());
+                        let spread =
+                            spread[..width].iter().zip(&spread[width..2 * width]).zip(&spread[2 * width..]);
+                        let pixels = x.iter().zip(y_target).zip(spread);
+                        for (d, ((x, y), ((of_x, of_xx), of_xy))) in d_row.iter_mut().zip(pixels) {
+                            let (x, y) = (x.as_f64(), y.as_f64());
+                            let slope = of_x + 2.0 * x * of_xx + y * of_xy;
+                            *d = T::real(of_slope * slope + of_sign * sign(x - y));
+                        }
+                        lane_sum([x, y_target], |[x, y]| (x.as_f64() - y.as_f64()).abs())
+                    },
+                )
             },
         )
         .collect();
@@ -164,15 +167,18 @@ impl Windows {
                     let (n, first) = (i / self.rows, i % self.rows);
                     let constants = [K1, K2].map(|k| (k * max_value[n]).powi(2));
                     let (vertical, means) = scratch.split_at_mut(5 * width);
-                    cpu.arch.dispatch(|| {
-                        vertical.fill(0.0);
-                        for y in first..first + WINDOW {
-                            let x = crop.output_row(output, n, y);
-                            add_products(x, crop.target_row(target, n, y), vertical);
-                        }
-                        box_rows(vertical, width, means, self.columns);
-                        similarities(means, constants, slopes)
-                    })
+                    cpu.vectorised(
+                        #[inline(always)]
+                        || {
+                            vertical.fill(0.0);
+                            for y in first..first + WINDOW {
+                                let x = crop.output_row(output, n, y);
+                                add_products(x, crop.target_row(target, n, y), vertical);
+                            }
+                            box_rows(vertical, width, means, self.columns);
+                            similarities(means, constants, slopes)
+                        },
+                    )
                 },
             )
             .collect();

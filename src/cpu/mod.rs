@@ -31,7 +31,7 @@ mod testing;
 
 use std::sync::{Arc, Mutex};
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rustfft::{Fft, FftDirection, FftPlanner};
 
 use crate::real::Real;
@@ -44,6 +44,19 @@ pub struct Cpu<T: Real> {
     ffts: Mutex<FftPlanner<T>>,
 }
 
+/// A closure as a vectorised operation. Calling it as `FnMut`, not as `FnOnce`, lets `#[inline(always)]` reach it:
+/// between `FnOnce` and the closure's body stands a shim that is compiled apart.
+struct Body<F>(F);
+
+impl<R, F: FnMut() -> R> WithSimd for Body<F> {
+    type Output = R;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) -> R {
+        (self.0)()
+    }
+}
+
 impl<T: Real> Default for Cpu<T> {
     fn default() -> Self {
         Self { arch: Arch::new(), shelf: Shelf::default(), ffts: Mutex::new(FftPlanner::new()) }
@@ -51,6 +64,13 @@ impl<T: Real> Default for Cpu<T> {
 }
 
 impl<T: Real> Cpu<T> {
+    /// Runs `body` compiled for the widest registers of this processor. The closure must be `#[inline(always)]`, and
+    /// so must all that it calls in its loops: a function that stays apart is compiled for the smallest.
+    #[inline(always)]
+    fn vectorised<R>(&self, body: impl FnMut() -> R) -> R {
+        self.arch.dispatch(Body(body))
+    }
+
     /// The transform of `len` points, planned on first use.
     fn fft(&self, len: usize, direction: FftDirection) -> Arc<dyn Fft<T>> {
         self.ffts.lock().expect("planning does not panic").plan_fft(len, direction)

@@ -16,16 +16,21 @@ pub fn avg_pool<T: Real>(cpu: &Cpu<T>, input: &FeatureMap<Vec<T>>, output: &mut 
         let values = &input.values[plane * from.pixels()..][..from.pixels()];
         let mut scratch = cpu.shelf.take::<T>(2 * from.width);
         let (upper, lower) = scratch.split_at_mut(from.width);
-        cpu.arch.dispatch(|| {
-            for (pooled, rows) in pooled.chunks_exact_mut(to.width).zip(values.chunks_exact(2 * from.width)) {
-                activate_row(stats, &rows[..from.width], upper);
-                activate_row(stats, &rows[from.width..], lower);
-                let pairs = upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0);
-                for (pooled, (u, l)) in pooled.iter_mut().zip(pairs) {
-                    *pooled = (u[0] + u[1] + l[0] + l[1]) * quarter;
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                for (pooled, rows) in
+                    pooled.chunks_exact_mut(to.width).zip(values.chunks_exact(2 * from.width))
+                {
+                    activate_row(stats, &rows[..from.width], upper);
+                    activate_row(stats, &rows[from.width..], lower);
+                    let pairs = upper.as_chunks::<2>().0.iter().zip(lower.as_chunks::<2>().0);
+                    for (pooled, (u, l)) in pooled.iter_mut().zip(pairs) {
+                        *pooled = (u[0] + u[1] + l[0] + l[1]) * quarter;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -48,22 +53,25 @@ pub fn avg_pool_backward<T: Real>(
             let values = &input.values[plane * full.pixels()..][..full.pixels()];
             let d_pooled = &d_output.values[plane * small.pixels()..][..small.pixels()];
             let mut sums = GradientSums::default();
-            cpu.arch.dispatch(|| {
-                for (y, (g, x)) in
-                    g.chunks_exact_mut(full.width).zip(values.chunks_exact(full.width)).enumerate()
-                {
-                    if y / 2 < small.height {
-                        let d_pooled = &d_pooled[y / 2 * small.width..][..small.width];
-                        for (pair, &d) in g.as_chunks_mut::<2>().0.iter_mut().zip(d_pooled) {
-                            pair[0] += d * quarter;
-                            pair[1] += d * quarter;
+            cpu.vectorised(
+                #[inline(always)]
+                || {
+                    for (y, (g, x)) in
+                        g.chunks_exact_mut(full.width).zip(values.chunks_exact(full.width)).enumerate()
+                    {
+                        if y / 2 < small.height {
+                            let d_pooled = &d_pooled[y / 2 * small.width..][..small.width];
+                            for (pair, &d) in g.as_chunks_mut::<2>().0.iter_mut().zip(d_pooled) {
+                                pair[0] += d * quarter;
+                                pair[1] += d * quarter;
+                            }
+                        }
+                        if let Some(stats) = stats {
+                            sums = sums.join(finish_row(stats, x, g));
                         }
                     }
-                    if let Some(stats) = stats {
-                        sums = sums.join(finish_row(stats, x, g));
-                    }
-                }
-            });
+                },
+            );
             sums.means(full.pixels())
         })
         .collect();

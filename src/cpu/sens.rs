@@ -15,15 +15,18 @@ pub fn divide_by_rss<T: Real>(cpu: &Cpu<T>, shape: ImageShape, raw: &[T], sens_m
         || cpu.shelf.take(shape.columns),
         |inverse, (i, sens)| {
             let row = Row::of(shape, i);
-            cpu.arch.dispatch(|| {
-                inverse_rss(shape, raw, row, inverse);
-                for (coil, sens) in sens.iter_mut().enumerate() {
-                    let raw = row.coil(shape, raw, coil);
-                    for ((sens, &raw), &inverse) in sens.iter_mut().zip(raw).zip(&**inverse) {
-                        *sens = raw * inverse;
+            cpu.vectorised(
+                #[inline(always)]
+                || {
+                    inverse_rss(shape, raw, row, inverse);
+                    for (coil, sens) in sens.iter_mut().enumerate() {
+                        let raw = row.coil(shape, raw, coil);
+                        for ((sens, &raw), &inverse) in sens.iter_mut().zip(raw).zip(&**inverse) {
+                            *sens = raw * inverse;
+                        }
                     }
-                }
-            });
+                },
+            );
         },
     );
 }
@@ -39,15 +42,18 @@ pub fn sens_reduce<T: Real>(
     let (sens_maps, images) = (complex(sens_maps), complex(images));
     complex_mut(combined).par_chunks_exact_mut(shape.columns).enumerate().for_each(|(i, combined)| {
         let row = Row::of(shape, i);
-        cpu.arch.dispatch(|| {
-            combined.fill(Complex::default());
-            for coil in 0..shape.coils {
-                let (sens, image) = (row.coil(shape, sens_maps, coil), row.coil(shape, images, coil));
-                for ((sum, sens), &image) in combined.iter_mut().zip(sens).zip(image) {
-                    *sum = *sum + sens.conj() * image;
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                combined.fill(Complex::default());
+                for coil in 0..shape.coils {
+                    let (sens, image) = (row.coil(shape, sens_maps, coil), row.coil(shape, images, coil));
+                    for ((sum, sens), &image) in combined.iter_mut().zip(sens).zip(image) {
+                        *sum = *sum + sens.conj() * image;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -65,24 +71,27 @@ pub fn divide_by_rss_backward<T: Real>(
         |scratch, (i, d)| {
             let row = Row::of(shape, i);
             let (inverse, radial) = scratch.split_at_mut(shape.columns);
-            cpu.arch.dispatch(|| {
-                inverse_rss(shape, raw, row, inverse);
-                // What of d lies along S changes the length of the raw coil vector, which is divided away.
-                radial.fill(T::zero());
-                for (coil, d) in d.iter().enumerate() {
-                    let sens = row.coil(shape, sens_maps, coil);
-                    for ((radial, sens), d) in radial.iter_mut().zip(sens).zip(&**d) {
-                        *radial += sens.re * d.re + sens.im * d.im;
+            cpu.vectorised(
+                #[inline(always)]
+                || {
+                    inverse_rss(shape, raw, row, inverse);
+                    // What of d lies along S changes the length of the raw coil vector, which is divided away.
+                    radial.fill(T::zero());
+                    for (coil, d) in d.iter().enumerate() {
+                        let sens = row.coil(shape, sens_maps, coil);
+                        for ((radial, sens), d) in radial.iter_mut().zip(sens).zip(&**d) {
+                            *radial += sens.re * d.re + sens.im * d.im;
+                        }
                     }
-                }
-                for (coil, d) in d.iter_mut().enumerate() {
-                    let sens = row.coil(shape, sens_maps, coil);
-                    let per_pixel = sens.iter().zip(&*radial).zip(&*inverse);
-                    for (d, ((&sens, &radial), &inverse)) in d.iter_mut().zip(per_pixel) {
-                        *d = (*d - sens * radial) * inverse;
+                    for (coil, d) in d.iter_mut().enumerate() {
+                        let sens = row.coil(shape, sens_maps, coil);
+                        let per_pixel = sens.iter().zip(&*radial).zip(&*inverse);
+                        for (d, ((&sens, &radial), &inverse)) in d.iter_mut().zip(per_pixel) {
+                            *d = (*d - sens * radial) * inverse;
+                        }
                     }
-                }
-            });
+                },
+            );
         },
     );
 }

@@ -22,17 +22,23 @@ pub fn unet_input<T: Real>(
     let frame = Frame::new(shape, map.shape);
     let image = complex(image);
     let sums = frame.write(&mut map.values, |plane, y, row| {
-        cpu.arch.dispatch(|| {
-            take_part(frame.image_row(image, plane, y), plane % 2, row);
-            [lane_sum([row], |[x]| x.as_f64()), 0.0]
-        })
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                take_part(frame.image_row(image, plane, y), plane % 2, row);
+                [lane_sum([row], |[x]| x.as_f64()), 0.0]
+            },
+        )
     });
     let means: Vec<T> = sums.iter().map(|[sum, _]| T::real(sum / frame.pixels())).collect();
     let sums = frame.write(&mut map.values, |plane, _, row| {
-        cpu.arch.dispatch(|| {
-            row.iter_mut().for_each(|x| *x = *x - means[plane]);
-            [lane_sum([row], |[x]| x.as_f64()), lane_sum([row], |[x]| x.as_f64() * x.as_f64())]
-        })
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                row.iter_mut().for_each(|x| *x = *x - means[plane]);
+                [lane_sum([row], |[x]| x.as_f64()), lane_sum([row], |[x]| x.as_f64() * x.as_f64())]
+            },
+        )
     });
     for ((moments, mean), [sum, squares]) in moments.chunks_exact_mut(2).zip(&means).zip(sums) {
         // The first sum is what rounding the mean has left.
@@ -41,7 +47,10 @@ pub fn unet_input<T: Real>(
     }
     frame.write(&mut map.values, |plane, _, row| {
         let divisor = divisor(moments, plane);
-        cpu.arch.dispatch(|| row.iter_mut().for_each(|x| *x = *x / divisor));
+        cpu.vectorised(
+            #[inline(always)]
+            || row.iter_mut().for_each(|x| *x = *x / divisor),
+        );
         [0.0; 2]
     });
 }
@@ -59,11 +68,14 @@ pub fn unet_output<T: Real>(
         let (n, y) = (i / shape.rows, i % shape.rows);
         let [re, im] = [2 * n, 2 * n + 1].map(|plane| frame.row(&map.values, plane, y));
         let moments = &moments[4 * n..][..4];
-        cpu.arch.dispatch(|| {
-            for (pixel, (&re, &im)) in row.iter_mut().zip(re.iter().zip(im)) {
-                *pixel = Complex::new(re * moments[1] + moments[0], im * moments[3] + moments[2]);
-            }
-        });
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                for (pixel, (&re, &im)) in row.iter_mut().zip(re.iter().zip(im)) {
+                    *pixel = Complex::new(re * moments[1] + moments[0], im * moments[3] + moments[2]);
+                }
+            },
+        );
     });
 }
 
@@ -82,12 +94,15 @@ pub fn unet_output_backward<T: Real>(
     let sums = frame.write(&mut d_map.values, |plane, y, d_row| {
         let row = frame.row(&map.values, plane, y);
         let std = moments[2 * plane + 1];
-        cpu.arch.dispatch(|| {
-            take_part(frame.image_row(d_image, plane, y), plane % 2, d_row);
-            let sums = frame.sums(d_row, row);
-            d_row.iter_mut().for_each(|d| *d *= std);
-            sums
-        })
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                take_part(frame.image_row(d_image, plane, y), plane % 2, d_row);
+                let sums = frame.sums(d_row, row);
+                d_row.iter_mut().for_each(|d| *d *= std);
+                sums
+            },
+        )
     });
     for (d_moments, sums) in d_moments.chunks_exact_mut(2).zip(sums) {
         d_moments.copy_from_slice(&sums.map(T::real));
@@ -108,7 +123,10 @@ pub fn unet_input_backward<T: Real>(
     let row_sums = (0..map.shape.planes() * shape.rows).into_par_iter().map(|i| {
         let (plane, y) = (i / shape.rows, i % shape.rows);
         let (d_row, row) = (frame.row(&d_map.values, plane, y), frame.row(&map.values, plane, y));
-        cpu.arch.dispatch(|| frame.sums(d_row, row))
+        cpu.vectorised(
+            #[inline(always)]
+            || frame.sums(d_row, row),
+        )
     });
     let row_sums: Vec<[f64; 2]> = row_sums.collect();
     // With y = (x − mean)/std the gradient is d/std + offset + slope·y: y depends on the moments, and they on x.
@@ -128,12 +146,15 @@ pub fn unet_input_backward<T: Real>(
         let [re, im] = [2 * n, 2 * n + 1].map(|plane| frame.row(&map.values, plane, y));
         let [of_re, of_im] = [planes[2 * n], planes[2 * n + 1]];
         let through = |d: T, y: T, [scale, offset, slope]: [T; 3]| d * scale + offset + slope * y;
-        cpu.arch.dispatch(|| {
-            let parts = d_re.iter().zip(re).zip(d_im.iter().zip(im));
-            for (pixel, ((&d_re, &re), (&d_im, &im))) in row.iter_mut().zip(parts) {
-                *pixel = Complex::new(through(d_re, re, of_re), through(d_im, im, of_im));
-            }
-        });
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                let parts = d_re.iter().zip(re).zip(d_im.iter().zip(im));
+                for (pixel, ((&d_re, &re), (&d_im, &im))) in row.iter_mut().zip(parts) {
+                    *pixel = Complex::new(through(d_re, re, of_re), through(d_im, im, of_im));
+                }
+            },
+        );
     });
 }
 

@@ -21,12 +21,15 @@ pub fn update<T: Real>(
         .par_chunks(CHUNK)
         .zip(parameters.par_chunks(CHUNK))
         .map(|(gradient, parameters)| {
-            cpu.arch.dispatch(|| {
-                lane_sum([gradient, parameters], |[g, p]| {
-                    let g = penalised(g, p, gamma).as_f64();
-                    g * g
-                })
-            })
+            cpu.vectorised(
+                #[inline(always)]
+                || {
+                    lane_sum([gradient, parameters], |[g, p]| {
+                        let g = penalised(g, p, gamma).as_f64();
+                        g * g
+                    })
+                },
+            )
         })
         .collect();
     let norm = squares.iter().sum::<f64>().sqrt();
@@ -38,13 +41,17 @@ pub fn update<T: Real>(
     let moments = first_moment.par_chunks_mut(CHUNK).zip(second_moment.par_chunks_mut(CHUNK));
     let values = parameters.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK));
     values.zip(moments).for_each(|((parameters, gradient), (first, second))| {
-        cpu.arch.dispatch(|| {
-            let moments = first.iter_mut().zip(second);
-            for ((parameter, &gradient), (first, second)) in parameters.iter_mut().zip(gradient).zip(moments)
-            {
-                adam.step(penalised(gradient, *parameter, gamma), parameter, first, second);
-            }
-        });
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                let moments = first.iter_mut().zip(second.iter_mut());
+                for ((parameter, &gradient), (first, second)) in
+                    parameters.iter_mut().zip(gradient).zip(moments)
+                {
+                    adam.step(penalised(gradient, *parameter, gamma), parameter, first, second);
+                }
+            },
+        );
     });
     norm
 }
