@@ -8,6 +8,7 @@ pub mod info;
 pub mod labelled;
 pub mod output;
 pub mod reconstruct;
+pub mod simulate;
 pub mod volume_figure;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +29,7 @@ enum Command {
     Evaluate(evaluate::Args),
     Info(info::Args),
     Reconstruct(reconstruct::Args),
+    Simulate(simulate::Args),
 }
 
 impl Cli {
@@ -41,6 +43,7 @@ impl Cli {
             Command::Evaluate(args) => args.run(),
             Command::Info(args) => args.run(),
             Command::Reconstruct(args) => args.run(),
+            Command::Simulate(args) => args.run(),
         }
     }
 }
