@@ -28,8 +28,7 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "F[,F…]", value_delimiter = ',')]
     pub center_fraction: Vec<f64>,
 
-    /// Where masks come from: random (a new one for every slice and epoch) or filename (fastMRI's mask of the volume's
-    /// name, the same in every run)
+    /// Where masks come from [default: random in training, otherwise filename]
     #[arg(long, value_enum, value_name = "SEED")]
     pub mask_seed: Option<MaskSeeding>,
 }

@@ -17,7 +17,7 @@ Example:
   kerase simulate --anatomy brain --volumes 5 --first 21 --out brain/test
   kerase simulate --anatomy knee --volumes 4 --fastmri --out knee
 
-A volume follows from seed, anatomy and number alone: --first makes other subjects of the same kind.";
+A subject follows from seed, anatomy and number: --first makes other subjects of the same kind.";
 
 /// Subject numbers have six digits in the names of knee volumes.
 const MOST_SUBJECTS: u64 = 1_000_000;
@@ -70,6 +70,7 @@ pub struct Args {
     #[arg(long, value_name = "SIGMA")]
     noise: Option<f64>,
 
+    /// What all subjects are drawn from
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
 
