@@ -185,7 +185,7 @@ impl Plan {
             atomic::write_bytes(path, &slice_csv(slices)?)?;
         }
         if evaluation.volumes.len() <= 20 {
-            print(evaluation.volume_table(Style::Terminal))?;
+            print(evaluation.volume_table(Style::Terminal) + "\n")?;
         }
         print(evaluation.summary_table(Style::Terminal))
     }
