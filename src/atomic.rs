@@ -60,7 +60,7 @@ where
     Ok(())
 }
 
-/// [`write`] for bytes that are already in memory.
+/// [`write()`] for bytes that are already in memory.
 pub fn write_bytes(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     let path = path.as_ref();
     write(path, |writer| writer.write_all(bytes).map_err(|source| Error::io("write", path, source)))

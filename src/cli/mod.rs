@@ -3,12 +3,17 @@
 
 pub mod args;
 pub mod bench;
+pub mod demo;
 pub mod evaluate;
 pub mod info;
 pub mod labelled;
 pub mod output;
 pub mod reconstruct;
+pub mod run_args;
 pub mod simulate;
+pub mod stop;
+pub mod train;
+pub mod unlearn;
 pub mod volume_figure;
 
 use clap::{Parser, Subcommand};
@@ -23,13 +28,17 @@ pub struct Cli {
     command: Command,
 }
 
+/// In the order in which one meets them.
 #[derive(Debug, Subcommand)]
 enum Command {
-    Bench(bench::Args),
-    Evaluate(evaluate::Args),
-    Info(info::Args),
-    Reconstruct(reconstruct::Args),
+    Demo(demo::Args),
     Simulate(simulate::Args),
+    Train(train::Args),
+    Unlearn(unlearn::Args),
+    Evaluate(evaluate::Args),
+    Reconstruct(reconstruct::Args),
+    Bench(bench::Args),
+    Info(info::Args),
 }
 
 impl Cli {
@@ -39,11 +48,14 @@ impl Cli {
     /// What the command returns; [`Error::exit_code`](crate::error::Error::exit_code) is the process's.
     pub fn run(self) -> Result<()> {
         match self.command {
-            Command::Bench(args) => args.run(),
-            Command::Evaluate(args) => args.run(),
-            Command::Info(args) => args.run(),
-            Command::Reconstruct(args) => args.run(),
+            Command::Demo(args) => args.run(),
             Command::Simulate(args) => args.run(),
+            Command::Train(args) => args.run(),
+            Command::Unlearn(args) => args.run(),
+            Command::Evaluate(args) => args.run(),
+            Command::Reconstruct(args) => args.run(),
+            Command::Bench(args) => args.run(),
+            Command::Info(args) => args.run(),
         }
     }
 }

@@ -245,7 +245,7 @@ pub fn cascade_update_backward<T: Real>(
     let lambda = parameters[dc_weight.offset];
     let inputs = u.par_chunks(CHUNK).zip(v.par_chunks(CHUNK));
     let gradients = d_u.par_chunks_mut(CHUNK).zip(d_v.par_chunks_mut(CHUNK)).zip(d_r.par_chunks_mut(CHUNK));
-    let task = |((u, v), ((d_u, d_v), d_r)): ((&[T], &[T]), ((&mut [T], &mut [T]), &mut [T]))| {
+    let d_lambda = inputs.zip(gradients).map(|((u, v), ((d_u, d_v), d_r))| {
         cpu.arch.dispatch(|| {
             let d_lambda = lane_sum([d_v, u, v], |[d_v, u, v]| d_v.as_f64() * (u - v).as_f64());
             d_r.copy_from_slice(d_u);
@@ -255,8 +255,8 @@ pub fn cascade_update_backward<T: Real>(
             }
             d_lambda
         })
-    };
-    let d_lambda: Vec<f64> = inputs.zip(gradients).map(task).collect();
+    });
+    let d_lambda: Vec<f64> = d_lambda.collect();
     d_parameters[dc_weight.offset] += T::real(d_lambda.iter().sum());
 }
 
@@ -492,8 +492,9 @@ mod tests {
                 expected[pixel] += (complex(&i.x0)[coil] - expanded[coil] + projected[coil]).norm_sqr();
             });
             expected.iter_mut().for_each(|sum| *sum = sum.sqrt());
-            assert_eq!(expected[0], 0.0, "the case of an output of 0 is covered");
-            assert_close(&i.rss_output(&i.sens, &i.u, &i.v), &expected, 1e-13);
+            let output = i.rss_output(&i.sens, &i.u, &i.v);
+            assert_eq!(output[0], 0.0, "the case of an output of 0 is covered");
+            assert_close(&output, &expected, 1e-13);
         }
     }
 
@@ -592,67 +593,6 @@ mod tests {
                 &mut d_lambda,
             );
             [output, m, d_sens, d_lambda, d_u, d_v, d_r].concat()
-        });
-    }
-
-    /// `cargo test --release --lib cascade_timing -- --ignored --nocapture`
-    #[test]
-    #[ignore = "a measurement"]
-    fn cascade_timing() {
-        let shape = ImageShape { n: 1, coils: 15, rows: 320, columns: 320 };
-        let f32s = |seed, len| values(seed, len).iter().map(|v| *v as f32).collect::<Vec<_>>();
-        let cpu = Cpu::<f32>::default();
-        let [sens, x0] = [91, 92].map(|seed| f32s(seed, shape.multicoil()));
-        let [m0, u, v] = [93, 94, 95].map(|seed| f32s(seed, shape.combined()));
-        let mask: Vec<f32> = mask(96, shape).iter().map(|m| *m as f32).collect();
-        let [mut m, mut d_u, mut d_v] = [m0.clone(), m0.clone(), m0.clone()];
-        let mut d_sens = sens.clone();
-        let measure = |name: &str, f: &mut dyn FnMut()| {
-            let times = (0..15).map(|_| {
-                let start = std::time::Instant::now();
-                f();
-                start.elapsed().as_secs_f64() * 1e3
-            });
-            println!("{name}: {:.2} ms", times.fold(f64::INFINITY, f64::min));
-        };
-        let projection = Projection::new(&cpu, shape, &mask);
-        let mut rows = sens.clone();
-        measure("transforms alone", &mut || {
-            complex_mut(&mut rows).par_chunks_exact_mut(shape.columns).for_each_init(
-                || projection.scratch(0),
-                |work, row| projection.apply(0, row, complex_mut(work)),
-            );
-        });
-        measure("cascade_input", &mut || {
-            cascade_input(&cpu, shape, &sens, &mask, &m0, &u, &v, &mut m);
-        });
-        measure("cascade_input_backward", &mut || {
-            let mut d_m0 = m0.clone();
-            cascade_input_backward(&cpu, shape, &sens, &mask, &v, &mut d_u, &mut d_v, &mut d_m0);
-        });
-        let mut output = vec![0.0; shape.combined() / 2];
-        measure("rss_output", &mut || {
-            rss_output(&cpu, shape, &sens, &mask, &x0, &u, &v, &mut output);
-        });
-        let d_output = output.clone();
-        measure("rss_output_backward", &mut || {
-            rss_output_backward(
-                &cpu,
-                shape,
-                &sens,
-                &mask,
-                &x0,
-                &u,
-                &v,
-                &output,
-                &d_output,
-                &mut d_u,
-                &mut d_v,
-                &mut d_sens,
-            );
-        });
-        measure("sens_backward, 12 cascades", &mut || {
-            sens_backward(&cpu, shape, &sens, &mask, &x0, &m0, &[(&v, &u); 12], &mut d_sens);
         });
     }
 }

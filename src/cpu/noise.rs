@@ -100,10 +100,11 @@ mod tests {
         let mut target = vec![10.0; 7];
         label_noise(&cpu(), NOISE, 5, &mut target);
         let expected: Vec<f64> = (0..5).map(|i| 10.0 + 2.0 * normal(NOISE.key, NOISE.stream, i)).collect();
-        assert_eq!(target[..5], expected);
+        assert_close(&target[..5], &expected, 1e-14);
         assert_eq!(target[5..], [10.0; 2]);
         let absolute = noise(LabelNoise { absolute: true, ..NOISE }, 5);
-        assert_eq!(absolute, expected.iter().map(|v| (v - 10.0).abs()).collect::<Vec<_>>());
+        let expected: Vec<f64> = expected.iter().map(|v| (v - 10.0).abs()).collect();
+        assert_close(&absolute, &expected, 1e-14);
     }
 
     #[test]

@@ -107,6 +107,13 @@ impl VolumeSet {
         }
     }
 
+    /// Both sets as one: the volumes of `other` come after this set's own.
+    pub fn join(mut self, other: Self) -> Self {
+        self.volumes.extend(other.volumes);
+        self.selected.extend(other.selected);
+        self
+    }
+
     /// What was given to [`VolumeSet::open`].
     pub fn source(&self) -> &Path {
         &self.source

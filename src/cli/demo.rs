@@ -1,0 +1,54 @@
+//! `kerase demo`.
+
+use std::path::PathBuf;
+
+use crate::cli::args::DeviceArgs;
+use crate::cli::output::print;
+use crate::cli::stop;
+use crate::cpu::Cpu;
+use crate::demo::Demo;
+use crate::device::Device;
+use crate::error::Result;
+use crate::report::table::Style;
+
+const EXAMPLE: &str = "\
+Example:
+  kerase demo
+  kerase demo --out my-demo --threads 2";
+
+/// Simulates two organs, trains on both, forgets one and shows what became of it, in minutes
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// Directory for data, networks and results; it must be new or empty
+    #[arg(long, value_name = "DIR", default_value = "kerase-demo")]
+    out: PathBuf,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Args {
+    /// # Errors
+    /// As [`Demo::run`].
+    pub fn run(self) -> Result<()> {
+        let Device::Cpu = self.device.start()?;
+        let stop = stop::on_signals()?;
+        let demo = Demo { out: &self.out, stop: &stop };
+        let Some(results) = demo.run(&Cpu::<f32>::default(), |text| print(text))? else {
+            return print("stopped");
+        };
+        print(results.evaluation.summary_table(Style::Terminal))?;
+        print(
+            "The oracle never saw a knee. An unlearned network should be as good as the original on brains and fall \
+             to the oracle on knees.",
+        )?;
+        for panel in results.panels {
+            print(format!("look at {}", panel.display()))?;
+        }
+        print(format!(
+            "figures in {0}/metrics.json, record in {0}/unlearned/unlearning.json",
+            self.out.display()
+        ))
+    }
+}

@@ -1,0 +1,170 @@
+//! Options of a run, which training and unlearning share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::{Loss, Optimisation};
+use crate::error::{Error, Result};
+use crate::run::plateau::PlateauSettings;
+use crate::run::{Outcome, Start};
+
+/// What differs between the defaults of training and unlearning.
+#[derive(Clone, Copy)]
+pub struct Defaults {
+    pub epochs: u64,
+    pub patience: u64,
+}
+
+/// How the optimiser runs.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Optimisation")]
+pub struct OptimisationArgs {
+    /// What is minimised [default: ssim+l1, (1 - SSIM) + 1e-5 L1]
+    #[arg(long, value_enum)]
+    pub loss: Option<Loss>,
+
+    /// Adam's learning rate [default: 1e-3]
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f64>,
+
+    /// Global norm that gradients are clipped to; inf for no clip [default: 0.5]
+    #[arg(long, value_name = "NORM")]
+    pub clip: Option<f64>,
+
+    /// Slices of one shape in a step [default: 1]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+
+    /// Passes over the data [default: 50 in training, 5 in unlearning]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u64>,
+
+    /// Stop after so many steps
+    #[arg(long, value_name = "N")]
+    pub max_steps: Option<u64>,
+
+    /// Save within an epoch too, every N steps
+    #[arg(long, value_name = "N")]
+    pub checkpoint_every: Option<u64>,
+
+    /// Take slices in the order of the set
+    #[arg(long)]
+    pub no_shuffle: bool,
+
+    /// Seed of initial weights, order, masks and noise [default: 42]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// What the learning rate is multiplied by on a plateau of the training loss [default: 0.1]
+    #[arg(long, value_name = "F")]
+    pub lr_factor: Option<f64>,
+
+    /// Epochs without improvement before that [default: 10 in training, 1 in unlearning]
+    #[arg(long, value_name = "N")]
+    pub lr_patience: Option<u64>,
+}
+
+impl OptimisationArgs {
+    /// The settings, defaults filled in.
+    ///
+    /// # Errors
+    /// As [`Optimisation::check`].
+    pub fn settings(&self, defaults: Defaults) -> Result<Optimisation> {
+        let settings = Optimisation {
+            loss: self.loss.unwrap_or(Loss::SsimL1),
+            lr: self.lr.unwrap_or(1e-3),
+            clip: Some(self.clip.unwrap_or(0.5)).filter(|clip| *clip != f64::INFINITY),
+            batch: self.batch.unwrap_or(1),
+            epochs: self.epochs.unwrap_or(defaults.epochs),
+            max_steps: self.max_steps,
+            checkpoint_every: self.checkpoint_every,
+            shuffle: !self.no_shuffle,
+            seed: self.seed.unwrap_or(42),
+            plateau: PlateauSettings {
+                factor: self.lr_factor.unwrap_or(0.1),
+                patience: self.lr_patience.unwrap_or(defaults.patience),
+            },
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// On resuming, a run may be made longer or shorter, and saved more or less often; all else is fixed.
+    ///
+    /// # Errors
+    /// Where another option was given.
+    pub fn extend(&self, settings: &mut Optimisation) -> Result<()> {
+        let Self { loss, lr, clip, batch, epochs, max_steps, checkpoint_every, no_shuffle, seed, .. } = self;
+        let fixed = loss.is_some()
+            || lr.is_some()
+            || clip.is_some()
+            || batch.is_some()
+            || *no_shuffle
+            || seed.is_some()
+            || self.lr_factor.is_some()
+            || self.lr_patience.is_some();
+        if fixed {
+            return Err(not_on_resume());
+        }
+        settings.epochs = epochs.unwrap_or(settings.epochs);
+        settings.max_steps = max_steps.or(settings.max_steps);
+        settings.checkpoint_every = checkpoint_every.or(settings.checkpoint_every);
+        settings.check()
+    }
+}
+
+/// An option that would change a run that has begun.
+pub fn not_on_resume() -> Error {
+    Error::input(
+        "--resume goes on with the settings in the run's config.toml: beside --out it takes only --epochs, --max-steps, \
+         --checkpoint-every, --device and --threads",
+    )
+}
+
+/// Where a run lies, and whether it may replace or continue one.
+#[derive(Clone, Debug, Args)]
+pub struct OutArgs {
+    /// Directory of the run: settings, log, weights and state
+    #[arg(long, value_name = "RUN")]
+    pub out: PathBuf,
+
+    /// Continue the run in --out, bit for bit as if it had not been stopped
+    #[arg(long, conflicts_with = "overwrite")]
+    pub resume: bool,
+
+    /// Replace the run in --out
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+impl OutArgs {
+    pub fn start(&self) -> Start {
+        match (self.resume, self.overwrite) {
+            (true, _) => Start::Resume,
+            (_, true) => Start::Overwrite,
+            _ => Start::New,
+        }
+    }
+
+    /// What to tell the user at the end.
+    pub fn farewell(&self, command: &str, outcome: Outcome) -> String {
+        let out = self.out.display();
+        match outcome {
+            Outcome::Finished => {
+                format!("finished: weights in {out}/model.safetensors, log in {out}/metrics.jsonl")
+            }
+            Outcome::Stopped => {
+                format!("stopped, unfinished: continue with  kerase {command} --resume --out {out}")
+            }
+        }
+    }
+}
+
+/// A value that must be given unless the run is resumed, when it must not.
+///
+/// # Errors
+/// Naming the option.
+pub fn required<T>(value: Option<T>, option: &str) -> Result<T> {
+    value.ok_or_else(|| Error::input(format!("{option} is missing (only --resume does without)")))
+}

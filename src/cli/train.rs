@@ -1,0 +1,144 @@
+//! `kerase train`.
+
+use std::path::PathBuf;
+
+use crate::batch::MaskSeeding;
+use crate::cli::args::{DeviceArgs, SamplingArgs};
+use crate::cli::output::print;
+use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume};
+use crate::cli::stop;
+use crate::config::TrainConfig;
+use crate::cpu::Cpu;
+use crate::data::loader::LoaderOptions;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::{Architecture, Weights};
+use crate::run::RunDirectory;
+use crate::train::Training;
+
+const EXAMPLE: &str = "\
+Example:
+  kerase train --data brain/train --validation brain/val --out run
+  kerase train --data brain/train --out run --cascades 4 --chans 8 --pools 3 --epochs 10 --acceleration 4
+  kerase train --resume --out run";
+
+/// Trains a VarNet on a set of fully sampled volumes
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// Directory, file or manifest of volumes to learn; several are joined
+    #[arg(long, value_name = "SET")]
+    data: Vec<PathBuf>,
+
+    /// Set to evaluate after every epoch, with fastMRI's masks of the file names
+    #[arg(long, value_name = "SET")]
+    validation: Option<PathBuf>,
+
+    /// Weights to start from (.safetensors with fastMRI's names); the network is the file's
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+
+    #[command(flatten)]
+    out: OutArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    optimisation: OptimisationArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// The network; the defaults are the paper's.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Network")]
+struct NetworkArgs {
+    /// Unrolled iterations [default: 12]
+    #[arg(long, value_name = "N")]
+    cascades: Option<usize>,
+
+    /// Channels of the cascades' U-Nets at full size [default: 18]
+    #[arg(long, value_name = "N")]
+    chans: Option<usize>,
+
+    /// Poolings of the cascades' U-Nets [default: 4]
+    #[arg(long, value_name = "N")]
+    pools: Option<usize>,
+
+    /// Channels of the sensitivity network's U-Net at full size [default: 8]
+    #[arg(long, value_name = "N")]
+    sens_chans: Option<usize>,
+
+    /// Poolings of the sensitivity network's U-Net [default: 4]
+    #[arg(long, value_name = "N")]
+    sens_pools: Option<usize>,
+}
+
+impl NetworkArgs {
+    fn any(&self) -> bool {
+        [self.cascades, self.chans, self.pools, self.sens_chans, self.sens_pools].iter().any(Option::is_some)
+    }
+
+    fn architecture(&self, default: Architecture) -> Result<Architecture> {
+        let architecture = Architecture {
+            cascades: self.cascades.unwrap_or(default.cascades),
+            chans: self.chans.unwrap_or(default.chans),
+            pools: self.pools.unwrap_or(default.pools),
+            sens_chans: self.sens_chans.unwrap_or(default.sens_chans),
+            sens_pools: self.sens_pools.unwrap_or(default.sens_pools),
+        };
+        architecture.check()?;
+        Ok(architecture)
+    }
+}
+
+impl Args {
+    /// # Errors
+    /// As [`Training::run`].
+    pub fn run(self) -> Result<()> {
+        let config = if self.out.resume { self.resumed()? } else { self.fresh()? };
+        let Device::Cpu = self.device.start()?;
+        let training = Training {
+            config,
+            out: &self.out.out,
+            start: self.out.start(),
+            loader: LoaderOptions::default(),
+            stop: &*stop::on_signals()?,
+        };
+        let outcome = training.run(&Cpu::<f32>::default())?;
+        print(self.out.farewell("train", outcome))
+    }
+
+    fn fresh(&self) -> Result<TrainConfig> {
+        if self.data.is_empty() {
+            return Err(Error::input(
+                "--data is missing: name a directory, file or manifest of volumes to learn",
+            ));
+        }
+        // The file's network is the default; options that contradict it are refused where it is loaded.
+        let default = match &self.init {
+            Some(path) => Weights::read(path)?.architecture,
+            None => Architecture::default(),
+        };
+        Ok(TrainConfig {
+            data: self.data.clone(),
+            validation: self.validation.clone(),
+            init: self.init.clone(),
+            network: self.network.architecture(default)?,
+            sampling: self.sampling.sampling(MaskSeeding::Random)?,
+            optimisation: self.optimisation.settings(Defaults { epochs: 50, patience: 10 })?,
+        })
+    }
+
+    fn resumed(&self) -> Result<TrainConfig> {
+        let fixed = !self.data.is_empty() || self.validation.is_some() || self.init.is_some();
+        if fixed || self.network.any() || self.sampling.any() {
+            return Err(not_on_resume());
+        }
+        let directory = RunDirectory::check(&self.out.out, self.out.start())?;
+        let mut config: TrainConfig = directory.settings()?;
+        self.optimisation.extend(&mut config.optimisation)?;
+        Ok(config)
+    }
+}

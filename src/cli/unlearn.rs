@@ -1,0 +1,213 @@
+//! `kerase unlearn`.
+
+use std::path::PathBuf;
+
+use crate::batch::MaskSeeding;
+use crate::cli::args::{DeviceArgs, SamplingArgs};
+use crate::cli::output::print;
+use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, required};
+use crate::cli::stop;
+use crate::cpu::Cpu;
+use crate::data::loader::LoaderOptions;
+use crate::data::set::FractionOf;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::report::table::plus_minus;
+use crate::run::RunDirectory;
+use crate::unlearn::record::{BeforeAfter, Record};
+use crate::unlearn::request::{NamedSet, OptimizerState};
+use crate::unlearn::{METHODS, Recipe, UnlearnConfig, Unlearning};
+
+const EXAMPLE: &str = "\
+Example:
+  kerase unlearn --method nl-ft --model run/model.safetensors --retain brain/train --forget knee/train \\
+      --test brain=brain/test --test knee=knee/test --out unlearned";
+
+/// Makes a trained VarNet forget a set of volumes
+#[derive(Debug, clap::Args)]
+#[command(after_help = help())]
+pub struct Args {
+    /// How to unlearn; the methods are listed below
+    #[arg(long, value_name = "METHOD")]
+    method: Option<String>,
+
+    /// The trained weights
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// Directory, file or manifest of the volumes to keep
+    #[arg(long, value_name = "SET")]
+    retain: Option<PathBuf>,
+
+    /// Directory, file or manifest of the volumes to forget
+    #[arg(long, value_name = "SET")]
+    forget: Option<PathBuf>,
+
+    /// Share of the retain set that is trained on again; 1 is the paper's Full FT [default: 0.1]
+    #[arg(long, value_name = "F")]
+    retain_fraction: Option<f64>,
+
+    /// What the share is a share of: slices or volumes [default: slices]
+    #[arg(long, value_name = "WHAT", value_parser = fraction_of)]
+    fraction_of: Option<FractionOf>,
+
+    /// The paper's text (a forget and a retain slice in each step) or its code (one shuffled stream) [default: code]
+    #[arg(long, value_enum)]
+    recipe: Option<Recipe>,
+
+    /// Factor of the loss on the forget set [default: 1]
+    #[arg(long, value_name = "W")]
+    forget_weight: Option<f64>,
+
+    /// Standard deviation of the label noise, λ [default: 1e-5]
+    #[arg(long, value_name = "LAMBDA")]
+    noise: Option<f64>,
+
+    /// Weight of the ℓ1 penalty, γ [default: 1 with --recipe code, 1e-5 with text]
+    #[arg(long, value_name = "GAMMA")]
+    gamma: Option<f64>,
+
+    /// Go on with Adam's moments and learning rate from the state.safetensors beside the weights, or start anew
+    /// [default: resume]
+    #[arg(long, value_enum)]
+    optimizer_state: Option<OptimizerState>,
+
+    /// A set to measure before and after, beside the forget set; may be given several times
+    #[arg(long = "test", value_name = "NAME=SET", value_parser = named_set)]
+    tests: Vec<NamedSet>,
+
+    /// Do not measure anything before and after
+    #[arg(long)]
+    no_measure: bool,
+
+    #[command(flatten)]
+    out: OutArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    optimisation: OptimisationArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+fn help() -> String {
+    let methods: Vec<String> =
+        METHODS.iter().map(|m| format!("  {:<9} {:<50} {}", m.name, m.title, m.objective)).collect();
+    format!(
+        "Methods (J is the loss, r a retain slice, f a forget slice):\n{}\n\n{EXAMPLE}",
+        methods.join("\n")
+    )
+}
+
+fn fraction_of(name: &str) -> std::result::Result<FractionOf, String> {
+    match name {
+        "slices" => Ok(FractionOf::Slices),
+        "volumes" => Ok(FractionOf::Volumes),
+        _ => Err("expected slices or volumes".into()),
+    }
+}
+
+fn named_set(text: &str) -> std::result::Result<NamedSet, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok(NamedSet { name: name.to_string(), path: path.into() })
+        }
+        _ => Err("expected NAME=SET, such as brain=data/brain/test".into()),
+    }
+}
+
+impl Args {
+    /// # Errors
+    /// As [`Unlearning::run`].
+    pub fn run(self) -> Result<()> {
+        let config = if self.out.resume { self.resumed()? } else { self.fresh()? };
+        let Device::Cpu = self.device.start()?;
+        let unlearning = Unlearning {
+            config,
+            out: &self.out.out,
+            start: self.out.start(),
+            loader: LoaderOptions::default(),
+            stop: &*stop::on_signals()?,
+        };
+        let (outcome, record) = unlearning.run(&Cpu::<f32>::default())?;
+        print(describe(&record))?;
+        print(self.out.farewell("unlearn", outcome))?;
+        print(format!("record of what was forgotten: {}/unlearning.json", self.out.out.display()))
+    }
+
+    fn fresh(&self) -> Result<UnlearnConfig> {
+        let recipe = self.recipe.unwrap_or(Recipe::Code);
+        if self.tests.iter().any(|test| test.name == "forget") {
+            return Err(Error::input("--test forget=…: the forget set is measured under this name already"));
+        }
+        Ok(UnlearnConfig {
+            method: required(self.method.clone(), "--method")?,
+            recipe,
+            model: required(self.model.clone(), "--model")?,
+            retain: required(self.retain.clone(), "--retain")?,
+            forget: required(self.forget.clone(), "--forget")?,
+            retain_fraction: self.retain_fraction.unwrap_or(0.1),
+            fraction_of: self.fraction_of.unwrap_or(FractionOf::Slices),
+            forget_weight: self.forget_weight.unwrap_or(1.0),
+            noise: self.noise.unwrap_or(1e-5),
+            gamma: self.gamma.unwrap_or(recipe.default_gamma()),
+            optimizer_state: self.optimizer_state.unwrap_or(OptimizerState::Resume),
+            tests: self.tests.clone(),
+            measure: !self.no_measure,
+            sampling: self.sampling.sampling(MaskSeeding::Random)?,
+            optimisation: self.optimisation.settings(Defaults { epochs: 5, patience: 1 })?,
+        })
+    }
+
+    fn resumed(&self) -> Result<UnlearnConfig> {
+        let fixed = self.method.is_some()
+            || self.model.is_some()
+            || self.retain.is_some()
+            || self.forget.is_some()
+            || self.retain_fraction.is_some()
+            || self.fraction_of.is_some()
+            || self.recipe.is_some()
+            || self.forget_weight.is_some()
+            || self.noise.is_some()
+            || self.gamma.is_some()
+            || self.optimizer_state.is_some()
+            || !self.tests.is_empty()
+            || self.no_measure;
+        if fixed || self.sampling.any() {
+            return Err(not_on_resume());
+        }
+        let directory = RunDirectory::check(&self.out.out, self.out.start())?;
+        let mut config: UnlearnConfig = directory.settings()?;
+        self.optimisation.extend(&mut config.optimisation)?;
+        Ok(config)
+    }
+}
+
+/// What was done and what it did, for people.
+fn describe(record: &Record) -> String {
+    let mut lines = vec![
+        format!("{}: {}", record.title, record.objective),
+        format!(
+            "forgotten: {} slices of {} volumes; retain slices used: {} of {}; {} steps, {:.1} s",
+            record.forgotten_slices,
+            record.forgotten.len(),
+            record.retain_slices_used,
+            record.retain_slices,
+            record.steps,
+            record.seconds
+        ),
+    ];
+    for BeforeAfter { set, before, after, .. } in &record.metrics {
+        if let (Some(before), Some(after)) = (before, after) {
+            lines.push(format!(
+                "{set:<10} PSNR {} -> {} dB, SSIM {} -> {}",
+                plus_minus(before.psnr, 2),
+                plus_minus(after.psnr, 2),
+                plus_minus(before.ssim, 3),
+                plus_minus(after.ssim, 3)
+            ));
+        }
+    }
+    lines.extend(record.warnings.iter().map(|warning| format!("warning: {warning}")));
+    lines.join("\n")
+}

@@ -1,0 +1,104 @@
+//! The settings of a run, as they are written to its config.toml.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::LossWeights;
+use crate::batch::Sampling;
+use crate::error::{Error, Result};
+use crate::model::Architecture;
+use crate::run::plateau::PlateauSettings;
+
+/// Weight of L1 beside SSIM, as in the paper's code.
+const L1_BESIDE_SSIM: f64 = 1e-5;
+
+/// What training minimises: with J = 1 − SSIM (7×7 window) and L1 = mean |output − target|.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Loss {
+    /// J + 1e-5·L1: what the paper's code trains on.
+    #[serde(rename = "ssim+l1")]
+    #[value(name = "ssim+l1")]
+    SsimL1,
+    #[serde(rename = "ssim")]
+    Ssim,
+    /// What the paper's text says.
+    #[serde(rename = "l1")]
+    L1,
+}
+
+impl Loss {
+    pub fn weights(self) -> LossWeights {
+        match self {
+            Self::SsimL1 => LossWeights { ssim: 1.0, l1: L1_BESIDE_SSIM },
+            Self::Ssim => LossWeights { ssim: 1.0, l1: 0.0 },
+            Self::L1 => LossWeights { ssim: 0.0, l1: 1.0 },
+        }
+    }
+}
+
+/// How the optimiser runs: the same for training and unlearning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimisation {
+    pub loss: Loss,
+    pub lr: f64,
+    /// Global norm that gradients are clipped to; absent: not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    pub batch: usize,
+    pub epochs: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<u64>,
+    pub shuffle: bool,
+    pub seed: u64,
+    pub plateau: PlateauSettings,
+}
+
+impl Optimisation {
+    /// # Errors
+    /// A number that no run can work with.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |what: String| Err(Error::input(what));
+        if !(self.lr > 0.0 && self.lr.is_finite()) {
+            return refuse(format!("--lr {}: expected a number above 0, such as 1e-3", self.lr));
+        }
+        if let Some(clip) = self.clip.filter(|clip| clip.is_nan() || *clip <= 0.0) {
+            return refuse(format!(
+                "--clip {clip}: expected a norm above 0, such as 0.5, or inf for no clip"
+            ));
+        }
+        if self.batch == 0
+            || self.epochs == 0
+            || self.max_steps == Some(0)
+            || self.checkpoint_every == Some(0)
+        {
+            return refuse("--batch, --epochs, --max-steps and --checkpoint-every start at 1".into());
+        }
+        if !(self.plateau.factor > 0.0 && self.plateau.factor <= 1.0) {
+            return refuse(format!(
+                "--lr-factor {}: expected a number above 0 and up to 1",
+                self.plateau.factor
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// `kerase train`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Directories, files or manifests of the training set.
+    pub data: Vec<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<PathBuf>,
+    /// Weights to start from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    pub network: Architecture,
+    pub sampling: Sampling,
+    pub optimisation: Optimisation,
+}

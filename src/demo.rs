@@ -1,0 +1,264 @@
+//! The whole story on simulated data: learn two organs, learn one (the oracle), forget the other, compare.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::backend::Backend;
+use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::config::{Loss, Optimisation, TrainConfig};
+use crate::cpu::Cpu;
+use crate::crop::center_crop;
+use crate::data::loader::LoaderOptions;
+use crate::data::mask::MaskKind;
+use crate::data::set::{FractionOf, VolumeSet};
+use crate::data::write::write_volume;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::evaluate::evaluate;
+use crate::metrics::{Images, Scores, evaluate as score};
+use crate::model::{Architecture, Weights};
+use crate::progress::Progress;
+use crate::reconstruct::reconstruct_set;
+use crate::report::comparison::{Candidate, comparison};
+use crate::report::panel::Panel;
+use crate::report::table::{Entry, Evaluation};
+use crate::run::plateau::PlateauSettings;
+use crate::run::{Outcome, Start};
+use crate::simulate::{Anatomy, SimulateConfig, file_name, simulate_volume};
+use crate::train::Training;
+use crate::unlearn::request::OptimizerState;
+use crate::unlearn::{Recipe, UnlearnConfig, Unlearning};
+
+/// Small enough for minutes on two cores, large enough to show the effect.
+const NETWORK: Architecture = Architecture { cascades: 4, chans: 8, pools: 3, sens_chans: 4, sens_pools: 3 };
+const MATRIX: [usize; 2] = [128, 96];
+const RECON: [usize; 2] = [96, 96];
+const COILS: usize = 4;
+const SLICES: usize = 6;
+const SEED: u64 = 42;
+
+/// One of the demo's sets: anatomy, folder, subjects. Subjects do not repeat.
+const SETS: [(Anatomy, &str, std::ops::Range<u64>); 4] = [
+    (Anatomy::Brain, "brain/train", 1..17),
+    (Anatomy::Knee, "knee/train", 1..5),
+    (Anatomy::Brain, "brain/test", 101..105),
+    (Anatomy::Knee, "knee/test", 101..105),
+];
+
+/// The paper's masks, half as strong for the small images.
+fn sampling() -> Sampling {
+    Sampling {
+        mask: MaskKind::EquispacedFraction,
+        accelerations: vec![4],
+        center_fractions: vec![0.08],
+        mask_seed: MaskSeeding::Random,
+    }
+}
+
+fn optimisation(epochs: u64, patience: u64) -> Optimisation {
+    Optimisation {
+        loss: Loss::SsimL1,
+        lr: 1e-3,
+        clip: Some(0.5),
+        batch: 1,
+        epochs,
+        max_steps: None,
+        checkpoint_every: None,
+        shuffle: true,
+        seed: SEED,
+        plateau: PlateauSettings { factor: 0.1, patience },
+    }
+}
+
+/// Epochs of training, and of unlearning: a tenth.
+const TRAIN_EPOCHS: u64 = 10;
+const UNLEARN_EPOCHS: u64 = 2;
+
+/// λ of the demo. The paper's 1e-5 is a per cent of an image whose maximum is 1e-3, and acts over 12 cascades and
+/// hundreds of steps; a demo of minutes needs more.
+const NOISE: f64 = 1e-4;
+
+pub struct Demo<'d> {
+    pub out: &'d Path,
+    pub stop: &'d AtomicBool,
+}
+
+/// What the demo leaves to look at.
+pub struct Results {
+    pub evaluation: Evaluation,
+    pub panels: Vec<PathBuf>,
+}
+
+impl Demo<'_> {
+    /// # Errors
+    /// A directory that is not empty, and what the steps return. `None` where it was stopped.
+    pub fn run<B: Backend>(&self, ops: &B, say: impl Fn(&str) -> Result<()>) -> Result<Option<Results>> {
+        if self.out.exists()
+            && std::fs::read_dir(self.out).map_or(true, |mut entries| entries.next().is_some())
+        {
+            return Err(Error::input(format!(
+                "{} exists and is not an empty directory: name another with --out, or remove it",
+                self.out.display()
+            )));
+        }
+        say("1 of 5: simulating brains and knees")?;
+        for (anatomy, folder, subjects) in SETS {
+            self.simulate(anatomy, folder, subjects)?;
+        }
+        let data = |folder: &str| self.out.join("data").join(folder);
+        let both = vec![data("brain/train"), data("knee/train")];
+        say("2 of 5: training the original network on both")?;
+        if self.train(ops, both, "original")? == Outcome::Stopped {
+            return Ok(None);
+        }
+        say("3 of 5: training the oracle on brains alone")?;
+        if self.train(ops, vec![data("brain/train")], "oracle")? == Outcome::Stopped {
+            return Ok(None);
+        }
+        say("4 of 5: making the original forget knees (nl-ft)")?;
+        let config = UnlearnConfig {
+            method: "nl-ft".into(),
+            recipe: Recipe::Code,
+            model: self.out.join("original/model.safetensors"),
+            retain: data("brain/train"),
+            forget: data("knee/train"),
+            retain_fraction: 0.5,
+            fraction_of: FractionOf::Slices,
+            forget_weight: 1.0,
+            noise: NOISE,
+            gamma: 0.0,
+            optimizer_state: OptimizerState::Resume,
+            tests: Vec::new(),
+            measure: true,
+            sampling: sampling(),
+            optimisation: optimisation(UNLEARN_EPOCHS, 1),
+        };
+        let out = self.out.join("unlearned");
+        let loader = LoaderOptions::default();
+        let unlearning = Unlearning { config, out: &out, start: Start::New, loader, stop: self.stop };
+        if unlearning.run(ops)?.0 == Outcome::Stopped {
+            return Ok(None);
+        }
+        say("5 of 5: comparing the three")?;
+        self.compare(ops).map(Some)
+    }
+
+    fn simulate(&self, anatomy: Anatomy, folder: &str, subjects: std::ops::Range<u64>) -> Result<()> {
+        let directory = self.out.join("data").join(folder);
+        std::fs::create_dir_all(&directory).map_err(|e| Error::io("create", &directory, e))?;
+        let config = SimulateConfig {
+            matrix: MATRIX,
+            recon: RECON,
+            slices: SLICES,
+            coils: COILS,
+            seed: SEED,
+            ..SimulateConfig::new(anatomy)
+        };
+        let mut progress = Progress::new(subjects.end - subjects.start, folder);
+        for subject in subjects {
+            let volume = simulate_volume(&config, subject)?;
+            write_volume(directory.join(file_name(anatomy, subject)), &volume)?;
+            progress.step("");
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    fn train<B: Backend>(&self, ops: &B, data: Vec<PathBuf>, name: &str) -> Result<Outcome> {
+        let config = TrainConfig {
+            data,
+            validation: None,
+            init: None,
+            network: NETWORK,
+            sampling: sampling(),
+            optimisation: optimisation(TRAIN_EPOCHS, 10),
+        };
+        let out = self.out.join(name);
+        let loader = LoaderOptions::default();
+        Training { config, out: &out, start: Start::New, loader, stop: self.stop }.run(ops)
+    }
+
+    /// Metrics of the three networks on both test sets, and a panel for each.
+    fn compare<B: Backend>(&self, ops: &B) -> Result<Results> {
+        let sampler = Sampler::new(&Sampling { mask_seed: MaskSeeding::Filename, ..sampling() }, SEED)?;
+        let mut engines = Vec::new();
+        for model in ["original", "oracle", "unlearned"] {
+            let weights = Weights::read(self.out.join(model).join("model.safetensors"))?;
+            engines.push((model, Engine::new(ops, weights.architecture, &weights.parameters)?));
+        }
+        let (mut entries, mut panels) = (Vec::new(), Vec::new());
+        for set in ["brain", "knee"] {
+            let volumes = Arc::new(VolumeSet::open(self.out.join("data").join(set).join("test"))?);
+            for (model, engine) in &mut engines {
+                for result in evaluate(engine, &volumes, &sampler, || ())? {
+                    entries.push(Entry {
+                        set: set.into(),
+                        model: (*model).into(),
+                        volume: result.volume,
+                        slices: result.slices.len(),
+                        scores: result.scores.volume,
+                    });
+                }
+            }
+            panels.push(self.panel(set, &volumes, &mut engines, &sampler)?);
+        }
+        let evaluation = Evaluation::new(entries);
+        let json = format!("{}\n", evaluation.json()?);
+        crate::atomic::write_bytes(self.out.join("metrics.json"), json.as_bytes())?;
+        Ok(Results { evaluation, panels })
+    }
+
+    /// The middle slice of every test volume: target, zero-filled, and the three networks with their errors.
+    fn panel<B: Backend>(
+        &self,
+        set: &str,
+        volumes: &Arc<VolumeSet>,
+        engines: &mut [(&str, Engine<'_, B>)],
+        sampler: &Sampler,
+    ) -> Result<PathBuf> {
+        let cpu = Cpu::default();
+        let middle = |volume: usize| volumes.slices_of(volume)[volumes.slices_of(volume).len() / 2];
+        let mut targets: HashMap<usize, Vec<f32>> = HashMap::new();
+        let mut images: HashMap<(usize, &str), Vec<f32>> = HashMap::new();
+        for (model, engine) in engines {
+            reconstruct_set(engine, volumes, sampler, |slice| {
+                if slice.slice == middle(slice.volume) {
+                    let size = slice.file.target.expect("a simulated volume has targets");
+                    let crop = |image: &[f32]| center_crop(image, slice.file.matrix, size);
+                    images.insert((slice.volume, *model), crop(&slice.image));
+                    targets
+                        .entry(slice.volume)
+                        .or_insert_with(|| slice.data.target.clone().expect("so has a slice"));
+                    images
+                        .entry((slice.volume, "zero-filled"))
+                        .or_insert_with(|| crop(&slice.zero_filled(&cpu)));
+                }
+                Ok(())
+            })?;
+        }
+        let names = ["zero-filled", "original", "oracle", "unlearned"];
+        let mut rows = Vec::new();
+        for volume in 0..volumes.volumes().len() {
+            let size = volumes.volumes()[volume].target.expect("checked above");
+            let (target, max) = (&targets[&volume], volumes.volumes()[volume].max);
+            let scores = |image: &[f32]| -> Result<Scores> {
+                let shape = [1, size[0], size[1]];
+                Ok(score(Images::new(target, shape)?, Images::new(image, shape)?, max)?.volume)
+            };
+            let mut candidates = Vec::new();
+            for name in names {
+                let image = &images[&(volume, name)];
+                let with_error = name != "zero-filled";
+                candidates.push(Candidate { name, image, scores: Some(scores(image)?), with_error });
+            }
+            rows.push(comparison(target, size, &candidates));
+        }
+        let title =
+            format!("{set}: original (brain and knee), oracle (brain only), unlearned (knee forgotten)");
+        let path = self.out.join(format!("{set}.png"));
+        Panel { title: Some(title), row_labels: Vec::new(), rows }.write(&path)?;
+        Ok(path)
+    }
+}

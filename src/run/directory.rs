@@ -1,0 +1,121 @@
+//! A run's directory: what lies where, and whether a new run may use it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::atomic;
+use crate::error::{Error, Result};
+
+/// Files that make a directory a run's.
+const FILES: [&str; 6] = [
+    "config.toml",
+    "metrics.jsonl",
+    "model.safetensors",
+    "state.safetensors",
+    "summary.json",
+    "unlearning.json",
+];
+
+/// What to do with a directory that may hold a run already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It must not.
+    New,
+    /// Its files are removed first.
+    Overwrite,
+    /// It must, and the run goes on.
+    Resume,
+}
+
+#[derive(Clone, Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+}
+
+impl RunDirectory {
+    /// Only looks; nothing is created or removed before [`Self::begin`].
+    ///
+    /// # Errors
+    /// A directory that holds a run where none is wanted, or none where one is.
+    pub fn check(path: &Path, start: Start) -> Result<Self> {
+        let directory = Self { path: path.to_path_buf() };
+        let shown = path.display();
+        if path.exists() && !path.is_dir() {
+            return Err(Error::input(format!("{shown} is a file; a run needs a directory")));
+        }
+        let held: Vec<&str> = FILES.into_iter().filter(|f| path.join(f).exists()).collect();
+        match start {
+            Start::New if !held.is_empty() => Err(Error::input(format!(
+                "{shown} already holds a run ({}): continue it with --resume, replace it with --overwrite, or \
+                 choose another --out",
+                held.join(", ")
+            ))),
+            Start::Resume if !directory.config().exists() => Err(Error::input(format!(
+                "{shown} holds no run to resume: there is no config.toml in it; leave out --resume to start one"
+            ))),
+            _ => Ok(directory),
+        }
+    }
+
+    /// Creates the directory of a new run, or empties it of an old one, and writes the settings.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn begin(&self, settings: &impl Serialize) -> Result<()> {
+        std::fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
+        for file in FILES {
+            let path = self.path.join(file);
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", path, e));
+                }
+                _ => {}
+            }
+        }
+        let text = toml::to_string(settings).expect("settings are plain data");
+        atomic::write_bytes(self.config(), text.as_bytes())
+    }
+
+    /// The settings of the run to resume.
+    ///
+    /// # Errors
+    /// A config.toml that cannot be read: the key is named.
+    pub fn settings<S: DeserializeOwned>(&self) -> Result<S> {
+        let path = self.config();
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        toml::from_str(&text).map_err(|e| {
+            Error::input(format!(
+                "{}: {} (written by another version, or edited?)",
+                path.display(),
+                e.to_string().trim_end()
+            ))
+        })
+    }
+
+    /// Writes a JSON file of the run, whole or not at all.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value).expect("plain data");
+        atomic::write_bytes(self.path.join(name), format!("{text}\n").as_bytes())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+    pub fn model(&self) -> PathBuf {
+        self.path.join("model.safetensors")
+    }
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state.safetensors")
+    }
+}

@@ -1,0 +1,14 @@
+//! A run: optimiser steps over slices, with checkpoints in a directory. Training and unlearning are both runs; they
+//! differ in what each step is made of (its schedule).
+
+pub mod directory;
+pub mod metrics_log;
+pub mod plateau;
+pub mod schedule;
+pub mod state;
+pub mod steps;
+
+pub use directory::{RunDirectory, Start};
+pub use schedule::{PlannedStep, Role, Schedule, Term};
+pub use state::RunState;
+pub use steps::{Outcome, Run};

@@ -1,0 +1,137 @@
+//! What a run must remember to go on as if it had never stopped.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+use crate::error::{Error, Result};
+use crate::run::plateau::Plateau;
+
+/// Metadata key of the state's JSON.
+const KEY: &str = "kerase.run_state";
+
+/// Where a run is. Together with parameters, moments and settings this determines all that follows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Steps of this run.
+    pub step: u64,
+    /// Adam's steps: those of an earlier run whose moments were taken over come first.
+    pub adam_step: u64,
+    pub epoch: u64,
+    /// Steps of the current epoch that are done.
+    pub step_in_epoch: usize,
+    /// Sum of the losses of those steps.
+    pub epoch_loss: f64,
+    pub plateau: Plateau,
+    /// Seconds spent in steps, over all parts of the run.
+    pub seconds: f64,
+    pub finished: bool,
+}
+
+impl RunState {
+    pub fn new(lr: f64) -> Self {
+        Self {
+            step: 0,
+            adam_step: 0,
+            epoch: 0,
+            step_in_epoch: 0,
+            epoch_loss: 0.0,
+            plateau: Plateau::new(lr),
+            seconds: 0.0,
+            finished: false,
+        }
+    }
+}
+
+/// A state with the arrays that belong to it, all flat in the layout's order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    pub state: RunState,
+    pub parameters: Vec<f32>,
+    pub exp_avg: Vec<f32>,
+    pub exp_avg_sq: Vec<f32>,
+}
+
+impl Checkpoint {
+    /// Writes `state.safetensors`, whole or not at all. The parameters are in it too: a run resumes from one
+    /// file, so there is no moment at which weights and moments of different steps lie side by side.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let state = serde_json::to_string(&self.state).expect("numbers");
+        let tensors =
+            [("parameters", &self.parameters), ("exp_avg", &self.exp_avg), ("exp_avg_sq", &self.exp_avg_sq)]
+                .map(|(name, values)| {
+                    let data = bytemuck::cast_slice(values);
+                    (name, TensorView::new(Dtype::F32, vec![values.len()], data).expect("one dimension"))
+                });
+        let metadata = HashMap::from([(KEY.to_string(), state)]);
+        let bytes = safetensors::serialize(tensors, Some(metadata)).expect("well-formed");
+        atomic::write_bytes(path, &bytes)
+    }
+
+    /// # Errors
+    /// A file that is missing, truncated or no state of a run, or one of a network with another number of
+    /// parameters.
+    pub fn read(path: &Path, parameters: usize) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+        let refuse = |what: &str| {
+            Error::input(format!(
+                "{}: {what}; a run is continued from the state.safetensors that kerase wrote",
+                path.display()
+            ))
+        };
+        let broken = |e| refuse(&format!("not a whole safetensors file ({e})"));
+        let tensors = SafeTensors::deserialize(&bytes).map_err(broken)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
+        let state =
+            header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| refuse("no state of a run"))?;
+        let state =
+            serde_json::from_str(state).map_err(|e| refuse(&format!("a state of another version ({e})")))?;
+        let array = |name: &str| {
+            let view = tensors.tensor(name).map_err(broken)?;
+            if view.dtype() != Dtype::F32 || view.shape() != [parameters] {
+                return Err(refuse(&format!(
+                    "{name} is {:?} {:?}, the network has {parameters} parameters in F32",
+                    view.dtype(),
+                    view.shape()
+                )));
+            }
+            Ok(view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
+        };
+        Ok(Self {
+            state,
+            parameters: array("parameters")?,
+            exp_avg: array("exp_avg")?,
+            exp_avg_sq: array("exp_avg_sq")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        let checkpoint = Checkpoint {
+            state: RunState { step: 7, epoch_loss: 0.1 + 0.2, ..RunState::new(1e-3) },
+            parameters: vec![1.0, -2.5],
+            exp_avg: vec![0.1, 0.2],
+            exp_avg_sq: vec![f32::MIN_POSITIVE, 3e-39],
+        };
+        checkpoint.write(&path).unwrap();
+        assert_eq!(Checkpoint::read(&path, 2).unwrap(), checkpoint);
+        assert!(Checkpoint::read(&path, 3).unwrap_err().to_string().contains("3 parameters"));
+
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+        assert!(Checkpoint::read(&path, 2).unwrap_err().to_string().contains("not a whole safetensors file"));
+    }
+}

@@ -1,0 +1,174 @@
+//! Training a network on a set of volumes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::Serialize;
+
+use crate::backend::Backend;
+use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::config::TrainConfig;
+use crate::data::loader::LoaderOptions;
+use crate::data::order::epoch_order;
+use crate::data::set::VolumeSet;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::evaluate::{VolumeResult, evaluate};
+use crate::metrics::{ScoreSummary, Scores};
+use crate::model::Weights;
+use crate::progress::Progress;
+use crate::run::steps::Validation;
+use crate::run::{Outcome, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Start, Term};
+
+/// Every slice once an epoch, in seeded order.
+struct Epochs<'s> {
+    set: &'s VolumeSet,
+    seed: u64,
+    shuffle: bool,
+    batch: usize,
+}
+
+impl Schedule for Epochs<'_> {
+    fn epoch(&self, epoch: u64) -> Vec<PlannedStep> {
+        let order = epoch_order(self.set, self.seed, epoch, self.shuffle, self.batch);
+        let term = |batch| Term { role: Role::Retain, batch, weight: 1.0, noise: None };
+        order.into_iter().map(|batch| PlannedStep { terms: vec![term(batch)], l1: 0.0 }).collect()
+    }
+}
+
+/// What a finished training says of itself: summary.json.
+#[derive(Debug, Serialize)]
+struct Summary {
+    finished: bool,
+    steps: u64,
+    epochs: u64,
+    seconds: f64,
+    seconds_per_step: f64,
+    parameters: usize,
+    volumes: usize,
+    slices: usize,
+    lr: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation: Option<ScoreSummary>,
+    kerase: &'static str,
+}
+
+/// Where a network is to be trained, and how far a run may go before it asks.
+pub struct Training<'t> {
+    pub config: TrainConfig,
+    pub out: &'t Path,
+    pub start: Start,
+    pub loader: LoaderOptions,
+    pub stop: &'t AtomicBool,
+}
+
+impl Training<'_> {
+    /// Trains, or continues to train, and leaves weights, state, log and summary in `out`.
+    ///
+    /// # Errors
+    /// Bad settings or data before anything is written; later what [`Run::go`] returns.
+    pub fn run<B: Backend>(&self, ops: &B) -> Result<Outcome> {
+        let config = &self.config;
+        config.optimisation.check()?;
+        let directory = RunDirectory::check(self.out, self.start)?;
+        let set = Arc::new(open_all(&config.data)?);
+        let validation = config.validation.as_ref().map(VolumeSet::open).transpose()?.map(Arc::new);
+        let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
+        let initial = match &config.init {
+            Some(path) => initial_weights(path, config)?,
+            None => config.network.initial_parameters(config.optimisation.seed),
+        };
+        let mut engine = Engine::for_training(ops, config.network, &initial)?;
+        drop(initial);
+        let mut state = match self.start {
+            Start::Resume if directory.state().exists() => directory.restore(&mut engine)?,
+            // Stopped before the first checkpoint: from the beginning.
+            Start::Resume => RunState::new(config.optimisation.lr),
+            Start::New | Start::Overwrite => {
+                directory.begin(config)?;
+                RunState::new(config.optimisation.lr)
+            }
+        };
+
+        let o = &config.optimisation;
+        let schedule = Epochs { set: &set, seed: o.seed, shuffle: o.shuffle, batch: o.batch };
+        let run = Run {
+            directory: &directory,
+            set: set.clone(),
+            sampler,
+            schedule: &schedule,
+            loss: o.loss.weights(),
+            clip: o.clip,
+            plateau: o.plateau,
+            epochs: o.epochs,
+            max_steps: o.max_steps,
+            checkpoint_every: o.checkpoint_every,
+            seed: o.seed,
+            loader: self.loader,
+            stop: self.stop,
+            title: "training",
+        };
+        let fixed =
+            Sampler::new(&Sampling { mask_seed: MaskSeeding::Filename, ..config.sampling.clone() }, o.seed)?;
+        let mut last = None;
+        let outcome = run.go(&mut engine, &mut state, &mut |engine| {
+            let Some(validation) = &validation else { return Ok(None) };
+            let mut progress = Progress::new(validation.slice_count() as u64, "validating");
+            let results = evaluate(engine, validation, &fixed, || progress.step(""))?;
+            progress.finish();
+            last = summary(&results);
+            Ok(last.as_ref().map(|s| Validation {
+                volumes: results.len(),
+                psnr: s.psnr.mean,
+                ssim: s.ssim.mean,
+                nmse: s.nmse.mean,
+            }))
+        })?;
+        directory.write_json(
+            "summary.json",
+            &Summary {
+                finished: state.finished,
+                steps: state.step,
+                epochs: state.epoch,
+                seconds: state.seconds,
+                seconds_per_step: state.seconds / state.step.max(1) as f64,
+                parameters: engine.net().layout.len(),
+                volumes: set.volumes().len(),
+                slices: set.slice_count(),
+                lr: state.plateau.lr,
+                validation: last,
+                kerase: env!("CARGO_PKG_VERSION"),
+            },
+        )?;
+        Ok(outcome)
+    }
+}
+
+/// Mean and deviation over volumes.
+pub fn summary(results: &[VolumeResult]) -> Option<ScoreSummary> {
+    let scores: Vec<Scores> = results.iter().map(|r| r.scores.volume).collect();
+    ScoreSummary::of(&scores)
+}
+
+/// Several sets as one.
+fn open_all(paths: &[std::path::PathBuf]) -> Result<VolumeSet> {
+    let sets: Vec<VolumeSet> = paths.iter().map(VolumeSet::open).collect::<Result<_>>()?;
+    let mut sets = sets.into_iter();
+    let first = sets.next().ok_or_else(|| Error::input("--data is missing: name a directory of volumes"))?;
+    Ok(sets.fold(first, VolumeSet::join))
+}
+
+fn initial_weights(path: &Path, config: &TrainConfig) -> Result<Vec<f32>> {
+    let weights = Weights::read(path)?;
+    if weights.architecture != config.network {
+        return Err(Error::input(format!(
+            "{} holds a VarNet of {}, but the settings ask for {}: leave out the network's options to take the \
+             file's, or the file",
+            path.display(),
+            weights.architecture,
+            config.network
+        )));
+    }
+    Ok(weights.parameters)
+}

@@ -1,0 +1,84 @@
+//! What an unlearning method is, and the two readings of the paper.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::unlearn::{ft, ga, ga_ft, ga_l1, ga_l1_ft, nl, nl_ft};
+
+/// All methods, in the order in which they are listed.
+pub const METHODS: [Method; 7] =
+    [ft::METHOD, ga::METHOD, ga_l1::METHOD, nl::METHOD, ga_ft::METHOD, ga_l1_ft::METHOD, nl_ft::METHOD];
+
+/// What is done with the forget set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgetting {
+    /// It is not looked at.
+    None,
+    Ascent,
+    AscentL1,
+    NoisyLabels,
+}
+
+/// A way to unlearn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// What `--method` takes.
+    pub name: &'static str,
+    pub title: &'static str,
+    /// What is minimised, as the paper's text writes it.
+    pub objective: &'static str,
+    pub forgetting: Forgetting,
+    /// Whether a part of the retain set is trained on.
+    pub retain: bool,
+}
+
+impl Method {
+    pub fn uses_forget_set(&self) -> bool {
+        self.forgetting != Forgetting::None
+    }
+}
+
+impl FromStr for Method {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        METHODS.into_iter().find(|m| m.name == name).ok_or_else(|| {
+            let names = METHODS.map(|m| m.name).join(", ");
+            Error::input(format!("there is no method {name}; the methods are {names}"))
+        })
+    }
+}
+
+/// The paper's text and its published code differ; both can be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Recipe {
+    /// Forget and retain slices in pairs, both in one step; ascent `−J + γ‖θ‖₁`; label noise `λ·n`.
+    Text,
+    /// Single slices of both sets in one shuffled stream; ascent with ℓ1 is `−2J + γ‖θ‖₁`; label noise `|λ·n|`.
+    Code,
+}
+
+impl Recipe {
+    /// Weight of J on the forget set in ascent.
+    pub fn ascent(self, l1: bool) -> f64 {
+        match self {
+            Self::Code if l1 => -2.0,
+            _ => -1.0,
+        }
+    }
+
+    /// γ where none is given: the code's is 1, the text names none.
+    pub fn default_gamma(self) -> f64 {
+        match self {
+            Self::Text => 1e-5,
+            Self::Code => 1.0,
+        }
+    }
+
+    pub fn absolute_noise(self) -> bool {
+        self == Self::Code
+    }
+}

@@ -1,0 +1,292 @@
+//! An unlearning request carried out: from weights and two sets to weights and a record.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::backend::Backend;
+use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::config::Optimisation;
+use crate::data::loader::LoaderOptions;
+use crate::data::overlap::check_disjoint;
+use crate::data::set::{FractionOf, VolumeSet};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::evaluate::evaluate;
+use crate::metrics::ScoreSummary;
+use crate::model::Weights;
+use crate::progress::Progress;
+use crate::run::state::Checkpoint;
+use crate::run::{Outcome, Run, RunDirectory, RunState, Start};
+use crate::train::summary;
+use crate::unlearn::method::{Method, Recipe};
+use crate::unlearn::record::{BeforeAfter, NOTE, Record, forgotten};
+use crate::unlearn::schedule::{Strength, UnlearnEpochs};
+
+/// Whether Adam goes on where training left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerState {
+    /// Moments, step count and learning rate from the state.safetensors beside the weights, as the paper's code.
+    Resume,
+    /// As for a new training.
+    Fresh,
+}
+
+/// A set to measure before and after.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedSet {
+    pub name: String,
+    pub path: PathBuf,
+}
+
+/// `kerase unlearn`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnlearnConfig {
+    pub method: String,
+    pub recipe: Recipe,
+    pub model: PathBuf,
+    pub retain: PathBuf,
+    pub forget: PathBuf,
+    pub retain_fraction: f64,
+    pub fraction_of: FractionOf,
+    pub forget_weight: f64,
+    /// λ.
+    pub noise: f64,
+    /// γ.
+    pub gamma: f64,
+    pub optimizer_state: OptimizerState,
+    /// Measured before and after, beside the forget set.
+    pub tests: Vec<NamedSet>,
+    pub measure: bool,
+    pub sampling: Sampling,
+    pub optimisation: Optimisation,
+}
+
+/// Where and how a request is carried out.
+pub struct Unlearning<'t> {
+    pub config: UnlearnConfig,
+    pub out: &'t Path,
+    pub start: Start,
+    pub loader: LoaderOptions,
+    pub stop: &'t AtomicBool,
+}
+
+impl UnlearnConfig {
+    fn check(&self) -> Result<Method> {
+        let method: Method = self.method.parse()?;
+        self.optimisation.check()?;
+        for (name, value) in
+            [("--forget-weight", self.forget_weight), ("--noise", self.noise), ("--gamma", self.gamma)]
+        {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::input(format!("{name} {value}: expected a number from 0")));
+            }
+        }
+        Ok(method)
+    }
+
+    /// The objective with its numbers.
+    fn describe(&self, method: &Method) -> String {
+        let Self { recipe, forget_weight, noise, gamma, .. } = self;
+        let mut text = format!("{} with forget weight {forget_weight}", method.objective);
+        match method.forgetting {
+            super::method::Forgetting::AscentL1 => {
+                let factor = recipe.ascent(true);
+                text += &format!(", J(x_f) weighted {factor}, γ = {gamma}");
+            }
+            super::method::Forgetting::NoisyLabels => {
+                let kind = if recipe.absolute_noise() { "|λ·n|" } else { "λ·n" };
+                text += &format!(", noise {kind} with λ = {noise}");
+            }
+            _ => {}
+        }
+        if method.retain && method.uses_forget_set() {
+            text += match recipe {
+                Recipe::Text => ", a forget and a retain slice in every step",
+                Recipe::Code => ", single slices of both sets in one shuffled stream",
+            };
+        }
+        text
+    }
+}
+
+impl Unlearning<'_> {
+    /// Unlearns and leaves weights, state, log and `unlearning.json` in `out`.
+    ///
+    /// # Errors
+    /// Bad settings or data before anything is written; later what [`Run::go`] returns.
+    pub fn run<B: Backend>(&self, ops: &B) -> Result<(Outcome, Record)> {
+        let config = &self.config;
+        let method = config.check()?;
+        let directory = RunDirectory::check(self.out, self.start)?;
+        let weights = Weights::read(&config.model)?;
+        let retain = VolumeSet::open(&config.retain)?;
+        let forget = VolumeSet::open(&config.forget)?;
+        check_disjoint(&retain, &forget, ["retain", "forget"])?;
+        let used = retain.fraction(config.retain_fraction, config.fraction_of, config.optimisation.seed)?;
+        let mut measured = vec![("forget".to_string(), Arc::new(forget.clone()))];
+        for NamedSet { name, path } in &config.tests {
+            measured.push((name.clone(), Arc::new(VolumeSet::open(path)?)));
+        }
+        let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
+        let fixed = Sampler::new(
+            &Sampling { mask_seed: MaskSeeding::Filename, ..config.sampling.clone() },
+            config.optimisation.seed,
+        )?;
+
+        let mut engine = Engine::for_training(ops, weights.architecture, &weights.parameters)?;
+        let mut state = match self.start {
+            Start::Resume if directory.state().exists() => directory.restore(&mut engine)?,
+            _ => self.initial_state(&mut engine)?,
+        };
+        // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
+        // anything.
+        let forgotten = forgotten(&forget)?;
+        let measure = |engine: &mut Engine<'_, B>, when: &str| -> Result<Vec<Option<ScoreSummary>>> {
+            if !config.measure {
+                return Ok(vec![None; measured.len()]);
+            }
+            let slices: usize = measured.iter().map(|(_, set)| set.slice_count()).sum();
+            let mut progress = Progress::new(slices as u64, &format!("measuring {when}"));
+            let scores = measured
+                .iter()
+                .map(|(_, set)| Ok(summary(&evaluate(engine, set, &fixed, || progress.step(""))?)))
+                .collect();
+            progress.finish();
+            scores
+        };
+        let before = {
+            // A resumed run is measured from the weights that it started from.
+            let mut original = Engine::new(ops, weights.architecture, &weights.parameters)?;
+            measure(&mut original, "before")?
+        };
+        if self.start != Start::Resume {
+            directory.begin(config)?;
+        }
+
+        let o = &config.optimisation;
+        let strength = Strength {
+            recipe: config.recipe,
+            forget_weight: config.forget_weight,
+            noise: config.noise,
+            gamma: config.gamma,
+        };
+        let schedule = UnlearnEpochs::new(method, strength, &used, &forget, o.seed, o.shuffle, o.batch);
+        let run = Run {
+            directory: &directory,
+            set: Arc::new(schedule.set().clone()),
+            sampler,
+            schedule: &schedule,
+            loss: o.loss.weights(),
+            clip: o.clip,
+            plateau: o.plateau,
+            epochs: o.epochs,
+            max_steps: o.max_steps,
+            checkpoint_every: o.checkpoint_every,
+            seed: o.seed,
+            loader: self.loader,
+            stop: self.stop,
+            title: "unlearning",
+        };
+        let outcome = run.go(&mut engine, &mut state, &mut |_| Ok(None))?;
+
+        let after = match outcome {
+            Outcome::Finished => measure(&mut engine, "after")?,
+            Outcome::Stopped => vec![None; measured.len()],
+        };
+        let unlearned = Weights { parameters: engine.parameters(), ..weights.clone() };
+        let metrics: Vec<BeforeAfter> = measured
+            .iter()
+            .zip(before.into_iter().zip(after))
+            .map(|((name, set), (before, after))| BeforeAfter {
+                set: name.clone(),
+                volumes: set.volumes().len(),
+                before,
+                after,
+            })
+            .collect();
+        let record = Record {
+            kerase: env!("CARGO_PKG_VERSION"),
+            method: method.name,
+            title: method.title,
+            recipe: config.recipe,
+            objective: config.describe(&method),
+            finished: state.finished,
+            forgotten_slices: forget.slice_count(),
+            forgotten,
+            retain_slices: retain.slice_count(),
+            retain_slices_used: if method.retain { used.slice_count() } else { 0 },
+            retain_fraction: config.retain_fraction,
+            optimizer_state: config.optimizer_state,
+            steps: state.step,
+            epochs: state.epoch,
+            seconds: state.seconds,
+            weights_before_sha256: sha256(&weights.parameters),
+            weights_after_sha256: sha256(&unlearned.parameters),
+            warnings: warnings(&metrics),
+            metrics,
+            note: NOTE,
+        };
+        directory.write_json("unlearning.json", &record)?;
+        Ok((outcome, record))
+    }
+
+    /// Adam's moments and learning rate where training left them, if they are asked for.
+    fn initial_state<B: Backend>(&self, engine: &mut Engine<'_, B>) -> Result<RunState> {
+        let config = &self.config;
+        let fresh = RunState::new(config.optimisation.lr);
+        if config.optimizer_state == OptimizerState::Fresh {
+            return Ok(fresh);
+        }
+        let path = config.model.with_file_name("state.safetensors");
+        if !path.exists() {
+            return Err(Error::input(format!(
+                "{} is missing: --optimizer-state resume takes Adam's moments from the file beside the weights; use \
+                 --optimizer-state fresh for weights from elsewhere",
+                path.display()
+            )));
+        }
+        let checkpoint = Checkpoint::read(&path, engine.net().layout.len())?;
+        if checkpoint.parameters != engine.parameters() {
+            return Err(Error::input(format!(
+                "{} belongs to other weights than {}: use --optimizer-state fresh",
+                path.display(),
+                config.model.display()
+            )));
+        }
+        engine.set_moments([&checkpoint.exp_avg, &checkpoint.exp_avg_sq]);
+        Ok(RunState { adam_step: checkpoint.state.adam_step, ..RunState::new(checkpoint.state.plateau.lr) })
+    }
+}
+
+/// Of the parameters as little-endian float32, in the layout's order.
+fn sha256(parameters: &[f32]) -> String {
+    let mut hash = Sha256::new();
+    for x in parameters {
+        hash.update(x.to_le_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Below this SSIM nothing of an image is left.
+const RUINED: f64 = 0.3;
+
+fn warnings(metrics: &[BeforeAfter]) -> Vec<String> {
+    let ruined = metrics.iter().filter_map(|m| {
+        let (before, after) = (m.before.as_ref()?, m.after.as_ref()?);
+        (after.ssim.mean < RUINED && before.ssim.mean >= RUINED).then(|| {
+            format!(
+                "the network no longer reconstructs the set {}: SSIM fell from {:.3} to {:.3}. Ascent without retain \
+                 data diverges to finite nonsense; a method with fine-tuning (…-ft) keeps the rest",
+                m.set, before.ssim.mean, after.ssim.mean
+            )
+        })
+    });
+    ruined.collect()
+}

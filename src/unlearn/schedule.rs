@@ -1,0 +1,114 @@
+//! The steps of an unlearning epoch: pairs in one step, or one shuffled stream.
+
+use crate::data::order::epoch_order;
+use crate::data::set::{SliceId, VolumeSet};
+use crate::run::schedule::{PlannedStep, Role, Schedule, TargetNoise, Term};
+use crate::unlearn::method::{Forgetting, Method, Recipe};
+
+/// What a method needs beside its name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Strength {
+    pub recipe: Recipe,
+    /// Factor of J on the forget set.
+    pub forget_weight: f64,
+    /// λ, standard deviation of the label noise.
+    pub noise: f64,
+    /// γ, weight of ‖θ‖₁.
+    pub gamma: f64,
+}
+
+/// The schedule of a method over the retain and forget sets that it uses.
+pub struct UnlearnEpochs {
+    method: Method,
+    strength: Strength,
+    /// The run's set: the retain set's volumes first.
+    set: VolumeSet,
+    retain: Option<VolumeSet>,
+    forget: Option<VolumeSet>,
+    seed: u64,
+    shuffle: bool,
+    batch: usize,
+}
+
+impl UnlearnEpochs {
+    pub fn new(
+        method: Method,
+        strength: Strength,
+        retain: &VolumeSet,
+        forget: &VolumeSet,
+        seed: u64,
+        shuffle: bool,
+        batch: usize,
+    ) -> Self {
+        let retain = method.retain.then(|| retain.clone());
+        let forget = method.uses_forget_set().then(|| forget.clone());
+        let sets = [&retain, &forget].into_iter().flatten().cloned();
+        let set = sets.reduce(VolumeSet::join).expect("a method uses a set");
+        Self { method, strength, set, retain, forget, seed, shuffle, batch }
+    }
+
+    /// The set whose volumes the schedule's slices are of.
+    pub fn set(&self) -> &VolumeSet {
+        &self.set
+    }
+
+    /// Volumes of the retain set: those of the forget set come after them.
+    fn retain_volumes(&self) -> usize {
+        self.retain.as_ref().map_or(0, |set| set.volumes().len())
+    }
+
+    fn term(&self, batch: Vec<SliceId>) -> Term {
+        let Strength { recipe, forget_weight, noise, .. } = self.strength;
+        if batch[0].0 < self.retain_volumes() {
+            return Term { role: Role::Retain, batch, weight: 1.0, noise: None };
+        }
+        let (weight, noise) = match self.method.forgetting {
+            Forgetting::None => unreachable!("the method does not use the forget set"),
+            Forgetting::Ascent => (recipe.ascent(false), None),
+            Forgetting::AscentL1 => (recipe.ascent(true), None),
+            Forgetting::NoisyLabels => {
+                (1.0, Some(TargetNoise { lambda: noise, absolute: recipe.absolute_noise() }))
+            }
+        };
+        Term { role: Role::Forget, batch, weight: forget_weight * weight, noise }
+    }
+
+    fn step(&self, batches: impl IntoIterator<Item = Vec<SliceId>>) -> PlannedStep {
+        let terms: Vec<Term> = batches.into_iter().map(|batch| self.term(batch)).collect();
+        let forgets = terms.iter().any(|term| term.role == Role::Forget);
+        let l1 =
+            if forgets && self.method.forgetting == Forgetting::AscentL1 { self.strength.gamma } else { 0.0 };
+        PlannedStep { terms, l1 }
+    }
+
+    fn order(&self, set: &VolumeSet, epoch: u64) -> Vec<Vec<SliceId>> {
+        epoch_order(set, self.seed, epoch, self.shuffle, self.batch)
+    }
+}
+
+impl Schedule for UnlearnEpochs {
+    fn epoch(&self, epoch: u64) -> Vec<PlannedStep> {
+        let (Some(retain), Some(forget), Recipe::Text) = (&self.retain, &self.forget, self.strength.recipe)
+        else {
+            // A batch holds slices of one set: a stream of single slices that happen to share a shape is mixed.
+            let batches = self.order(&self.set, epoch).into_iter().flat_map(|batch| {
+                let (retain, forget): (Vec<_>, Vec<_>) =
+                    batch.into_iter().partition(|&(volume, _)| volume < self.retain_volumes());
+                [retain, forget].into_iter().filter(|part| !part.is_empty())
+            });
+            return batches.map(|batch| self.step([batch])).collect();
+        };
+        // Every slice of both sets at least once; the smaller set goes round.
+        let retain = self.order(retain, epoch);
+        let forget: Vec<Vec<SliceId>> = self
+            .order(forget, epoch)
+            .into_iter()
+            .map(|batch| {
+                batch.into_iter().map(|(volume, slice)| (volume + self.retain_volumes(), slice)).collect()
+            })
+            .collect();
+        let pairs = retain.len().max(forget.len());
+        let pair = |i: usize| [forget[i % forget.len()].clone(), retain[i % retain.len()].clone()];
+        (0..pairs).map(|i| self.step(pair(i))).collect()
+    }
+}
