@@ -28,8 +28,7 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "F[,F…]", value_delimiter = ',')]
     pub center_fraction: Vec<f64>,
 
-    /// Where masks come from: random (a new one for every slice and epoch) or filename (fastMRI's mask of the volume's
-    /// name, the same in every run)
+    /// Where masks come from [default: random in training, otherwise filename]
     #[arg(long, value_enum, value_name = "SEED")]
     pub mask_seed: Option<MaskSeeding>,
 }
@@ -64,6 +63,28 @@ impl SamplingArgs {
     }
 }
 
+/// How many threads the process computes with.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Device")]
+pub struct ThreadArgs {
+    /// CPU threads [default: one for each core, or RAYON_NUM_THREADS]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+impl ThreadArgs {
+    /// Starts the threads that all of the process computes with: call it once, before anything is computed.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for more threads than the system gives.
+    pub fn start(&self) -> Result<()> {
+        let Some(threads) = self.threads else { return Ok(()) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        pool.build_global()
+            .map_err(|error| Error::input(format!("--threads {threads}: cannot start them: {error}")))
+    }
+}
+
 /// Where the command computes.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Device")]
@@ -72,24 +93,18 @@ pub struct DeviceArgs {
     #[arg(long, default_value_t)]
     pub device: DeviceChoice,
 
-    /// CPU threads [default: one for each core, or RAYON_NUM_THREADS]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub threads: ThreadArgs,
 }
 
 impl DeviceArgs {
-    /// Chooses the device, and starts the threads that all of the process computes with: call it once, before anything
-    /// is computed.
+    /// Chooses the device and starts the threads: call it once, before anything is computed.
     ///
     /// # Errors
-    /// [`Error::Input`] for a device that this build does not support, or more threads than the system gives.
+    /// [`Error::Input`] for a device that this build does not support; as [`ThreadArgs::start`].
     pub fn start(&self) -> Result<Device> {
         let device = self.device.resolve()?;
-        if let Some(threads) = self.threads {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
-            pool.build_global()
-                .map_err(|error| Error::input(format!("--threads {threads}: cannot start them: {error}")))?;
-        }
+        self.threads.start()?;
         Ok(device)
     }
 }

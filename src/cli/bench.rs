@@ -30,11 +30,11 @@ scripts/bench_pytorch.py --alternate 'kerase bench --step --json' times PyTorch 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// Time whole steps, which is also what is timed without it
+    /// Time whole steps of a network: what is timed without this, too
     #[arg(long)]
     step: bool,
 
-    /// What to time. The peak memory of inference alone is only seen with inference alone
+    /// What to time. The memory that is reported is that of the more demanding of the two
     #[arg(long, value_enum, default_value_t = Mode::Both)]
     mode: Mode,
 

@@ -25,7 +25,7 @@ use crate::report::table::{Entry, Evaluation, Style};
 const EXAMPLE: &str = "\
 Example:
   kerase evaluate --model run/model.safetensors --data brain=brain/test --data knee=knee/test \\
-      --mask equispaced --acceleration 8 --center-fraction 0.04 --out metrics.json --csv volumes.csv
+      --mask equispaced --acceleration 8 --center-fraction 0.04 --out metrics.json
 
 Several models come as the rows of one table:
   kerase evaluate --model original=a.safetensors --model unlearned=b.safetensors --data knee/test";
@@ -185,7 +185,7 @@ impl Plan {
             atomic::write_bytes(path, &slice_csv(slices)?)?;
         }
         if evaluation.volumes.len() <= 20 {
-            print(evaluation.volume_table(Style::Terminal))?;
+            print(evaluation.volume_table(Style::Terminal) + "\n")?;
         }
         print(evaluation.summary_table(Style::Terminal))
     }

@@ -10,6 +10,7 @@ pub mod labelled;
 pub mod output;
 pub mod reconstruct;
 pub mod run_args;
+pub mod simulate;
 pub mod stop;
 pub mod train;
 pub mod unlearn;
@@ -27,15 +28,17 @@ pub struct Cli {
     command: Command,
 }
 
+/// In the order in which one meets them.
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Simulate(simulate::Args),
     Train(train::Args),
     Unlearn(unlearn::Args),
-    Bench(bench::Args),
     Evaluate(evaluate::Args),
-    Info(info::Args),
     Reconstruct(reconstruct::Args),
+    Bench(bench::Args),
+    Info(info::Args),
 }
 
 impl Cli {
@@ -46,12 +49,13 @@ impl Cli {
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Demo(args) => args.run(),
+            Command::Simulate(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Unlearn(args) => args.run(),
-            Command::Bench(args) => args.run(),
             Command::Evaluate(args) => args.run(),
-            Command::Info(args) => args.run(),
             Command::Reconstruct(args) => args.run(),
+            Command::Bench(args) => args.run(),
+            Command::Info(args) => args.run(),
         }
     }
 }

@@ -32,8 +32,9 @@ Example:
   kerase reconstruct --model run/model.safetensors --data knee/test --out images \\
       --mask equispaced_fraction --acceleration 4 --center-fraction 0.08
 
-writes images/NAME.h5 with a dataset 'reconstruction' for every volume, images/panels/NAME.png with some of its slices,
-and images/metrics.json. Volumes with a mask of their own, such as fastMRI's test sets, are taken as they are.";
+writes images/NAME.h5 with a dataset 'reconstruction' for every volume, images/panels/NAME.png
+with some of its slices, and images/metrics.json. Volumes with a mask of their own, such as those
+of fastMRI's test sets, are taken as they are.";
 
 /// Reconstructs volumes: leaderboard files, figures, and measures where there are targets
 #[derive(Debug, clap::Args)]

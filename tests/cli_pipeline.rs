@@ -1,0 +1,215 @@
+//! Whole command lines that should work: simulate, evaluate, reconstruct, bench, info.
+
+#[path = "cli_support/mod.rs"]
+mod support;
+
+use kerase::data::fastmri::VolumeFile;
+use kerase::data::set::VolumeSet;
+use kerase::metrics::{self, Images};
+use kerase::report::table::Evaluation;
+use support::{Folder, golden};
+
+const SAMPLING: &str = "--mask equispaced_fraction --acceleration 4 --center-fraction 0.08";
+
+fn reconstruction(path: &std::path::Path) -> (Vec<f32>, [usize; 3]) {
+    let file = hdf5_pure::File::open(path).unwrap();
+    let dataset = file.dataset("reconstruction").unwrap();
+    let shape: Vec<usize> = dataset.shape().unwrap().into_iter().map(|size| size as usize).collect();
+    (dataset.read_f32().unwrap(), shape.try_into().unwrap())
+}
+
+fn targets(volume: &VolumeFile) -> Vec<f32> {
+    (0..volume.slices).flat_map(|slice| volume.read_slice(slice).unwrap().target.unwrap()).collect()
+}
+
+#[test]
+fn what_reconstruct_writes_is_what_evaluate_scores() {
+    let folder = Folder::new();
+    folder.simulate();
+    folder.weights("model.safetensors");
+    let evaluated = folder
+        .kerase(&format!(
+            "evaluate --model net=model.safetensors --data brain --data organ=knee {SAMPLING} --out m.json --csv v.csv \
+             --csv-slices s.csv"
+        ))
+        .succeeded();
+    assert!(evaluated.contains("organ PSNR"), "{evaluated}");
+
+    let evaluation = Evaluation::read(folder.path("m.json")).unwrap();
+    assert_eq!(evaluation.volumes.len(), 4);
+    assert_eq!(evaluation.summary.len(), 2);
+    let json = folder.json("m.json");
+    assert_eq!(json["slices"].as_array().unwrap().len(), 12);
+    assert_eq!(json["sampling"]["mask_seed"], "filename");
+    assert_eq!(json["sets"][1]["name"], "organ");
+    let lines = |name| String::from_utf8(folder.read(name)).unwrap().lines().count();
+    assert_eq!((lines("v.csv"), lines("s.csv")), (1 + 4, 1 + 12));
+
+    for (data, label) in [("brain", "brain"), ("knee", "organ")] {
+        let line =
+            format!("reconstruct --model net=model.safetensors --data {data} {SAMPLING} --out {data}-out");
+        folder.kerase(&line).succeeded();
+        for volume in VolumeSet::open(folder.path(data)).unwrap().volumes() {
+            let (images, shape) = reconstruction(&folder.path(&format!("{data}-out/{}", volume.name)));
+            let [height, width] = volume.target.unwrap();
+            assert_eq!(shape, [3, height, width]);
+            let target = targets(volume);
+            let scores = metrics::evaluate(
+                Images::new(&target, shape).unwrap(),
+                Images::new(&images, shape).unwrap(),
+                volume.max,
+            )
+            .unwrap();
+            let entry = |e: &&kerase::report::table::Entry| (&*e.set, &*e.volume) == (label, &*volume.name);
+            let found = evaluation.volumes.iter().find(entry).unwrap();
+            assert_eq!(found.scores, scores.volume);
+
+            let figure = format!("{data}-out/panels/{}", volume.name.replace(".h5", ".png"));
+            let png = png::Decoder::new(std::io::Cursor::new(folder.read(&figure))).read_info().unwrap();
+            assert!(png.info().width > 4 * 240 && png.info().height > 3 * 240);
+        }
+        let of_model = |model: &str| {
+            let made = Evaluation::read(folder.path(&format!("{data}-out/metrics.json"))).unwrap();
+            made.summary.into_iter().find(|entry| entry.model == model).unwrap().scores
+        };
+        let summary = evaluation.summary.iter().find(|entry| entry.set == label).unwrap();
+        assert_eq!(of_model("net"), summary.scores);
+        assert_ne!(of_model("zero-filled"), summary.scores);
+    }
+}
+
+#[test]
+fn threads_and_order_of_commands_change_nothing() {
+    let folder = Folder::new();
+    folder.simulate();
+    folder.weights("model.safetensors");
+    for threads in [1, 3] {
+        let line = format!(
+            "evaluate --model model.safetensors --data knee --threads {threads} --out {threads}.json"
+        );
+        folder.kerase(&line).succeeded();
+        folder
+            .kerase(&format!(
+                "simulate --anatomy knee --volumes 1 --first 2 --slices 3 --coils 5 --matrix 72 40 --acquired-lines 37 \
+                 --threads {threads} --out again-{threads}"
+            ))
+            .succeeded();
+        assert_eq!(
+            folder.read(&format!("again-{threads}/file1000002.h5")),
+            folder.read("knee/file1000002.h5")
+        );
+    }
+    assert_eq!(folder.read("1.json"), folder.read("3.json"));
+}
+
+#[test]
+fn several_models_are_rows_of_one_table() {
+    let folder = Folder::new();
+    folder.simulate();
+    folder.weights("model.safetensors");
+    folder.weights("other.safetensors");
+    let table = folder
+        .kerase("evaluate --model a=model.safetensors --model other.safetensors --data brain")
+        .succeeded();
+    let row = |name: &str| table.lines().rev().find(|line| line.trim_start().starts_with(name)).unwrap();
+    assert_eq!(row("a ").trim_start()[5..].trim(), row("other ").trim_start()[5..].trim());
+    folder
+        .kerase("evaluate --model model.safetensors --model brain/../model.safetensors --data brain")
+        .failed(2, &["brain/../model.safetensors", "both called", "give them names"]);
+}
+
+#[test]
+fn volumes_without_target_and_with_a_mask_are_reconstructed() {
+    let folder = Folder::new();
+    folder.weights("model.safetensors");
+    // 4 x 10 with a mask of its own, the header asks for 3 x 5.
+    let volume = golden("mask_uint8.h5");
+    folder.kerase(&format!("reconstruct --model model.safetensors --data {volume} --out a")).succeeded();
+    let (images, shape) = reconstruction(&folder.path("a/mask_uint8.h5"));
+    assert_eq!(shape, [2, 3, 5]);
+    assert!(images.iter().all(|value| value.is_finite()));
+    assert_eq!(folder.list("a"), ["mask_uint8.h5", "metrics.json", "panels", "panels/mask_uint8.png"]);
+
+    // The file's own mask counts, whatever --mask says.
+    let line = format!("reconstruct --model model.safetensors --data {volume} --out b --panels 0");
+    folder.kerase(&format!("{line} --mask random --acceleration 2")).succeeded();
+    assert_eq!(reconstruction(&folder.path("b/mask_uint8.h5")).0, images);
+    assert_eq!(folder.list("b"), ["mask_uint8.h5", "metrics.json"]);
+}
+
+#[test]
+fn a_part_of_a_volume_is_enough() {
+    let folder = Folder::new();
+    folder.simulate();
+    folder.weights("model.safetensors");
+    std::fs::write(
+        folder.path("part.txt"),
+        "knee/file1000002.h5 slices=1..3\nbrain/file_brain_AXT2_200_0000001.h5\n",
+    )
+    .unwrap();
+    folder.kerase("evaluate --model model.safetensors --data part.txt --out m.json").succeeded();
+    let json = folder.json("m.json");
+    let slices: Vec<_> =
+        json["slices"].as_array().unwrap().iter().map(|s| s["slice"].as_u64().unwrap()).collect();
+    assert_eq!(slices, [1, 2, 0, 1, 2]);
+}
+
+#[test]
+fn existing_results_are_kept_unless_told_otherwise() {
+    let folder = Folder::new();
+    folder.simulate();
+    folder.weights("model.safetensors");
+    let commands = [
+        "simulate --anatomy brain --volumes 2 --slices 3 --coils 4 --matrix 64 32 --out brain",
+        "evaluate --model model.safetensors --data brain --out m.json",
+        "reconstruct --model model.safetensors --data brain --out images",
+    ];
+    let file = ["brain/file_brain_AXT2_200_0000001.h5", "m.json", "images/file_brain_AXT2_200_0000001.h5"];
+    for (command, file) in commands.into_iter().zip(file) {
+        if !folder.path(file).exists() {
+            folder.kerase(command).succeeded();
+        }
+        let before = folder.read(file);
+        std::fs::write(folder.path(file), "something else").unwrap();
+        folder.kerase(command).failed(2, &[file, "--overwrite"]);
+        assert_eq!(folder.read(file), b"something else");
+        folder.kerase(&format!("{command} --overwrite")).succeeded();
+        assert_eq!(folder.read(file), before);
+    }
+    folder
+        .kerase("reconstruct --model model.safetensors --data brain --out brain --overwrite")
+        .failed(2, &["brain/file_brain_AXT2_200_0000001.h5 would be replaced by its own reconstruction"]);
+}
+
+#[test]
+fn bench_prints_what_the_comparison_reads() {
+    let folder = Folder::new();
+    let shape =
+        "--cascades 1 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1 --coils 2 --height 16 --width 18";
+    for (mode, absent) in [("train", "inference_seconds"), ("inference", "train_seconds"), ("both", "")] {
+        let text = folder.kerase(&format!("bench --step --json --iters 1 --mode {mode} {shape}")).succeeded();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for key in ["train_seconds", "inference_seconds"] {
+            assert_eq!(json[key].as_f64().is_some_and(|seconds| seconds > 0.0), key != absent, "{text}");
+        }
+        if cfg!(target_os = "linux") {
+            assert!(json["peak_rss_mb"].as_f64().unwrap() > 1.0, "{text}");
+        }
+    }
+    let text = folder.kerase(&format!("bench --iters 2 {shape}")).succeeded();
+    assert!(text.contains("training") && text.contains("2 coils, 16 x 18"), "{text}");
+}
+
+#[test]
+fn info_describes_builds_weights_and_sets() {
+    let folder = Folder::new();
+    folder.simulate();
+    let weights = folder.weights("model.safetensors");
+    let text = folder.kerase("info").succeeded();
+    assert!(text.contains(env!("CARGO_PKG_VERSION")) && text.contains("GPU"), "{text}");
+    let text = folder.kerase("info --model model.safetensors --data knee --json").succeeded();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["model"]["parameters"], weights.parameters.len());
+    assert_eq!(json["model"]["architecture"]["cascades"], 2);
+    assert_eq!(json["data"]["shapes"][0]["matrix"], serde_json::json!([72, 40]));
+}
