@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 
 /// What was asked for.
@@ -54,6 +55,16 @@ impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cpu => f.pad("cpu"),
+        }
+    }
+}
+
+impl Device {
+    /// Runs `work` with the device's operations, on one of the threads that they are spread over: from outside of the
+    /// pool every operation would wake a thread and wait for it.
+    pub fn run<R: Send>(self, work: impl FnOnce(&Cpu<f32>) -> R + Send) -> R {
+        match self {
+            Self::Cpu => rayon::scope(|_| work(&Cpu::default())),
         }
     }
 }

@@ -10,7 +10,6 @@ use super::args::DeviceArgs;
 use super::output::{print, print_json};
 use crate::backend::{Backend, ImageShape, LossWeights, Update};
 use crate::batch::{Batch, Reference};
-use crate::cpu::Cpu;
 use crate::device::Device;
 use crate::engine::{Engine, Objective};
 use crate::error::{Error, Result};
@@ -128,9 +127,7 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let problem = Problem::new(self.network)?;
         let device = self.device.start()?;
-        let report = match device {
-            Device::Cpu => self.measure(&Cpu::<f32>::default(), device, &problem)?,
-        };
+        let report = device.run(|ops| self.measure(ops, device, &problem))?;
         if self.json { print_json(&report) } else { print(report) }
     }
 

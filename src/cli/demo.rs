@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use crate::cli::args::DeviceArgs;
 use crate::cli::output::print;
 use crate::cli::stop;
-use crate::cpu::Cpu;
 use crate::demo::Demo;
-use crate::device::Device;
 use crate::error::Result;
 use crate::report::table::Style;
 
@@ -32,10 +30,10 @@ impl Args {
     /// # Errors
     /// As [`Demo::run`].
     pub fn run(self) -> Result<()> {
-        let Device::Cpu = self.device.start()?;
+        let device = self.device.start()?;
         let stop = stop::on_signals()?;
         let demo = Demo { out: &self.out, stop: &stop };
-        let Some(results) = demo.run(&Cpu::<f32>::default(), |text| print(text))? else {
+        let Some(results) = device.run(|ops| demo.run(ops, |text| print(text)))? else {
             return print("stopped");
         };
         print(results.evaluation.summary_table(Style::Terminal))?;

@@ -11,7 +11,6 @@ use super::output::{check_file, json, print};
 use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::{MaskSeeding, Sampler, Sampling};
-use crate::cpu::Cpu;
 use crate::data::set::VolumeSet;
 use crate::device::Device;
 use crate::engine::Engine;
@@ -112,9 +111,7 @@ impl Args {
     /// Bad input before anything is computed; later a slice that cannot be read or reconstructed, or a full disk.
     pub fn run(self) -> Result<()> {
         let plan = self.plan()?;
-        match plan.device {
-            Device::Cpu => plan.run(&Cpu::<f32>::default()),
-        }
+        plan.device.run(|ops| plan.run(ops))
     }
 
     fn plan(self) -> Result<Plan> {

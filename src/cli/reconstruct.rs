@@ -106,9 +106,7 @@ impl Args {
     /// disk: then the volumes before it are whole, and the one it happened in has no files.
     pub fn run(self) -> Result<()> {
         let plan = self.plan()?;
-        match plan.device {
-            Device::Cpu => plan.run(&Cpu::<f32>::default()),
-        }
+        plan.device.run(|ops| plan.run(ops))
     }
 
     fn plan(self) -> Result<Plan> {

@@ -8,9 +8,7 @@ use crate::cli::output::print;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop;
 use crate::config::TrainConfig;
-use crate::cpu::Cpu;
 use crate::data::loader::LoaderOptions;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
 use crate::run::RunDirectory;
@@ -98,15 +96,16 @@ impl Args {
     /// As [`Training::run`].
     pub fn run(self) -> Result<()> {
         let config = if self.out.resume { self.resumed()? } else { self.fresh()? };
-        let Device::Cpu = self.device.start()?;
+        let device = self.device.start()?;
+        let stop = stop::on_signals()?;
         let training = Training {
             config,
             out: &self.out.out,
             start: self.out.start(),
             loader: LoaderOptions::default(),
-            stop: &*stop::on_signals()?,
+            stop: &stop,
         };
-        let outcome = training.run(&Cpu::<f32>::default())?;
+        let outcome = device.run(|ops| training.run(ops))?;
         print(self.out.farewell("train", outcome))
     }
 

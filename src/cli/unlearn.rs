@@ -7,10 +7,8 @@ use crate::cli::args::{DeviceArgs, SamplingArgs};
 use crate::cli::output::print;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop;
-use crate::cpu::Cpu;
 use crate::data::loader::LoaderOptions;
 use crate::data::set::FractionOf;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::report::table::plus_minus;
 use crate::run::RunDirectory;
@@ -121,15 +119,16 @@ impl Args {
     /// As [`Unlearning::run`].
     pub fn run(self) -> Result<()> {
         let config = if self.out.resume { self.resumed()? } else { self.fresh()? };
-        let Device::Cpu = self.device.start()?;
+        let device = self.device.start()?;
+        let stop = stop::on_signals()?;
         let unlearning = Unlearning {
             config,
             out: &self.out.out,
             start: self.out.start(),
             loader: LoaderOptions::default(),
-            stop: &*stop::on_signals()?,
+            stop: &stop,
         };
-        let (outcome, record) = unlearning.run(&Cpu::<f32>::default())?;
+        let (outcome, record) = device.run(|ops| unlearning.run(ops))?;
         print(describe(&record))?;
         print(self.out.farewell("unlearn", outcome))?;
         print(format!("record of what was forgotten: {}/unlearning.json", self.out.out.display()))
