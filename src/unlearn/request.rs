@@ -15,7 +15,7 @@ use crate::data::overlap::check_disjoint;
 use crate::data::set::{FractionOf, VolumeSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::evaluate;
+use crate::evaluate::{check_targets, evaluate};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::Progress;
@@ -150,6 +150,9 @@ impl Unlearning<'_> {
         let mut measured = vec![("forget".to_string(), Arc::new(forget.clone()))];
         for NamedSet { name, path } in &config.tests {
             measured.push((name.clone(), Arc::new(VolumeSet::open(path)?)));
+        }
+        if config.measure {
+            measured.iter().try_for_each(|(_, set)| check_targets(set))?;
         }
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
         let fixed = Sampler::new(
