@@ -244,13 +244,14 @@ impl Run<'_> {
         let masks: Result<Vec<_>> =
             loaded.iter().map(|slice| self.sampler.mask(volume(slice), slice.slice, state.epoch)).collect();
         let batch = Batch::new(first, loaded.iter().map(|slice| &slice.data).zip(masks?));
+        let size = check::target(first)?;
         let mut images = Vec::new();
         for slice in loaded {
             let target = slice.data.target.as_ref();
-            images.extend_from_slice(target.expect("volumes without target were refused"));
+            images.extend_from_slice(target.expect("slices of one shape, which has a target"));
         }
         let reference = Reference {
-            size: check::target(first)?,
+            size,
             images,
             max_value: loaded.iter().map(|slice| check::max_value(volume(slice))).collect::<Result<_>>()?,
         };
