@@ -14,14 +14,17 @@ system, which otherwise costs PyTorch 10 to 40 % in page faults.
 """
 
 import argparse
+import datetime
 import json
 import os
+import platform
 import resource
 import shlex
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "34359738368",
@@ -184,6 +187,27 @@ def run_json(command, environment):
     return last_json(done.stdout, shlex.join(command))
 
 
+def commit():
+    """The checkout that this script is in, with a plus where it has changes."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
+
+
+def machine():
+    cores = len(os.sched_getaffinity(0))
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {cores} cores"
+
+
 def alternate(args):
     """Alternating rounds see the same clock frequency, temperature and neighbours."""
     ours = shlex.split(args.alternate) + shape_arguments(args)
@@ -199,7 +223,16 @@ def alternate(args):
         runs["pytorch"].append(run_json(theirs, {**os.environ, **ALLOCATOR}))
         print(f"round {i + 1} of {args.rounds} done", file=sys.stderr)
 
-    result = {"command": shlex.join(ours), "rounds": args.rounds, "runs": runs, "median": {}, "pytorch_over_kerase": {}}
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "machine": machine(),
+        "command": shlex.join(ours),
+        "rounds": args.rounds,
+        "runs": runs,
+        "median": {},
+        "pytorch_over_kerase": {},
+    }
     for key in ("train_seconds", "inference_seconds", "peak_rss_mb"):
         both = {name: [run[key] for run in found if run.get(key) is not None] for name, found in runs.items()}
         if all(both.values()):

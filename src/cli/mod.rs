@@ -28,7 +28,7 @@ pub struct Cli {
     command: Command,
 }
 
-/// In the order in which one meets them.
+// In the order in which one meets them. (A doc comment would become the text of the help.)
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),

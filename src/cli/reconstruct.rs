@@ -153,7 +153,7 @@ impl Plan {
         let mut progress = Progress::new(self.set.slice_count() as u64, "reconstructing");
         let stored = self.set.volumes().iter().filter(|volume| volume.mask.is_some()).count();
         if stored > 0 {
-            progress.line(&format!("{stored} volumes bring their own mask and are taken as they are"));
+            progress.line(&format!("taken as they are, with a mask of their own: {stored} volumes"));
         }
         let mut entries = Vec::new();
         let mut volume = VolumeWork::default();
@@ -201,7 +201,7 @@ impl Plan {
         if !evaluation.volumes.is_empty() {
             print(evaluation.summary_table(Style::Terminal))?;
         }
-        print(format_args!("{} volumes reconstructed into {}", self.files.len(), self.out.path().display()))
+        print(format_args!("reconstructed {} volumes into {}", self.files.len(), self.out.path().display()))
     }
 }
 

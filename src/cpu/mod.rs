@@ -23,10 +23,6 @@ pub mod unet_io;
 pub mod update;
 
 #[cfg(test)]
-mod layer_tests;
-#[cfg(test)]
-mod map_testing;
-#[cfg(test)]
 mod testing;
 
 use std::sync::{Arc, Mutex};

@@ -2,8 +2,10 @@
 //!
 //! A chunk of an image lies flat in scratch, its rows `stride` apart, so that a filter tap is one constant offset:
 //!
-//!     y[o][p] = Σ_k weights[k][o] · x[taps[k] + p]          (forward, and data gradient with flipped weights)
-//!     d_weights[o][t] += Σ_p g[o][p] · x[taps[t] + p]        (weight gradient)
+//! ```text
+//! y[o][p] = Σ_k weights[k][o] · x[taps[k] + p]          (forward, and data gradient with flipped weights)
+//! d_weights[o][t] += Σ_p g[o][p] · x[taps[t] + p]        (weight gradient)
+//! ```
 //!
 //! The positions p run over whole rows including their padding, whose results nobody reads: one wasted column a
 //! row buys full registers at every image size. A tile of outputs stays in registers over the whole sum.

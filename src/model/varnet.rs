@@ -3,7 +3,9 @@
 //! With zero-filled coil images x₀, sensitivity maps S (Σ|S|² = 1) and P = F⁻¹·mask·F along columns, fastMRI's
 //! k-space after t cascades is that of `x₀ − S·u_t + P(S·v_t)`, where
 //!
-//!     m_t = m₀ − u_t + N v_t      r_t = NormUnet_t(m_t)      u_{t+1} = u_t + r_t      v_{t+1} = (1 − λ_t)·v_t + λ_t·u_t
+//! ```text
+//! m_t = m₀ − u_t + N v_t      r_t = NormUnet_t(m_t)      u_{t+1} = u_t + r_t      v_{t+1} = (1 − λ_t)·v_t + λ_t·u_t
+//! ```
 //!
 //! exactly: masks depend on the column alone, P is a projection, and the maps are normalised. A cascade costs one
 //! normal operator N, and no multi-coil state is stored.

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::canvas::{BLACK, Canvas, Line, Rgb};
 use super::colormap::inferno;
 use super::resample::enlarge;
+use crate::atomic;
 use crate::error::{Error, Result};
 
 /// A figure: a grid of tiles under a title.
@@ -97,10 +98,9 @@ impl Panel<'_> {
         Ok(canvas)
     }
 
-    /// Draws the figure into a PNG file.
+    /// Draws the figure into a PNG file, whole or not at all.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        let bytes = self.draw()?.png()?;
-        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))
+        atomic::write_bytes(path, &self.draw()?.png()?)
     }
 
     fn check(&self) -> Result<()> {

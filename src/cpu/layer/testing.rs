@@ -74,10 +74,6 @@ pub fn gradient_of_normalised(map: &FeatureMap<Vec<f64>>, values: Vec<f64>) -> M
     MapGradient { values, sums }
 }
 
-pub fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
 /// Central difference of `loss` along value `i` of `x`.
 pub fn difference(x: &mut [f64], i: usize, mut loss: impl FnMut(&[f64]) -> f64) -> f64 {
     let (at, h) = (x[i], 1e-5);

@@ -1,9 +1,9 @@
 //! The three convolutions and pooling against naive loops and central differences.
 
+use super::testing::*;
 use crate::backend::{FeatureMap, InputGradient, MapGradient, MapShape, Span};
 use crate::cpu::Cpu;
 use crate::cpu::chunk::reflect;
-use crate::cpu::map_testing::*;
 use crate::cpu::{conv, conv_transpose, conv1x1, pool};
 
 type Map = FeatureMap<Vec<f64>>;
@@ -72,7 +72,7 @@ impl Case {
                 random_map(
                     &mut rng,
                     shape(n, c, grid[0] - short[0], grid[1] - short[1]),
-                    i == 0 && seed % 2 == 0,
+                    i == 0 && seed.is_multiple_of(2),
                 )
             })
             .collect();
@@ -106,8 +106,12 @@ impl Problem {
     }
 
     fn run(&self, cpu: &Cpu<f64>) -> Map {
+        self.run_with(cpu, self.has_stats())
+    }
+
+    fn run_with(&self, cpu: &Cpu<f64>, stats: bool) -> Map {
         let inputs: Vec<&Map> = self.inputs.iter().collect();
-        let mut output = poisoned_map(self.out, self.has_stats());
+        let mut output = poisoned_map(self.out, stats);
         match self.kind {
             Conv3x3 => conv::conv3x3(cpu, &inputs, &self.parameters, self.weight, &mut output),
             Conv1x1 => {
@@ -180,8 +184,16 @@ impl Problem {
 
     /// Gradients of that loss: parameters, then each input's.
     fn gradients(&self, cpu: &Cpu<f64>, c: &[f64]) -> (Vec<f64>, Vec<MapGradient<Vec<f64>>>) {
-        let output = self.run(cpu);
-        let d_output = gradient_of_normalised(&output, c.to_vec());
+        self.gradients_of(cpu, &self.run(cpu), c)
+    }
+
+    fn gradients_of(
+        &self,
+        cpu: &Cpu<f64>,
+        output: &Map,
+        c: &[f64],
+    ) -> (Vec<f64>, Vec<MapGradient<Vec<f64>>>) {
+        let d_output = gradient_of_normalised(output, c.to_vec());
         let inputs: Vec<&Map> = self.inputs.iter().collect();
         let mut d_parameters = vec![0.25; self.parameters.len()];
         let mut d_inputs: Vec<MapGradient<Vec<f64>>> = self.inputs.iter().map(poisoned_gradient).collect();
@@ -196,7 +208,7 @@ impl Problem {
                     &inputs,
                     &self.parameters,
                     self.weight,
-                    &output,
+                    output,
                     &d_output,
                     &mut d_parameters,
                     &mut places,
@@ -208,7 +220,7 @@ impl Problem {
                 &self.parameters,
                 self.weight,
                 self.bias,
-                &output,
+                output,
                 &d_output,
                 &mut d_parameters,
                 &mut d_inputs[0],
@@ -218,14 +230,14 @@ impl Problem {
                 inputs[0],
                 &self.parameters,
                 self.weight,
-                &output,
+                output,
                 &d_output,
                 &mut d_parameters,
                 &mut d_inputs[0],
             ),
             Pool => {
                 d_inputs[0].values.fill(0.0);
-                pool::avg_pool_backward(cpu, inputs[0], &output, &d_output, &mut d_inputs[0]);
+                pool::avg_pool_backward(cpu, inputs[0], output, &d_output, &mut d_inputs[0]);
             }
         }
         d_parameters.iter_mut().for_each(|d| *d -= 0.25);
@@ -314,6 +326,24 @@ fn backward_is_the_derivative() {
                 }
             }
         }
+    }
+}
+
+/// ⟨Ax, g⟩ = ⟨x, Aᴴg⟩ for the layers as linear maps of their inputs: no statistics on either side, no bias.
+#[test]
+fn data_gradients_are_adjoints() {
+    let cpu = Cpu::default();
+    for (index, case) in CASES.iter().enumerate() {
+        let mut problem = case.problem(2 * index as u64 + 1);
+        problem.parameters[problem.bias.range()].fill(0.0);
+        let mut rng = rng(index as u64);
+        let g = random(&mut rng, problem.out.len());
+        problem.inputs.iter_mut().for_each(|input| input.stats = None);
+        let output = problem.run_with(&cpu, false);
+        let (_, d_inputs) = problem.gradients_of(&cpu, &output, &g);
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let right: f64 = problem.inputs.iter().zip(&d_inputs).map(|(x, d)| dot(&x.values, &d.values)).sum();
+        assert_close(&format!("case {index}"), &[dot(&output.values, &g)], &[right], 1e-12);
     }
 }
 
