@@ -9,6 +9,15 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+const PREFIX: &str = ".kerase-";
+const SUFFIX: &str = ".partial";
+
+/// Whether a file of this name is a temporary one, which a process that was killed left behind.
+pub fn is_partial(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
 /// Writes the file `path` with what `fill` puts into it, replacing a file that is already there.
 ///
 /// The directory must exist. If `fill` or the disk fails, `path` is untouched and the temporary file is gone.
@@ -31,7 +40,7 @@ where
     // Same directory, because a rename does not cross file systems. A leading dot keeps a listing of *.h5
     // from ever seeing it.
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".kerase-").suffix(".partial");
+    builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
     {
         // tempfile's default is 0600; a result should have what the user's umask gives any other file.

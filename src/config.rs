@@ -77,6 +77,10 @@ impl Optimisation {
         {
             return refuse("--batch, --epochs, --max-steps and --checkpoint-every start at 1".into());
         }
+        // TOML's integers end here.
+        if self.seed > i64::MAX as u64 {
+            return refuse(format!("--seed {}: expected a number up to {}", self.seed, i64::MAX));
+        }
         if !(self.plateau.factor > 0.0 && self.plateau.factor <= 1.0) {
             return refuse(format!(
                 "--lr-factor {}: expected a number above 0 and up to 1",

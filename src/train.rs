@@ -14,10 +14,11 @@ use crate::data::order::epoch_order;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::{VolumeResult, evaluate};
+use crate::evaluate::{VolumeResult, check_targets, evaluate};
 use crate::metrics::{ScoreSummary, Scores};
 use crate::model::Weights;
 use crate::progress::Progress;
+use crate::run::check::fingerprint;
 use crate::run::steps::Validation;
 use crate::run::{Outcome, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Start, Term};
 
@@ -75,21 +76,22 @@ impl Training<'_> {
         let set = Arc::new(open_all(&config.data)?);
         let validation = config.validation.as_ref().map(VolumeSet::open).transpose()?.map(Arc::new);
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
+        if let Some(validation) = &validation {
+            check_targets(validation)?;
+        }
+        // A run that was stopped before its first checkpoint is resumed from the beginning.
+        let restored = self.start == Start::Resume && directory.state().exists();
         let initial = match &config.init {
-            Some(path) => initial_weights(path, config)?,
-            None => config.network.initial_parameters(config.optimisation.seed),
+            Some(path) if !restored => {
+                directory.refuse_own_weights(path, "--init")?;
+                initial_weights(path, config)?
+            }
+            _ => config.network.initial_parameters(config.optimisation.seed),
         };
         let mut engine = Engine::for_training(ops, config.network, &initial)?;
         drop(initial);
-        let mut state = match self.start {
-            Start::Resume if directory.state().exists() => directory.restore(&mut engine)?,
-            // Stopped before the first checkpoint: from the beginning.
-            Start::Resume => RunState::new(config.optimisation.lr),
-            Start::New | Start::Overwrite => {
-                directory.begin(config)?;
-                RunState::new(config.optimisation.lr)
-            }
-        };
+        let mut state =
+            if restored { directory.restore(&mut engine)? } else { RunState::new(config.optimisation.lr) };
 
         let o = &config.optimisation;
         let schedule = Epochs { set: &set, seed: o.seed, shuffle: o.shuffle, batch: o.batch };
@@ -107,24 +109,37 @@ impl Training<'_> {
             seed: o.seed,
             loader: self.loader,
             stop: self.stop,
+            origin: fingerprint(&set),
             title: "training",
         };
+        run.check(&engine, &mut state)?;
         let fixed =
             Sampler::new(&Sampling { mask_seed: MaskSeeding::Filename, ..config.sampling.clone() }, o.seed)?;
-        let mut last = None;
-        let outcome = run.go(&mut engine, &mut state, &mut |engine| {
+        match self.start {
+            Start::Resume => directory.go_on(config)?,
+            Start::New | Start::Overwrite => directory.begin(config)?,
+        }
+        let measure = |engine: &mut Engine<'_, B>| -> Result<Option<ScoreSummary>> {
             let Some(validation) = &validation else { return Ok(None) };
             let mut progress = Progress::new(validation.slice_count() as u64, "validating");
             let results = evaluate(engine, validation, &fixed, || progress.step(""))?;
             progress.finish();
-            last = summary(&results);
+            Ok(summary(&results))
+        };
+        let mut last = None;
+        let outcome = run.go(&mut engine, &mut state, &mut |engine| {
+            last = measure(engine)?;
             Ok(last.as_ref().map(|s| Validation {
-                volumes: results.len(),
+                volumes: validation.as_ref().map_or(0, |set| set.volumes().len()),
                 psnr: s.psnr.mean,
                 ssim: s.ssim.mean,
                 nmse: s.nmse.mean,
             }))
         })?;
+        if outcome == Outcome::Finished && last.is_none() {
+            // Killed after its last step, before its summary.
+            last = measure(&mut engine)?;
+        }
         directory.write_json(
             "summary.json",
             &Summary {

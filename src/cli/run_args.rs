@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::output::print;
+use crate::cli::stop::Stop;
 use crate::config::{Loss, Optimisation};
 use crate::error::{Error, Result};
 use crate::run::plateau::PlateauSettings;
-use crate::run::{Outcome, Start};
+use crate::run::{Outcome, RunDirectory, RunState, Start};
 
 /// What differs between the defaults of training and unlearning.
 #[derive(Clone, Copy)]
@@ -40,7 +42,7 @@ pub struct OptimisationArgs {
     #[arg(long, value_name = "N")]
     pub epochs: Option<u64>,
 
-    /// Stop after so many steps
+    /// Stop after so many steps, where the epochs do not end before
     #[arg(long, value_name = "N")]
     pub max_steps: Option<u64>,
 
@@ -129,7 +131,8 @@ pub struct OutArgs {
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
 
-    /// Continue the run in --out, bit for bit as if it had not been stopped
+    /// Continue the run in --out, bit for bit as if it had not been stopped. Ctrl-C or SIGTERM let a run finish its step
+    /// and save; the exit code is then 130 or 143
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
 
@@ -147,15 +150,41 @@ impl OutArgs {
         }
     }
 
-    /// What to tell the user at the end.
-    pub fn farewell(&self, command: &str, outcome: Outcome) -> String {
+    /// What to say of a run that is to be resumed but has come to its end, and left `result` there.
+    ///
+    /// # Errors
+    /// A state that cannot be read.
+    pub fn finished_already(&self, settings: &Optimisation, result: &str) -> Result<Option<String>> {
+        let directory = RunDirectory::check(&self.out, self.start())?;
+        if !self.resume || !directory.state().exists() || !directory.path().join(result).exists() {
+            return Ok(None);
+        }
+        let state = RunState::read(&directory.state())?;
+        let over = state.finished && state.reaches(settings.epochs, settings.max_steps);
+        Ok(over.then(|| {
+            format!(
+                "{} is finished already ({} steps, {} epochs) and stays as it is; --epochs or --max-steps make it longer",
+                self.out.display(),
+                state.step,
+                state.epoch
+            )
+        }))
+    }
+
+    /// Tells the user how the run ended. Where a signal stopped it, the program ends here with the signal's exit code:
+    /// what a script would do next needs a finished run.
+    ///
+    /// # Errors
+    /// As [`print`].
+    pub fn farewell(&self, command: &str, outcome: Outcome, stop: &Stop) -> Result<()> {
         let out = self.out.display();
         match outcome {
             Outcome::Finished => {
-                format!("finished: weights in {out}/model.safetensors, log in {out}/metrics.jsonl")
+                print(format!("finished: weights in {out}/model.safetensors, log in {out}/metrics.jsonl"))
             }
             Outcome::Stopped => {
-                format!("stopped, unfinished: continue with  kerase {command} --resume --out {out}")
+                print(format!("stopped, unfinished: continue with  kerase {command} --resume --out {out}"))?;
+                stop.exit()
             }
         }
     }

@@ -96,6 +96,9 @@ impl Args {
     /// As [`Training::run`].
     pub fn run(self) -> Result<()> {
         let config = if self.out.resume { self.resumed()? } else { self.fresh()? };
+        if let Some(said) = self.out.finished_already(&config.optimisation, "summary.json")? {
+            return print(said);
+        }
         let device = self.device.start()?;
         let stop = stop::on_signals()?;
         let training = Training {
@@ -106,7 +109,7 @@ impl Args {
             stop: &stop,
         };
         let outcome = device.run(|ops| training.run(ops))?;
-        print(self.out.farewell("train", outcome))
+        self.out.farewell("train", outcome, &stop)
     }
 
     fn fresh(&self) -> Result<TrainConfig> {

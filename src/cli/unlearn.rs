@@ -119,6 +119,9 @@ impl Args {
     /// As [`Unlearning::run`].
     pub fn run(self) -> Result<()> {
         let config = if self.out.resume { self.resumed()? } else { self.fresh()? };
+        if let Some(said) = self.out.finished_already(&config.optimisation, "unlearning.json")? {
+            return print(said);
+        }
         let device = self.device.start()?;
         let stop = stop::on_signals()?;
         let unlearning = Unlearning {
@@ -130,12 +133,19 @@ impl Args {
         };
         let (outcome, record) = device.run(|ops| unlearning.run(ops))?;
         print(describe(&record))?;
-        print(self.out.farewell("unlearn", outcome))?;
-        print(format!("record of what was forgotten: {}/unlearning.json", self.out.out.display()))
+        print(format!("record of what was forgotten: {}/unlearning.json", self.out.out.display()))?;
+        self.out.farewell("unlearn", outcome, &stop)
     }
 
     fn fresh(&self) -> Result<UnlearnConfig> {
         let recipe = self.recipe.unwrap_or(Recipe::Code);
+        let optimizer_state = self.optimizer_state.unwrap_or(OptimizerState::Resume);
+        if optimizer_state == OptimizerState::Resume && self.optimisation.lr.is_some() {
+            return Err(Error::input(
+                "--lr has no effect with --optimizer-state resume, which goes on with training's learning rate: give \
+                 --optimizer-state fresh, or leave out --lr",
+            ));
+        }
         if self.tests.iter().any(|test| test.name == "forget") {
             return Err(Error::input("--test forget=…: the forget set is measured under this name already"));
         }
@@ -150,7 +160,7 @@ impl Args {
             forget_weight: self.forget_weight.unwrap_or(1.0),
             noise: self.noise.unwrap_or(1e-5),
             gamma: self.gamma.unwrap_or(recipe.default_gamma()),
-            optimizer_state: self.optimizer_state.unwrap_or(OptimizerState::Resume),
+            optimizer_state,
             tests: self.tests.clone(),
             measure: !self.no_measure,
             sampling: self.sampling.sampling(MaskSeeding::Random)?,

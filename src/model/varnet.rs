@@ -95,15 +95,21 @@ impl VarNet {
 
     /// # Errors
     /// Where images of this shape are too small for the network's depth.
+    pub fn check(&self, shape: ImageShape) -> Result<()> {
+        self.sens_net.check(shape.coils_as_batch())?;
+        self.cascades[0].check(shape)
+    }
+
+    /// # Errors
+    /// Where images of this shape are too small for the network's depth.
     pub fn workspace<B: Backend>(
         &self,
         ops: &B,
         shape: ImageShape,
         mode: Mode,
     ) -> Result<Workspace<B::Buffer>> {
+        self.check(shape)?;
         let coils = shape.coils_as_batch();
-        self.sens_net.check(coils)?;
-        self.cascades[0].check(shape)?;
         let training = mode == Mode::Training;
         let combined = || ops.zeros(shape.combined());
         let multicoil = || ops.zeros(shape.multicoil());

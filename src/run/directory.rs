@@ -18,6 +18,9 @@ const FILES: [&str; 6] = [
     "unlearning.json",
 ];
 
+/// Those that are written when a run ends.
+const RESULTS: [&str; 2] = ["summary.json", "unlearning.json"];
+
 /// What to do with a directory that may hold a run already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -64,18 +67,66 @@ impl RunDirectory {
     /// # Errors
     /// Where the disk refuses.
     pub fn begin(&self, settings: &impl Serialize) -> Result<()> {
+        let text = self.text_of(settings)?;
         std::fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
         for file in FILES {
-            let path = self.path.join(file);
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove", path, e));
-                }
-                _ => {}
+            remove(&self.path.join(file))?;
+        }
+        self.remove_partial_files();
+        atomic::write_bytes(self.config(), text.as_bytes())
+    }
+
+    /// Makes the directory ready for a run that goes on, perhaps for longer: the settings are those that it has now,
+    /// and the results that a former end left are taken away, for they will not be those of these weights.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn go_on(&self, settings: &impl Serialize) -> Result<()> {
+        let text = self.text_of(settings)?;
+        self.remove_partial_files();
+        for name in RESULTS {
+            remove(&self.path.join(name))?;
+        }
+        let config = self.config();
+        if std::fs::read(&config).is_ok_and(|old| old == text.as_bytes()) {
+            return Ok(());
+        }
+        atomic::write_bytes(config, text.as_bytes())
+    }
+
+    fn text_of(&self, settings: &impl Serialize) -> Result<String> {
+        toml::to_string(settings).map_err(|e| {
+            Error::input(format!("{}: these settings cannot be written down: {e}", self.config().display()))
+        })
+    }
+
+    /// What a killed process was writing.
+    fn remove_partial_files(&self) {
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if atomic::is_partial(&entry.file_name()) {
+                // Untidy, but no reason not to run.
+                let _ = std::fs::remove_file(entry.path());
             }
         }
-        let text = toml::to_string(settings).expect("settings are plain data");
-        atomic::write_bytes(self.config(), text.as_bytes())
+    }
+
+    /// Weights that lie among the files which [`Self::begin`] removes cannot be where a run starts from.
+    ///
+    /// # Errors
+    /// Naming the option that gave the weights.
+    pub fn refuse_own_weights(&self, weights: &Path, option: &str) -> Result<()> {
+        let canonical = |path: &Path| path.canonicalize().ok();
+        if FILES.iter().any(|file| {
+            let own = canonical(&self.path.join(file));
+            own.is_some() && own == canonical(weights)
+        }) {
+            return Err(Error::input(format!(
+                "{option} {} is a file of the run that --out {} would replace: choose another --out",
+                weights.display(),
+                self.path.display()
+            )));
+        }
+        Ok(())
     }
 
     /// The settings of the run to resume.
@@ -117,5 +168,12 @@ impl RunDirectory {
     }
     pub fn state(&self) -> PathBuf {
         self.path.join("state.safetensors")
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
     }
 }

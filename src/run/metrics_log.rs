@@ -1,13 +1,14 @@
 //! `metrics.jsonl`: a line per step, per epoch and per validation, appended as they happen.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::run::state::RunState;
 
 /// One line.
 #[derive(Clone, Debug, Serialize)]
@@ -68,29 +69,30 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Opens the log to append; lines of steps after `last_step`, which a killed run wrote past its last
-    /// checkpoint, are dropped first.
+    /// Opens the log to append, for a run that goes on from `state`. What a killed run wrote past its last checkpoint
+    /// is dropped first: steps after the state's, and ends of epochs that the state has not closed.
     ///
     /// # Errors
     /// Where the disk refuses.
-    pub fn open(path: &Path, last_step: u64) -> Result<Self> {
+    pub fn open(path: &Path, state: &RunState) -> Result<Self> {
         if path.exists() {
-            let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
-            let mut kept = Vec::new();
-            for line in BufReader::new(file).lines() {
-                let line = line.map_err(|e| Error::io("read", path, e))?;
-                // A line that a crash cut short is no line.
-                let step =
-                    serde_json::from_str::<serde_json::Value>(&line).ok().and_then(|l| l["step"].as_u64());
-                if step.is_some_and(|step| step <= last_step) {
-                    kept.extend_from_slice(line.as_bytes());
-                    kept.push(b'\n');
-                }
+            let text = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+            let lines = text.split_inclusive(|&byte| byte == b'\n');
+            let kept: Vec<u8> = lines.filter(|line| belongs(line, state)).flatten().copied().collect();
+            if kept != text {
+                atomic::write_bytes(path, &kept)?;
             }
-            atomic::write_bytes(path, &kept)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path);
         Ok(Self { path: path.to_path_buf(), file: file.map_err(|e| Error::io("create", path, e))? })
+    }
+
+    /// Brings all lines to the disk: a checkpoint is not to outlive the lines of its steps.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|e| Error::io("write", &self.path, e))
     }
 
     /// # Errors
@@ -99,5 +101,49 @@ impl MetricsLog {
         let mut text = serde_json::to_string(line).expect("numbers and strings");
         text.push('\n');
         self.file.write_all(text.as_bytes()).map_err(|e| Error::io("write", &self.path, e))
+    }
+}
+
+/// Whether a line was written before `state` was saved. A line that a crash cut short is no line.
+fn belongs(line: &[u8], state: &RunState) -> bool {
+    let Ok(line) = serde_json::from_slice::<serde_json::Value>(line.strip_suffix(b"\n").unwrap_or_default())
+    else {
+        return false;
+    };
+    match line["kind"].as_str() {
+        Some("step") => line["step"].as_u64().is_some_and(|step| step <= state.step),
+        _ => line["epoch"].as_u64().is_some_and(|epoch| epoch < state.epoch),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_past_the_checkpoint_is_cut_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let step =
+            |step: u64| format!("{{\"kind\":\"step\",\"step\":{step},\"epoch\":{}}}\n", (step - 1) / 3);
+        let end = |kind, epoch: u64| {
+            format!("{{\"kind\":\"{kind}\",\"step\":{},\"epoch\":{epoch}}}\n", 3 * (epoch + 1))
+        };
+        let first: String =
+            [step(1), step(2), step(3), end("epoch", 0), end("validation", 0), step(4), step(5), step(6)]
+                .concat();
+        // The checkpoint at step 6 was saved before the epoch was closed; the last line is half a character too short.
+        let rest = [end("epoch", 1), end("validation", 1), step(7)].concat();
+        let mut all = [first.as_bytes(), rest.as_bytes()].concat();
+        all.extend_from_slice(b"{\"volume\":\"\xc3");
+        std::fs::write(&path, all).unwrap();
+        let state = RunState { step: 6, epoch: 1, step_in_epoch: 3, ..RunState::new(1.0) };
+        MetricsLog::open(&path, &state).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+
+        let closed = RunState { step: 3, epoch: 1, ..RunState::new(1.0) };
+        MetricsLog::open(&path, &closed).unwrap();
+        let kept = [step(1), step(2), step(3), end("epoch", 0), end("validation", 0)].concat();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), kept);
     }
 }

@@ -1,6 +1,7 @@
 //! A run: optimiser steps over slices, with checkpoints in a directory. Training and unlearning are both runs; they
 //! differ in what each step is made of (its schedule).
 
+pub mod check;
 pub mod directory;
 pub mod metrics_log;
 pub mod plateau;

@@ -29,6 +29,8 @@ pub struct RunState {
     /// Seconds spent in steps, over all parts of the run.
     pub seconds: f64,
     pub finished: bool,
+    /// Digest of the data, and of what else the run began with: it must be the same when the run goes on.
+    pub origin: String,
 }
 
 impl RunState {
@@ -42,8 +44,41 @@ impl RunState {
             plateau: Plateau::new(lr),
             seconds: 0.0,
             finished: false,
+            origin: String::new(),
         }
     }
+
+    /// Whether nothing is left to do for a run of so many epochs and at most so many steps.
+    pub fn reaches(&self, epochs: u64, max_steps: Option<u64>) -> bool {
+        self.epoch >= epochs || max_steps.is_some_and(|most| self.step >= most)
+    }
+
+    /// Only the state of a checkpoint, without its arrays.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+        Ok(parse(path, &bytes)?.1)
+    }
+}
+
+fn refused(path: &Path, what: &str) -> Error {
+    Error::input(format!(
+        "{}: {what}; a run is continued from the state.safetensors that kerase wrote",
+        path.display()
+    ))
+}
+
+fn parse<'b>(path: &Path, bytes: &'b [u8]) -> Result<(SafeTensors<'b>, RunState)> {
+    let broken = |e| refused(path, &format!("not a whole safetensors file ({e})"));
+    let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
+    let state = header.metadata().as_ref().and_then(|m| m.get(KEY));
+    let state = state.ok_or_else(|| refused(path, "no state of a run"))?;
+    let state = serde_json::from_str(state)
+        .map_err(|e| refused(path, &format!("a state of another version ({e})")))?;
+    Ok((tensors, state))
 }
 
 /// A state with the arrays that belong to it, all flat in the layout's order.
@@ -79,27 +114,16 @@ impl Checkpoint {
     /// parameters.
     pub fn read(path: &Path, parameters: usize) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
-        let refuse = |what: &str| {
-            Error::input(format!(
-                "{}: {what}; a run is continued from the state.safetensors that kerase wrote",
-                path.display()
-            ))
-        };
-        let broken = |e| refuse(&format!("not a whole safetensors file ({e})"));
-        let tensors = SafeTensors::deserialize(&bytes).map_err(broken)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
-        let state =
-            header.metadata().as_ref().and_then(|m| m.get(KEY)).ok_or_else(|| refuse("no state of a run"))?;
-        let state =
-            serde_json::from_str(state).map_err(|e| refuse(&format!("a state of another version ({e})")))?;
+        let (tensors, state) = parse(path, &bytes)?;
         let array = |name: &str| {
-            let view = tensors.tensor(name).map_err(broken)?;
+            let view = tensors.tensor(name).map_err(|e| refused(path, &e.to_string()))?;
             if view.dtype() != Dtype::F32 || view.shape() != [parameters] {
-                return Err(refuse(&format!(
+                let what = format!(
                     "{name} is {:?} {:?}, the network has {parameters} parameters in F32",
                     view.dtype(),
                     view.shape()
-                )));
+                );
+                return Err(refused(path, &what));
             }
             Ok(view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
         };

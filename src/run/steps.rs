@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use crate::backend::{Backend, LabelNoise, LossWeights, Update};
 use crate::batch::{Batch, Reference, Sampler};
-use crate::data::fastmri::VolumeFile;
 use crate::data::loader::{LoadedSlice, Loader, LoaderOptions};
 use crate::data::set::VolumeSet;
 use crate::engine::{Engine, Objective};
@@ -19,7 +18,7 @@ use crate::run::metrics_log::{Line, MetricsLog};
 use crate::run::plateau::PlateauSettings;
 use crate::run::schedule::{PlannedStep, Role, Schedule, TargetNoise, Term};
 use crate::run::state::{Checkpoint, RunState};
-use crate::run::{RunDirectory, directory};
+use crate::run::{RunDirectory, check, directory};
 
 /// Adam's constants, PyTorch's defaults.
 const BETA1: f64 = 0.9;
@@ -52,6 +51,8 @@ pub struct Run<'r> {
     pub loader: LoaderOptions,
     /// Says that the run is to finish its step, save and return.
     pub stop: &'r AtomicBool,
+    /// Digest of what the run begins with: the data, and weights that are not its own.
+    pub origin: String,
     /// What the progress bar says.
     pub title: &'static str,
 }
@@ -79,36 +80,58 @@ impl Run<'_> {
         state: &mut RunState,
         validate: &mut Validate<'_, B>,
     ) -> Result<Outcome> {
-        let mut log = MetricsLog::open(&self.directory.metrics(), state.step)?;
-        while state.epoch < self.epochs && !self.reached(state) {
+        let mut log = MetricsLog::open(&self.directory.metrics(), state)?;
+        state.finished = false;
+        while !state.reaches(self.epochs, self.max_steps) {
             let started = Instant::now();
             let steps = self.schedule.epoch(state.epoch);
             let stopped = self.epoch(engine, state, &steps, &mut log)?;
+            // Before the epoch is closed: a validation may take long, and be cut short. A run that is resumed here
+            // closes the epoch first.
+            self.save(engine, state, &log)?;
             if stopped {
-                self.save(engine, state)?;
                 return Ok(Outcome::Stopped);
             }
-            if state.step_in_epoch == steps.len() {
-                let mean_loss = state.epoch_loss / steps.len().max(1) as f64;
-                let (step, epoch) = (state.step, state.epoch);
+            let (step, epoch) = (state.step, state.epoch);
+            let complete = state.step_in_epoch == steps.len();
+            if complete {
+                let mean_loss = state.epoch_loss / steps.len() as f64;
                 state.plateau.epoch(self.plateau, mean_loss);
                 let seconds = started.elapsed().as_secs_f64();
                 log.write(&Line::Epoch { step, epoch, mean_loss, lr: state.plateau.lr, seconds })?;
-                if let Some(Validation { volumes, psnr, ssim, nmse }) = validate(engine)? {
-                    log.write(&Line::Validation { step, epoch, volumes, psnr, ssim, nmse })?;
-                }
+            }
+            // Also where max_steps ends a run within an epoch.
+            if let Some(Validation { volumes, psnr, ssim, nmse }) = validate(engine)? {
+                log.write(&Line::Validation { step, epoch, volumes, psnr, ssim, nmse })?;
+            }
+            if complete {
                 state.epoch += 1;
                 state.step_in_epoch = 0;
                 state.epoch_loss = 0.0;
             }
-            state.finished = state.epoch >= self.epochs || self.reached(state);
-            self.save(engine, state)?;
         }
+        state.finished = true;
+        self.save(engine, state, &log)?;
         Ok(Outcome::Finished)
     }
 
-    fn reached(&self, state: &RunState) -> bool {
-        self.max_steps.is_some_and(|most| state.step >= most)
+    /// Refuses data that cannot be learnt from, and a resumed run whose data have changed. Nothing is written before.
+    ///
+    /// # Errors
+    /// As said, naming the first volume.
+    pub fn check<B: Backend>(&self, engine: &Engine<'_, B>, state: &mut RunState) -> Result<()> {
+        check::learnable(&self.set, engine.net(), self.loss)?;
+        if state.origin.is_empty() {
+            state.origin.clone_from(&self.origin);
+        }
+        if state.origin != self.origin {
+            return Err(Error::input(format!(
+                "{}: the data or the weights that this run began with have changed since (volumes, their order, \
+                 slices, sizes or max); bring them back, or start again with --overwrite",
+                self.directory.path().display()
+            )));
+        }
+        Ok(())
     }
 
     /// The rest of an epoch. True where a stop was asked for.
@@ -125,10 +148,7 @@ impl Run<'_> {
         let title = format!("{}, epoch {} of {}", self.title, state.epoch + 1, self.epochs);
         let mut progress = Progress::new(left.len() as u64, &title);
         for step in left {
-            if self.stop.load(Ordering::Relaxed) {
-                return Ok(true);
-            }
-            if self.reached(state) {
+            if self.stop.load(Ordering::Relaxed) || state.reaches(self.epochs, self.max_steps) {
                 break;
             }
             let line = self.step(engine, state, step, &mut loader)?;
@@ -137,11 +157,11 @@ impl Run<'_> {
             }
             log.write(&line)?;
             if self.checkpoint_every.is_some_and(|every| state.step.is_multiple_of(every)) {
-                self.save(engine, state)?;
+                self.save(engine, state, log)?;
             }
         }
         progress.finish();
-        Ok(false)
+        Ok(self.stop.load(Ordering::Relaxed))
     }
 
     fn step<B: Backend>(
@@ -224,15 +244,16 @@ impl Run<'_> {
         let masks: Result<Vec<_>> =
             loaded.iter().map(|slice| self.sampler.mask(volume(slice), slice.slice, state.epoch)).collect();
         let batch = Batch::new(first, loaded.iter().map(|slice| &slice.data).zip(masks?));
+        let size = check::target(first)?;
         let mut images = Vec::new();
         for slice in loaded {
-            let target = slice.data.target.as_ref().ok_or_else(|| no_target(volume(slice)))?;
-            images.extend_from_slice(target);
+            let target = slice.data.target.as_ref();
+            images.extend_from_slice(target.expect("slices of one shape, which has a target"));
         }
         let reference = Reference {
-            size: first.target.ok_or_else(|| no_target(first))?,
+            size,
             images,
-            max_value: loaded.iter().map(|slice| max_value(volume(slice))).collect::<Result<_>>()?,
+            max_value: loaded.iter().map(|slice| check::max_value(volume(slice))).collect::<Result<_>>()?,
         };
         let noise = term.noise.map(|TargetNoise { lambda, absolute }| LabelNoise {
             lambda,
@@ -245,14 +266,18 @@ impl Run<'_> {
         Ok(value.loss)
     }
 
-    fn save<B: Backend>(&self, engine: &mut Engine<'_, B>, state: &RunState) -> Result<()> {
+    fn save<B: Backend>(&self, engine: &mut Engine<'_, B>, state: &RunState, log: &MetricsLog) -> Result<()> {
         let parameters = engine.parameters();
+        if let Some(bad) = parameters.iter().find(|x| !x.is_finite()) {
+            return Err(not_finite(&format!("a parameter is {bad}"), &format!("step {}", state.step)));
+        }
         let [exp_avg, exp_avg_sq] = engine.moments();
         let weights = Weights {
             architecture: engine.architecture(),
             parameters: parameters.clone(),
             metadata: [("format".to_string(), "pt".to_string())].into(),
         };
+        log.sync()?;
         // The state last: a resume must not find it ahead of the weights that a user sees.
         weights.write(self.directory.model())?;
         Checkpoint { state: state.clone(), parameters, exp_avg, exp_avg_sq }.write(&self.directory.state())
@@ -275,31 +300,9 @@ impl RunDirectory {
 
 fn not_finite(what: &str, place: &str) -> Error {
     Error::NotFinite(format!(
-        "{what} at {place}: the run stops, and its last checkpoint is kept; lower --lr or --clip, or look at that \
+        "{what} at {place}: the run stops, and what it saved before is kept; lower --lr or --clip, or look at that \
          slice"
     ))
-}
-
-fn no_target(volume: &VolumeFile) -> Error {
-    Error::input(format!(
-        "{}: there is no reconstruction_rss to learn from; training needs fully sampled volumes, not test files",
-        volume.path.display()
-    ))
-}
-
-/// A volume's data range in the loss.
-fn max_value(volume: &VolumeFile) -> Result<f64> {
-    match volume.max {
-        Some(max) if max > 0.0 && max.is_finite() => Ok(max),
-        Some(max) => Err(Error::input(format!(
-            "{}: the attribute max is {max}; the loss needs the volume's largest value there",
-            volume.path.display()
-        ))),
-        None => Err(Error::input(format!(
-            "{}: the attribute max is missing; the loss needs the volume's largest value there",
-            volume.path.display()
-        ))),
-    }
 }
 
 /// The noise generator's stream for a slice in an epoch: no two slices or epochs share noise, and neither the order
@@ -311,4 +314,18 @@ fn noise_stream(epoch: u64, volume: &str, slice: usize) -> u64 {
     hash.update((slice as u64).to_le_bytes());
     hash.update(volume.as_bytes());
     u64::from_le_bytes(hash.finalize()[..8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_epochs_slices_or_volumes_share_noise() {
+        let streams = [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1), (0, "a", 256)];
+        let streams: std::collections::BTreeSet<u64> =
+            streams.into_iter().map(|(epoch, volume, slice)| noise_stream(epoch, volume, slice)).collect();
+        assert_eq!(streams.len(), 5);
+        assert_eq!(noise_stream(1, "a", 2), noise_stream(1, "a", 2));
+    }
 }

@@ -15,10 +15,11 @@ use crate::data::overlap::check_disjoint;
 use crate::data::set::{FractionOf, VolumeSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::evaluate;
+use crate::evaluate::{check_targets, evaluate};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::Progress;
+use crate::run::check::fingerprint;
 use crate::run::state::Checkpoint;
 use crate::run::{Outcome, Run, RunDirectory, RunState, Start};
 use crate::train::summary;
@@ -78,6 +79,16 @@ pub struct Unlearning<'t> {
 }
 
 impl UnlearnConfig {
+    /// The part of the retain set that is trained on.
+    fn retain_part(&self, retain: &VolumeSet) -> Result<VolumeSet> {
+        retain.fraction(self.retain_fraction, self.fraction_of, self.optimisation.seed).map_err(|error| {
+            match error {
+                Error::Input(message) => Error::input(format!("--retain-fraction: {message}")),
+                other => other,
+            }
+        })
+    }
+
     fn check(&self) -> Result<Method> {
         let method: Method = self.method.parse()?;
         self.optimisation.check()?;
@@ -125,14 +136,23 @@ impl Unlearning<'_> {
         let config = &self.config;
         let method = config.check()?;
         let directory = RunDirectory::check(self.out, self.start)?;
+        if self.start != Start::Resume {
+            directory.refuse_own_weights(&config.model, "--model")?;
+        }
         let weights = Weights::read(&config.model)?;
         let retain = VolumeSet::open(&config.retain)?;
         let forget = VolumeSet::open(&config.forget)?;
         check_disjoint(&retain, &forget, ["retain", "forget"])?;
-        let used = retain.fraction(config.retain_fraction, config.fraction_of, config.optimisation.seed)?;
+        let used = match method.retain {
+            true => config.retain_part(&retain)?,
+            false => retain.clone(),
+        };
         let mut measured = vec![("forget".to_string(), Arc::new(forget.clone()))];
         for NamedSet { name, path } in &config.tests {
             measured.push((name.clone(), Arc::new(VolumeSet::open(path)?)));
+        }
+        if config.measure {
+            measured.iter().try_for_each(|(_, set)| check_targets(set))?;
         }
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
         let fixed = Sampler::new(
@@ -145,31 +165,6 @@ impl Unlearning<'_> {
             Start::Resume if directory.state().exists() => directory.restore(&mut engine)?,
             _ => self.initial_state(&mut engine)?,
         };
-        // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
-        // anything.
-        let forgotten = forgotten(&forget)?;
-        let measure = |engine: &mut Engine<'_, B>, when: &str| -> Result<Vec<Option<ScoreSummary>>> {
-            if !config.measure {
-                return Ok(vec![None; measured.len()]);
-            }
-            let slices: usize = measured.iter().map(|(_, set)| set.slice_count()).sum();
-            let mut progress = Progress::new(slices as u64, &format!("measuring {when}"));
-            let scores = measured
-                .iter()
-                .map(|(_, set)| Ok(summary(&evaluate(engine, set, &fixed, || progress.step(""))?)))
-                .collect();
-            progress.finish();
-            scores
-        };
-        let before = {
-            // A resumed run is measured from the weights that it started from.
-            let mut original = Engine::new(ops, weights.architecture, &weights.parameters)?;
-            measure(&mut original, "before")?
-        };
-        if self.start != Start::Resume {
-            directory.begin(config)?;
-        }
-
         let o = &config.optimisation;
         let strength = Strength {
             recipe: config.recipe,
@@ -192,13 +187,50 @@ impl Unlearning<'_> {
             seed: o.seed,
             loader: self.loader,
             stop: self.stop,
+            origin: format!(
+                "{} {} {}",
+                fingerprint(schedule.set()),
+                fingerprint(&forget),
+                sha256(&weights.parameters)
+            ),
             title: "unlearning",
         };
+        run.check(&engine, &mut state)?;
+        // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
+        // anything.
+        let forgotten = forgotten(&forget)?;
+        let measure = |engine: &mut Engine<'_, B>, when: &str| -> Result<Vec<Option<ScoreSummary>>> {
+            if !config.measure {
+                return Ok(vec![None; measured.len()]);
+            }
+            let slices: usize = measured.iter().map(|(_, set)| set.slice_count()).sum();
+            let mut progress = Progress::new(slices as u64, &format!("measuring {when}"));
+            let scores = measured
+                .iter()
+                .map(|(_, set)| Ok(summary(&evaluate(engine, set, &fixed, || progress.step(""))?)))
+                .collect();
+            progress.finish();
+            scores
+        };
+        let before = {
+            // A resumed run is measured from the weights that it started from.
+            let mut original = Engine::new(ops, weights.architecture, &weights.parameters)?;
+            measure(&mut original, "before")?
+        };
+        match self.start {
+            Start::Resume => directory.go_on(config)?,
+            Start::New | Start::Overwrite => directory.begin(config)?,
+        }
         let outcome = run.go(&mut engine, &mut state, &mut |_| Ok(None))?;
 
-        let after = match outcome {
-            Outcome::Finished => measure(&mut engine, "after")?,
-            Outcome::Stopped => vec![None; measured.len()],
+        let nothing = || vec![None; measured.len()];
+        let (after, diverged) = match outcome {
+            Outcome::Stopped => (nothing(), None),
+            Outcome::Finished => match measure(&mut engine, "after") {
+                // The run is over, and this is what it led to: for the record, not an error.
+                Err(Error::NotFinite(message)) => (nothing(), Some(message)),
+                scores => (scores?, None),
+            },
         };
         let unlearned = Weights { parameters: engine.parameters(), ..weights.clone() };
         let metrics: Vec<BeforeAfter> = measured
@@ -229,7 +261,7 @@ impl Unlearning<'_> {
             seconds: state.seconds,
             weights_before_sha256: sha256(&weights.parameters),
             weights_after_sha256: sha256(&unlearned.parameters),
-            warnings: warnings(&metrics),
+            warnings: diverged.into_iter().chain(warnings(&metrics)).collect(),
             metrics,
             note: NOTE,
         };

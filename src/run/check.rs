@@ -1,0 +1,81 @@
+//! Whether a run can work with its data: found out before anything is written, not when their turn comes.
+
+use sha2::{Digest, Sha256};
+
+use crate::backend::{ImageShape, LossWeights};
+use crate::crop::smaller;
+use crate::data::fastmri::VolumeFile;
+use crate::data::set::VolumeSet;
+use crate::error::{Error, Result};
+use crate::model::VarNet;
+
+/// Pixels along a side of SSIM's window.
+const WINDOW: usize = 7;
+
+/// Refuses a set that holds volumes without a target, without a data range, or of a size that network or loss have no
+/// use for; the first is named.
+///
+/// # Errors
+/// As said.
+pub fn learnable(set: &VolumeSet, net: &VarNet, loss: LossWeights) -> Result<()> {
+    for volume in set.volumes() {
+        let [rows, columns] = volume.matrix;
+        let target = target(volume)?;
+        max_value(volume)?;
+        let shape = ImageShape { n: 1, coils: volume.coils, rows, columns };
+        net.check(shape).map_err(|e| named(volume, &e.to_string()))?;
+        let [height, width] = smaller(volume.matrix, target);
+        if loss.ssim != 0.0 && height.min(width) < WINDOW {
+            return Err(named(
+                volume,
+                &format!(
+                    "k-space and target have {height} x {width} pixels in common, SSIM needs {WINDOW} x {WINDOW}: \
+                     leave the volume out, or use --loss l1"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Height and width of a volume's target.
+///
+/// # Errors
+/// Where there is none.
+pub fn target(volume: &VolumeFile) -> Result<[usize; 2]> {
+    volume.target.ok_or_else(|| {
+        named(
+            volume,
+            "there is no reconstruction_rss to learn from; training needs fully sampled volumes, not test files",
+        )
+    })
+}
+
+/// A volume's data range in the loss.
+///
+/// # Errors
+/// Where it is missing or no range.
+pub fn max_value(volume: &VolumeFile) -> Result<f64> {
+    let needs = "the loss needs the volume's largest value there";
+    match volume.max {
+        Some(max) if max > 0.0 && max.is_finite() => Ok(max),
+        Some(max) => Err(named(volume, &format!("the attribute max is {max}; {needs}"))),
+        None => Err(named(volume, &format!("the attribute max is missing; {needs}"))),
+    }
+}
+
+fn named(volume: &VolumeFile, what: &str) -> Error {
+    Error::input(format!("{}: {what}", volume.path.display()))
+}
+
+/// A digest of what a set's steps follow from: names, slices, sizes and ranges, in order. A run that is resumed on other
+/// data would go on with steps that the interrupted one had not planned.
+pub fn fingerprint(set: &VolumeSet) -> String {
+    let mut hash = Sha256::new();
+    for (index, volume) in set.volumes().iter().enumerate() {
+        let slices = set.slices_of(index);
+        let max = volume.max.map(f64::to_bits);
+        hash.update(format!("{}\0{slices:?}\0{}\0{max:?}\n", volume.name, set.shape(index)));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
