@@ -107,8 +107,11 @@ impl Sampler {
             }
         };
         mask.apply_padding(volume.padding_left, volume.padding_right).map_err(named)?;
-        if mask.sampled() == 0 {
-            return Err(named(Error::input("the mask samples no column; use a larger center fraction")));
+        if !mask.center_band().any(|x| mask.columns[x]) {
+            return Err(named(Error::input(
+                "the mask samples no column of the centre of k-space, which sensitivity maps are made from; use a \
+                 larger center fraction",
+            )));
         }
         Ok(mask)
     }
@@ -132,10 +135,57 @@ impl Batch {
             let band = mask.center_band();
             batch.shape.n += 1;
             batch.kspace.extend_from_slice(&slice.kspace);
-            batch.centre.extend((0..columns).map(|x| band.contains(&x)));
+            // The band can hold a column that was not sampled: what was never measured stays unseen.
+            batch.centre.extend((0..columns).map(|x| band.contains(&x) && mask.columns[x]));
             batch.mask.extend(mask.columns);
         }
         assert!(batch.shape.n > 0, "a batch without slices");
         batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::engine::Engine;
+    use crate::model::Architecture;
+
+    /// 13 columns: the band of a mask without known centre ends one column past the dense part.
+    fn batch(outside: f32) -> Batch {
+        let (coils, rows, columns) = (2, 10, 13);
+        let mask: Vec<bool> = (0..columns).map(|x| x % 4 == 0 || (5..8).contains(&x)).collect();
+        let kspace = (0..coils * rows * columns).map(|i| match mask[i % columns] {
+            true => Complex32::new((i * 37 % 101) as f32 / 101.0, (i * 53 % 97) as f32 / 97.0 - 0.5),
+            false => Complex32::new(outside, -outside),
+        });
+        let slice = Slice { kspace: kspace.collect(), target: None };
+        let volume = VolumeFile {
+            path: "volume.h5".into(),
+            name: "volume.h5".into(),
+            slices: 1,
+            coils,
+            matrix: [rows, columns],
+            recon: [rows, columns],
+            encoding_size: [rows, columns, 1],
+            padding_left: 0,
+            padding_right: columns as i64,
+            max: None,
+            norm: None,
+            acquisition: None,
+            patient_id: None,
+            target: None,
+            mask: Some(mask.clone()),
+        };
+        Batch::new(&volume, [(&slice, ColumnMask::stored(mask))])
+    }
+
+    #[test]
+    fn what_was_not_sampled_is_not_looked_at() {
+        let architecture = Architecture { cascades: 2, chans: 2, pools: 1, sens_chans: 2, sens_pools: 1 };
+        let cpu = Cpu::<f32>::default();
+        let mut engine = Engine::new(&cpu, architecture, &architecture.initial_parameters(1)).unwrap();
+        let clean = engine.reconstruct(&batch(0.0)).unwrap();
+        assert_eq!(engine.reconstruct(&batch(1e9)).unwrap(), clean);
     }
 }

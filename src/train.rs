@@ -11,6 +11,7 @@ use crate::batch::{MaskSeeding, Sampler, Sampling};
 use crate::config::TrainConfig;
 use crate::data::loader::LoaderOptions;
 use crate::data::order::epoch_order;
+use crate::data::overlap::check_disjoint;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -169,6 +170,11 @@ pub fn summary(results: &[VolumeResult]) -> Option<ScoreSummary> {
 /// Several sets as one.
 fn open_all(paths: &[std::path::PathBuf]) -> Result<VolumeSet> {
     let sets: Vec<VolumeSet> = paths.iter().map(VolumeSet::open).collect::<Result<_>>()?;
+    for (i, set) in sets.iter().enumerate() {
+        for other in &sets[..i] {
+            check_disjoint(other, set, ["--data", "another --data"])?;
+        }
+    }
     let mut sets = sets.into_iter();
     let first = sets.next().ok_or_else(|| Error::input("--data is missing: name a directory of volumes"))?;
     Ok(sets.fold(first, VolumeSet::join))

@@ -34,7 +34,10 @@ impl Args {
         let stop = stop::on_signals()?;
         let demo = Demo { out: &self.out, stop: &stop };
         let Some(results) = device.run(|ops| demo.run(ops, |text| print(text)))? else {
-            return print("stopped");
+            let out = self.out.display();
+            return print(format!(
+                "stopped: {out} holds what was done so far; remove it to start the demo again"
+            ));
         };
         print(results.evaluation.summary_table(Style::Terminal))?;
         print(

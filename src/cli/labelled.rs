@@ -26,15 +26,20 @@ impl FromStr for Labelled {
     }
 }
 
+/// Extensions of the files that commands take; what follows another point belongs to a name.
+const EXTENSIONS: [&str; 3] = [".safetensors", ".h5", ".txt"];
+
 /// The last part of a path without its extension; for the weights of a run, `RUN/model.safetensors`, the run's.
 fn own_name(path: &Path) -> String {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let name = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let name = match name(&whole) {
-        Some(stem) if stem == "model" => whole.parent().and_then(name).or(Some(stem)),
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let named = match name(&whole) {
+        Some(file) if file == "model.safetensors" => whole.parent().and_then(name).or(Some(file)),
         other => other,
     };
-    name.unwrap_or_else(|| path.display().to_string())
+    let named = named.unwrap_or_else(|| path.display().to_string());
+    let bare = EXTENSIONS.iter().find_map(|extension| named.strip_suffix(extension));
+    bare.unwrap_or(&named).to_string()
 }
 
 /// Refuses names that occur twice: the rows or columns of a table would be mixed up.
@@ -65,7 +70,7 @@ mod tests {
         for (text, name, path) in [
             ("knee=data/test", "knee", "data/test"),
             ("data/knee/test", "test", "data/knee/test"),
-            ("runs/lr=0.1/model.safetensors", "lr=0", "runs/lr=0.1/model.safetensors"),
+            ("runs/lr=0.1/model.safetensors", "lr=0.1", "runs/lr=0.1/model.safetensors"),
             ("runs/oracle/model.safetensors", "oracle", "runs/oracle/model.safetensors"),
             ("nl-ft.safetensors", "nl-ft", "nl-ft.safetensors"),
         ] {

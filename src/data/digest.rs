@@ -35,6 +35,13 @@ pub fn slice_sha256(slice: &Slice) -> String {
     hex(&hash.finalize())
 }
 
+/// SHA-256 of a network's parameters, flat in the layout's order, as little-endian float32, in hexadecimal.
+pub fn parameters_sha256(parameters: &[f32]) -> String {
+    let mut hash = Sha256::new();
+    update(&mut hash, parameters);
+    hex(&hash.finalize())
+}
+
 fn update(hash: &mut Sha256, values: &[f32]) {
     if cfg!(target_endian = "little") {
         hash.update(bytemuck::cast_slice::<f32, u8>(values));

@@ -75,7 +75,7 @@ impl Weights {
         atomic::write_bytes(path, &self.bytes())
     }
 
-    /// The file's bytes: the same weights and metadata give the same bytes.
+    /// The file's bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let (layout, _) = self.architecture.layout();
         let data: &[u8] = bytemuck::cast_slice(&self.parameters);

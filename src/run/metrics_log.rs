@@ -28,6 +28,7 @@ pub enum Line {
         lr: f64,
         /// Before the clip, the ℓ1 penalty included.
         grad_norm: f64,
+        /// Spent computing; waiting for data is not counted.
         seconds: f64,
         volume: OneOrMore<String>,
         slice: OneOrMore<usize>,

@@ -110,8 +110,8 @@ impl Checkpoint {
     }
 
     /// # Errors
-    /// A file that is missing, truncated or no state of a run, or one of a network with another number of
-    /// parameters.
+    /// A file that is missing, truncated or no state of a run, one of a network with another number of parameters,
+    /// or one that holds NaN or infinity.
     pub fn read(path: &Path, parameters: usize) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
         let (tensors, state) = parse(path, &bytes)?;
@@ -125,7 +125,11 @@ impl Checkpoint {
                 );
                 return Err(refused(path, &what));
             }
-            Ok(view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
+            let values: Vec<f32> = view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+            match values.iter().position(|x| !x.is_finite()) {
+                Some(at) => Err(refused(path, &format!("{name}[{at}] is {}", values[at]))),
+                None => Ok(values),
+            }
         };
         Ok(Self {
             state,
@@ -153,6 +157,8 @@ mod tests {
         checkpoint.write(&path).unwrap();
         assert_eq!(Checkpoint::read(&path, 2).unwrap(), checkpoint);
         assert!(Checkpoint::read(&path, 3).unwrap_err().to_string().contains("3 parameters"));
+        Checkpoint { exp_avg: vec![0.0, f32::NAN], ..checkpoint }.write(&path).unwrap();
+        assert!(Checkpoint::read(&path, 2).unwrap_err().to_string().contains("exp_avg[1] is NaN"));
 
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();

@@ -171,12 +171,15 @@ impl Run<'_> {
         step: &PlannedStep,
         loader: &mut Loader,
     ) -> Result<Line> {
-        let started = Instant::now();
+        let mut seconds = 0.0;
         let (mut loss, mut by_role) = (0.0, [None, None]);
         let (mut volumes, mut slices) = (Vec::new(), Vec::new());
         for term in &step.terms {
             let loaded = loader.next().expect("a batch for every term")?;
+            // Waiting for data is not computing.
+            let started = Instant::now();
             let value = self.term(engine, state, term, &loaded)?;
+            seconds += started.elapsed().as_secs_f64();
             loss += term.weight * value;
             *by_role[(term.role == Role::Forget) as usize].get_or_insert(0.0) += value;
             for slice in &loaded {
@@ -202,14 +205,15 @@ impl Run<'_> {
             clip: self.clip,
             l1: step.l1,
         };
+        let started = Instant::now();
         let grad_norm = engine.update(update);
+        seconds += started.elapsed().as_secs_f64();
         if !grad_norm.is_finite() {
             return Err(not_finite(
                 &format!("the gradient's norm is {grad_norm}"),
                 &place(&volumes, &slices),
             ));
         }
-        let seconds = started.elapsed().as_secs_f64();
         state.step += 1;
         state.adam_step += 1;
         state.step_in_epoch += 1;

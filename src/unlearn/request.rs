@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::backend::Backend;
 use crate::batch::{MaskSeeding, Sampler, Sampling};
 use crate::config::Optimisation;
+use crate::data::digest::parameters_sha256;
 use crate::data::loader::LoaderOptions;
 use crate::data::overlap::check_disjoint;
 use crate::data::set::{FractionOf, VolumeSet};
@@ -191,7 +191,7 @@ impl Unlearning<'_> {
                 "{} {} {}",
                 fingerprint(schedule.set()),
                 fingerprint(&forget),
-                sha256(&weights.parameters)
+                parameters_sha256(&weights.parameters)
             ),
             title: "unlearning",
         };
@@ -232,7 +232,6 @@ impl Unlearning<'_> {
                 scores => (scores?, None),
             },
         };
-        let unlearned = Weights { parameters: engine.parameters(), ..weights.clone() };
         let metrics: Vec<BeforeAfter> = measured
             .iter()
             .zip(before.into_iter().zip(after))
@@ -259,8 +258,8 @@ impl Unlearning<'_> {
             steps: state.step,
             epochs: state.epoch,
             seconds: state.seconds,
-            weights_before_sha256: sha256(&weights.parameters),
-            weights_after_sha256: sha256(&unlearned.parameters),
+            weights_before_sha256: parameters_sha256(&weights.parameters),
+            weights_after_sha256: parameters_sha256(&engine.parameters()),
             warnings: diverged.into_iter().chain(warnings(&metrics)).collect(),
             metrics,
             note: NOTE,
@@ -295,15 +294,6 @@ impl Unlearning<'_> {
         engine.set_moments([&checkpoint.exp_avg, &checkpoint.exp_avg_sq]);
         Ok(RunState { adam_step: checkpoint.state.adam_step, ..RunState::new(checkpoint.state.plateau.lr) })
     }
-}
-
-/// Of the parameters as little-endian float32, in the layout's order.
-fn sha256(parameters: &[f32]) -> String {
-    let mut hash = Sha256::new();
-    for x in parameters {
-        hash.update(x.to_le_bytes());
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Below this SSIM nothing of an image is left.
