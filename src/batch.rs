@@ -84,6 +84,14 @@ impl Sampler {
         Ok(Self { function, seeding: sampling.mask_seed, run_seed })
     }
 
+    /// The same masks in every run and epoch, whatever `sampling` says: for measuring.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn fixed(sampling: &Sampling) -> Result<Self> {
+        Self::new(&Sampling { mask_seed: MaskSeeding::Filename, ..sampling.clone() }, 0)
+    }
+
     /// The columns of a slice that count as sampled. A volume that brings its own mask keeps it.
     ///
     /// # Errors

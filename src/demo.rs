@@ -28,7 +28,7 @@ use crate::run::plateau::PlateauSettings;
 use crate::run::{Outcome, Start};
 use crate::simulate::{Anatomy, SimulateConfig, file_name, simulate_volume};
 use crate::train::Training;
-use crate::unlearn::request::OptimizerState;
+use crate::unlearn::OptimizerState;
 use crate::unlearn::{Recipe, UnlearnConfig, Unlearning};
 
 /// Small enough for minutes on two cores, large enough to show the effect.
@@ -185,7 +185,7 @@ impl Demo<'_> {
 
     /// Metrics of the three networks on both test sets, and a panel for each.
     fn compare<B: Backend>(&self, ops: &B) -> Result<Results> {
-        let sampler = Sampler::new(&Sampling { mask_seed: MaskSeeding::Filename, ..sampling() }, SEED)?;
+        let sampler = Sampler::fixed(&sampling())?;
         let mut engines = Vec::new();
         for model in ["original", "oracle", "unlearned"] {
             let weights = Weights::read(self.out.join(model).join("model.safetensors"))?;

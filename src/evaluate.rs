@@ -10,7 +10,7 @@ use crate::data::fastmri::VolumeFile;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::metrics::{self, Images, VolumeScores};
+use crate::metrics::{self, Images, ScoreSummary, Scores, VolumeScores};
 use crate::reconstruct::{of_file, reconstruct_set};
 
 /// The measures of one volume.
@@ -109,4 +109,10 @@ pub fn check_targets(set: &VolumeSet) -> Result<()> {
          fastMRI's multicoil_val; kerase reconstruct needs none",
         first.path.display()
     )))
+}
+
+/// Mean and deviation over volumes.
+pub fn summary(results: &[VolumeResult]) -> Option<ScoreSummary> {
+    let scores: Vec<Scores> = results.iter().map(|r| r.scores.volume).collect();
+    ScoreSummary::of(&scores)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use crate::backend::Backend;
-use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::batch::Sampler;
 use crate::config::TrainConfig;
 use crate::data::loader::LoaderOptions;
 use crate::data::order::epoch_order;
@@ -15,8 +15,8 @@ use crate::data::overlap::check_disjoint;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::{VolumeResult, check_targets, evaluate};
-use crate::metrics::{ScoreSummary, Scores};
+use crate::evaluate::{check_targets, evaluate, summary};
+use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::Progress;
 use crate::run::check::fingerprint;
@@ -114,8 +114,7 @@ impl Training<'_> {
             title: "training",
         };
         run.check(&engine, &mut state)?;
-        let fixed =
-            Sampler::new(&Sampling { mask_seed: MaskSeeding::Filename, ..config.sampling.clone() }, o.seed)?;
+        let fixed = Sampler::fixed(&config.sampling)?;
         match self.start {
             Start::Resume => directory.go_on(config)?,
             Start::New | Start::Overwrite => directory.begin(config)?,
@@ -159,12 +158,6 @@ impl Training<'_> {
         )?;
         Ok(outcome)
     }
-}
-
-/// Mean and deviation over volumes.
-pub fn summary(results: &[VolumeResult]) -> Option<ScoreSummary> {
-    let scores: Vec<Scores> = results.iter().map(|r| r.scores.volume).collect();
-    ScoreSummary::of(&scores)
 }
 
 /// Several sets as one.

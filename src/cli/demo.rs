@@ -35,9 +35,8 @@ impl Args {
         let demo = Demo { out: &self.out, stop: &stop };
         let Some(results) = device.run(|ops| demo.run(ops, |text| print(text)))? else {
             let out = self.out.display();
-            return print(format!(
-                "stopped: {out} holds what was done so far; remove it to start the demo again"
-            ));
+            print(format!("stopped: {out} holds what was done so far; remove it to start the demo again"))?;
+            stop.exit()
         };
         print(results.evaluation.summary_table(Style::Terminal))?;
         print(

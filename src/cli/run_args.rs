@@ -42,7 +42,7 @@ pub struct OptimisationArgs {
     #[arg(long, value_name = "N")]
     pub epochs: Option<u64>,
 
-    /// Stop after so many steps, where the epochs do not end before
+    /// Steps to take, over as many epochs as that needs; with --epochs, whichever ends first
     #[arg(long, value_name = "N")]
     pub max_steps: Option<u64>,
 
@@ -78,7 +78,8 @@ impl OptimisationArgs {
             lr: self.lr.unwrap_or(1e-3),
             clip: Some(self.clip.unwrap_or(0.5)).filter(|clip| *clip != f64::INFINITY),
             batch: self.batch.unwrap_or(1),
-            epochs: self.epochs.unwrap_or(defaults.epochs),
+            // Every epoch has a step: as many epochs as steps are no limit beside --max-steps.
+            epochs: self.epochs.or(self.max_steps).unwrap_or(defaults.epochs),
             max_steps: self.max_steps,
             checkpoint_every: self.checkpoint_every,
             shuffle: !self.no_shuffle,
@@ -109,7 +110,9 @@ impl OptimisationArgs {
         if fixed {
             return Err(not_on_resume());
         }
-        settings.epochs = epochs.unwrap_or(settings.epochs);
+        let by_steps_alone = settings.max_steps == Some(settings.epochs);
+        let unlimited = max_steps.filter(|_| by_steps_alone);
+        settings.epochs = epochs.or(unlimited).unwrap_or(settings.epochs);
         settings.max_steps = max_steps.or(settings.max_steps);
         settings.checkpoint_every = checkpoint_every.or(settings.checkpoint_every);
         settings.check()

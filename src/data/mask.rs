@@ -229,18 +229,6 @@ impl MaskFunction {
         })
     }
 
-    pub fn kind(&self) -> MaskKind {
-        self.kind
-    }
-
-    pub fn center_fractions(&self) -> &[f64] {
-        &self.center_fractions
-    }
-
-    pub fn accelerations(&self) -> &[u32] {
-        &self.accelerations
-    }
-
     /// Draws the mask of a k-space with `columns` columns, as `MaskFunc.__call__` does (padding is applied
     /// afterwards, see [`ColumnMask::apply_padding`]).
     ///

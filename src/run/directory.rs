@@ -132,16 +132,19 @@ impl RunDirectory {
     /// The settings of the run to resume.
     ///
     /// # Errors
-    /// A config.toml that cannot be read: the key is named.
-    pub fn settings<S: DeserializeOwned>(&self) -> Result<S> {
+    /// A config.toml that cannot be read, the key being named, or that is of the other command.
+    pub fn settings<S: DeserializeOwned>(&self, command: &str) -> Result<S> {
         let path = self.config();
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
         toml::from_str(&text).map_err(|e| {
-            Error::input(format!(
-                "{}: {} (written by another version, or edited?)",
-                path.display(),
-                e.to_string().trim_end()
-            ))
+            let path = path.display();
+            let table: toml::Table = text.parse().unwrap_or_default();
+            let other = if table.contains_key("method") { "unlearn" } else { "train" };
+            Error::input(if command == other {
+                format!("{path}: {} (written by another version, or edited?)", e.to_string().trim_end())
+            } else {
+                format!("{path} is of a run of kerase {other}: continue it with  kerase {other} --resume")
+            })
         })
     }
 

@@ -145,7 +145,10 @@ impl Run<'_> {
         let left = &steps[state.step_in_epoch..];
         let batches = left.iter().flat_map(|step| step.terms.iter().map(|term| term.batch.clone())).collect();
         let mut loader = Loader::start(self.set.clone(), batches, self.loader);
-        let title = format!("{}, epoch {} of {}", self.title, state.epoch + 1, self.epochs);
+        let title = match self.max_steps {
+            Some(_) => format!("{}, epoch {}", self.title, state.epoch + 1),
+            None => format!("{}, epoch {} of {}", self.title, state.epoch + 1, self.epochs),
+        };
         let mut progress = Progress::new(left.len() as u64, &title);
         for step in left {
             if self.stop.load(Ordering::Relaxed) || state.reaches(self.epochs, self.max_steps) {

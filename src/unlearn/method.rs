@@ -1,15 +1,6 @@
 //! What an unlearning method is, and the two readings of the paper.
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
-
-use crate::error::{Error, Result};
-use crate::unlearn::{ft, ga, ga_ft, ga_l1, ga_l1_ft, nl, nl_ft};
-
-/// All methods, in the order in which they are listed.
-pub const METHODS: [Method; 7] =
-    [ft::METHOD, ga::METHOD, ga_l1::METHOD, nl::METHOD, ga_ft::METHOD, ga_l1_ft::METHOD, nl_ft::METHOD];
 
 /// What is done with the forget set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +28,6 @@ pub struct Method {
 impl Method {
     pub fn uses_forget_set(&self) -> bool {
         self.forgetting != Forgetting::None
-    }
-}
-
-impl FromStr for Method {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        METHODS.into_iter().find(|m| m.name == name).ok_or_else(|| {
-            let names = METHODS.map(|m| m.name).join(", ");
-            Error::input(format!("there is no method {name}; the methods are {names}"))
-        })
     }
 }
 
@@ -81,4 +61,14 @@ impl Recipe {
     pub fn absolute_noise(self) -> bool {
         self == Self::Code
     }
+}
+
+/// Whether Adam goes on where training left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerState {
+    /// Moments, step count and learning rate from the state.safetensors beside the weights, as the paper's code.
+    Resume,
+    /// As for a new training.
+    Fresh,
 }

@@ -15,5 +15,24 @@ pub mod record;
 pub mod request;
 pub mod schedule;
 
-pub use method::{METHODS, Method, Recipe};
+pub use method::{Method, OptimizerState, Recipe};
 pub use request::{UnlearnConfig, Unlearning};
+
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// All methods, in the order in which they are listed.
+pub const METHODS: [Method; 7] =
+    [ft::METHOD, ga::METHOD, ga_l1::METHOD, nl::METHOD, ga_ft::METHOD, ga_l1_ft::METHOD, nl_ft::METHOD];
+
+impl FromStr for Method {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        METHODS.into_iter().find(|m| m.name == name).ok_or_else(|| {
+            let names = METHODS.map(|m| m.name).join(", ");
+            Error::input(format!("there is no method {name}; the methods are {names}"))
+        })
+    }
+}

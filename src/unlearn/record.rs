@@ -73,7 +73,7 @@ pub struct Record {
     pub retain_slices: usize,
     pub retain_slices_used: usize,
     pub retain_fraction: f64,
-    pub optimizer_state: super::request::OptimizerState,
+    pub optimizer_state: crate::unlearn::OptimizerState,
     pub steps: u64,
     pub epochs: u64,
     /// Spent in steps; loading, saving and measuring excluded.

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
-use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::batch::{Sampler, Sampling};
 use crate::config::Optimisation;
 use crate::data::digest::parameters_sha256;
 use crate::data::loader::LoaderOptions;
@@ -15,27 +15,16 @@ use crate::data::overlap::check_disjoint;
 use crate::data::set::{FractionOf, VolumeSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::{check_targets, evaluate};
+use crate::evaluate::{check_targets, evaluate, summary};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::Progress;
 use crate::run::check::fingerprint;
 use crate::run::state::Checkpoint;
 use crate::run::{Outcome, Run, RunDirectory, RunState, Start};
-use crate::train::summary;
-use crate::unlearn::method::{Method, Recipe};
+use crate::unlearn::method::{Method, OptimizerState, Recipe};
 use crate::unlearn::record::{BeforeAfter, NOTE, Record, forgotten};
 use crate::unlearn::schedule::{Strength, UnlearnEpochs};
-
-/// Whether Adam goes on where training left it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerState {
-    /// Moments, step count and learning rate from the state.safetensors beside the weights, as the paper's code.
-    Resume,
-    /// As for a new training.
-    Fresh,
-}
 
 /// A set to measure before and after.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,10 +144,7 @@ impl Unlearning<'_> {
             measured.iter().try_for_each(|(_, set)| check_targets(set))?;
         }
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
-        let fixed = Sampler::new(
-            &Sampling { mask_seed: MaskSeeding::Filename, ..config.sampling.clone() },
-            config.optimisation.seed,
-        )?;
+        let fixed = Sampler::fixed(&config.sampling)?;
 
         let mut engine = Engine::for_training(ops, weights.architecture, &weights.parameters)?;
         let mut state = match self.start {
