@@ -1,6 +1,6 @@
 //! The settings of a run, as they are written to its config.toml.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,9 @@ pub struct Optimisation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
     pub batch: usize,
-    pub epochs: u64,
+    /// Absent where only `max_steps` ends the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +73,7 @@ impl Optimisation {
             ));
         }
         if self.batch == 0
-            || self.epochs == 0
+            || self.epochs == Some(0)
             || self.max_steps == Some(0)
             || self.checkpoint_every == Some(0)
         {
@@ -81,6 +83,9 @@ impl Optimisation {
         if self.seed > i64::MAX as u64 {
             return refuse(format!("--seed {}: expected a number up to {}", self.seed, i64::MAX));
         }
+        if self.epochs.is_none() && self.max_steps.is_none() {
+            return refuse("a run needs an end: give --epochs or --max-steps".into());
+        }
         if !(self.plateau.factor > 0.0 && self.plateau.factor <= 1.0) {
             return refuse(format!(
                 "--lr-factor {}: expected a number above 0 and up to 1",
@@ -89,6 +94,13 @@ impl Optimisation {
         }
         Ok(())
     }
+}
+
+/// A path that means the same from every directory, for settings that are read again later. Messages keep the path as
+/// it was given.
+pub fn absolute(path: &Path) -> PathBuf {
+    // Fails for an empty path, or without a current directory: then it stays as it is.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// `kerase train`.
@@ -105,4 +117,16 @@ pub struct TrainConfig {
     pub network: Architecture,
     pub sampling: Sampling,
     pub optimisation: Optimisation,
+}
+
+impl TrainConfig {
+    /// As it is written to config.toml.
+    pub fn with_absolute_paths(&self) -> Self {
+        Self {
+            data: self.data.iter().map(|path| absolute(path)).collect(),
+            validation: self.validation.as_deref().map(absolute),
+            init: self.init.as_deref().map(absolute),
+            ..self.clone()
+        }
+    }
 }

@@ -63,7 +63,7 @@ fn optimisation(epochs: u64, patience: u64) -> Optimisation {
         lr: 1e-3,
         clip: Some(0.5),
         batch: 1,
-        epochs,
+        epochs: Some(epochs),
         max_steps: None,
         checkpoint_every: None,
         shuffle: true,

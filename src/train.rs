@@ -117,7 +117,7 @@ impl Training<'_> {
         let fixed = Sampler::fixed(&config.sampling)?;
         match self.start {
             Start::Resume => directory.go_on(config)?,
-            Start::New | Start::Overwrite => directory.begin(config)?,
+            Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,
         }
         let measure = |engine: &mut Engine<'_, B>| -> Result<Option<ScoreSummary>> {
             let Some(validation) = &validation else { return Ok(None) };

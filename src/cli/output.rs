@@ -56,14 +56,6 @@ pub fn check_file(path: &Path, overwrite: bool) -> Result<()> {
     check_writable(parent).map_err(|source| Error::io("create", path, source))
 }
 
-/// A path that means the same from every directory, for what is written down to be read later.
-///
-/// # Errors
-/// [`Error::Io`] where there is no current directory.
-pub fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|source| Error::io("find", path, source))
-}
-
 fn exists(path: &Path) -> Error {
     Error::input(format!("{} exists: name another place, or give --overwrite", path.display()))
 }

@@ -78,8 +78,7 @@ impl OptimisationArgs {
             lr: self.lr.unwrap_or(1e-3),
             clip: Some(self.clip.unwrap_or(0.5)).filter(|clip| *clip != f64::INFINITY),
             batch: self.batch.unwrap_or(1),
-            // Every epoch has a step: as many epochs as steps are no limit beside --max-steps.
-            epochs: self.epochs.or(self.max_steps).unwrap_or(defaults.epochs),
+            epochs: self.epochs.or_else(|| self.max_steps.is_none().then_some(defaults.epochs)),
             max_steps: self.max_steps,
             checkpoint_every: self.checkpoint_every,
             shuffle: !self.no_shuffle,
@@ -110,9 +109,7 @@ impl OptimisationArgs {
         if fixed {
             return Err(not_on_resume());
         }
-        let by_steps_alone = settings.max_steps == Some(settings.epochs);
-        let unlimited = max_steps.filter(|_| by_steps_alone);
-        settings.epochs = epochs.or(unlimited).unwrap_or(settings.epochs);
+        settings.epochs = epochs.or(settings.epochs);
         settings.max_steps = max_steps.or(settings.max_steps);
         settings.checkpoint_every = checkpoint_every.or(settings.checkpoint_every);
         settings.check()

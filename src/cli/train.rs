@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
-use crate::cli::output::{absolute, print};
+use crate::cli::output::print;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop;
 use crate::config::TrainConfig;
@@ -124,9 +124,9 @@ impl Args {
             None => Architecture::default(),
         };
         Ok(TrainConfig {
-            data: self.data.iter().map(|path| absolute(path)).collect::<Result<_>>()?,
-            validation: self.validation.as_deref().map(absolute).transpose()?,
-            init: self.init.as_deref().map(absolute).transpose()?,
+            data: self.data.clone(),
+            validation: self.validation.clone(),
+            init: self.init.clone(),
             network: self.network.architecture(default)?,
             sampling: self.sampling.sampling(MaskSeeding::Random)?,
             optimisation: self.optimisation.settings(Defaults { epochs: 50, patience: 10 })?,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
-use crate::cli::output::{absolute, print};
+use crate::cli::output::print;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop;
 use crate::data::loader::LoaderOptions;
@@ -153,20 +153,16 @@ impl Args {
         Ok(UnlearnConfig {
             method: required(self.method.clone(), "--method")?,
             recipe,
-            model: absolute(required(self.model.as_deref(), "--model")?)?,
-            retain: absolute(required(self.retain.as_deref(), "--retain")?)?,
-            forget: absolute(required(self.forget.as_deref(), "--forget")?)?,
+            model: required(self.model.clone(), "--model")?,
+            retain: required(self.retain.clone(), "--retain")?,
+            forget: required(self.forget.clone(), "--forget")?,
             retain_fraction: self.retain_fraction.unwrap_or(0.1),
             fraction_of: self.fraction_of.unwrap_or(FractionOf::Slices),
             forget_weight: self.forget_weight.unwrap_or(1.0),
             noise: self.noise.unwrap_or(1e-5),
             gamma: self.gamma.unwrap_or(recipe.default_gamma()),
             optimizer_state,
-            tests: self
-                .tests
-                .iter()
-                .map(|test| Ok(NamedSet { name: test.name.clone(), path: absolute(&test.path)? }))
-                .collect::<Result<_>>()?,
+            tests: self.tests.clone(),
             measure: !self.no_measure,
             sampling: self.sampling.sampling(MaskSeeding::Random)?,
             optimisation: self.optimisation.settings(Defaults { epochs: 5, patience: 1 })?,

@@ -49,8 +49,8 @@ impl RunState {
     }
 
     /// Whether nothing is left to do for a run of so many epochs and at most so many steps.
-    pub fn reaches(&self, epochs: u64, max_steps: Option<u64>) -> bool {
-        self.epoch >= epochs || max_steps.is_some_and(|most| self.step >= most)
+    pub fn reaches(&self, epochs: Option<u64>, max_steps: Option<u64>) -> bool {
+        epochs.is_some_and(|most| self.epoch >= most) || max_steps.is_some_and(|most| self.step >= most)
     }
 
     /// Only the state of a checkpoint, without its arrays.

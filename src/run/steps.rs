@@ -43,7 +43,7 @@ pub struct Run<'r> {
     pub loss: LossWeights,
     pub clip: Option<f64>,
     pub plateau: PlateauSettings,
-    pub epochs: u64,
+    pub epochs: Option<u64>,
     pub max_steps: Option<u64>,
     /// Steps between checkpoints within an epoch.
     pub checkpoint_every: Option<u64>,
@@ -145,10 +145,8 @@ impl Run<'_> {
         let left = &steps[state.step_in_epoch..];
         let batches = left.iter().flat_map(|step| step.terms.iter().map(|term| term.batch.clone())).collect();
         let mut loader = Loader::start(self.set.clone(), batches, self.loader);
-        let title = match self.max_steps {
-            Some(_) => format!("{}, epoch {}", self.title, state.epoch + 1),
-            None => format!("{}, epoch {} of {}", self.title, state.epoch + 1, self.epochs),
-        };
+        let of = self.epochs.map_or(String::new(), |epochs| format!(" of {epochs}"));
+        let title = format!("{}, epoch {}{of}", self.title, state.epoch + 1);
         let mut progress = Progress::new(left.len() as u64, &title);
         for step in left {
             if self.stop.load(Ordering::Relaxed) || state.reaches(self.epochs, self.max_steps) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::config::absolute;
 use crate::data::digest::{file_sha256, slice_sha256};
 use crate::data::set::VolumeSet;
 use crate::error::Result;
@@ -41,7 +42,7 @@ pub fn forgotten(set: &VolumeSet) -> Result<Vec<ForgottenVolume>> {
                 .iter()
                 .map(|&slice| Ok(ForgottenSlice { slice, sha256: slice_sha256(&volume.read_slice(slice)?) }));
             Ok(ForgottenVolume {
-                path: volume.path.clone(),
+                path: absolute(&volume.path),
                 sha256: file_sha256(&volume.path)?,
                 slices: slices.collect::<Result<_>>()?,
             })

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::batch::{Sampler, Sampling};
-use crate::config::Optimisation;
+use crate::config::{Optimisation, absolute};
 use crate::data::digest::parameters_sha256;
 use crate::data::loader::LoaderOptions;
 use crate::data::overlap::check_disjoint;
@@ -89,6 +89,18 @@ impl UnlearnConfig {
             }
         }
         Ok(method)
+    }
+
+    /// As it is written to config.toml.
+    fn with_absolute_paths(&self) -> Self {
+        let test = |test: &NamedSet| NamedSet { name: test.name.clone(), path: absolute(&test.path) };
+        Self {
+            model: absolute(&self.model),
+            retain: absolute(&self.retain),
+            forget: absolute(&self.forget),
+            tests: self.tests.iter().map(test).collect(),
+            ..self.clone()
+        }
     }
 
     /// The objective with its numbers.
@@ -205,7 +217,7 @@ impl Unlearning<'_> {
         };
         match self.start {
             Start::Resume => directory.go_on(config)?,
-            Start::New | Start::Overwrite => directory.begin(config)?,
+            Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,
         }
         let outcome = run.go(&mut engine, &mut state, &mut |_| Ok(None))?;
 
