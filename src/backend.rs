@@ -193,7 +193,7 @@ pub trait Backend {
 
     /// `NormUnet.norm` and `.pad`: each image's real and imaginary part become two channels, each shifted by its
     /// mean and divided by its sample standard deviation, then zero-padded (evenly, the odd pixel below and to
-    /// the right) to `map`'s size. `image`: `[N, rows, columns] c` with N = `map.n`; `moments`: `[N, 2, 2]`, mean
+    /// the right) to `map`'s size. A channel without any deviation is divided by 1, and so becomes 0. `image`: `[N, rows, columns] c` with N = `map.n`; `moments`: `[N, 2, 2]`, mean
     /// and standard deviation.
     fn unet_input(
         &self,
@@ -309,7 +309,8 @@ pub trait Backend {
 
     /// The loss of [`LossWeights`], averaged over all pixels of the batch, and `scale` times its gradient.
     /// SSIM is fastMRI's `SSIMLoss`: 7×7 uniform window, sample covariance, k1 = 0.01, k2 = 0.03, data range
-    /// `max_value` per slice. Returns (1 − SSIM, mean absolute error), without weights or scale.
+    /// `max_value` per slice. Returns (1 − SSIM, mean absolute error), without weights or scale; where the images are
+    /// smaller than the window, 1 − SSIM is 0 if SSIM has no weight, and an error otherwise.
     #[allow(clippy::too_many_arguments)]
     fn image_loss(
         &self,
@@ -383,7 +384,7 @@ pub trait Backend {
         d_sens: &mut Self::Buffer,
     );
 
-    /// In place: `d_sens` becomes the gradient of the raw maps, `(d_c − S_c·Re Σ S̄ d)/rss`, 0 where rss is 0.
+    /// In place: `d_sens` becomes the gradient of the raw maps, `(d_c − S_c·Re Σ S̄ d)/rss`, 0 where rss is 0, NaN where it is.
     fn divide_by_rss_backward(
         &self,
         shape: ImageShape,
