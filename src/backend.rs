@@ -384,7 +384,8 @@ pub trait Backend {
         d_sens: &mut Self::Buffer,
     );
 
-    /// In place: `d_sens` becomes the gradient of the raw maps, `(d_c − S_c·Re Σ S̄ d)/rss`, 0 where rss is 0, NaN where it is.
+    /// In place: `d_sens` becomes the gradient of the raw maps, `(d_c − S_c·Re Σ S̄ d)/rss`, 0 where rss is 0 and NaN
+    /// where it is.
     fn divide_by_rss_backward(
         &self,
         shape: ImageShape,
