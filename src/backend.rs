@@ -193,8 +193,8 @@ pub trait Backend {
 
     /// `NormUnet.norm` and `.pad`: each image's real and imaginary part become two channels, each shifted by its
     /// mean and divided by its sample standard deviation, then zero-padded (evenly, the odd pixel below and to
-    /// the right) to `map`'s size. A channel without any deviation is divided by 1, and so becomes 0. `image`: `[N, rows, columns] c` with N = `map.n`; `moments`: `[N, 2, 2]`, mean
-    /// and standard deviation.
+    /// the right) to `map`'s size. A channel without any deviation is divided by 1, and so becomes 0. `image`:
+    /// `[N, rows, columns] c` with N = `map.n`; `moments`: `[N, 2, 2]`, mean and standard deviation.
     fn unet_input(
         &self,
         shape: ImageShape,
