@@ -29,6 +29,7 @@ impl Golden {
             match view.dtype() {
                 Dtype::F64 => data.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
                 Dtype::F32 => data.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect(),
+                Dtype::I64 => data.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b) as f64).collect(),
                 other => panic!("{name} is {other:?}"),
             }
         };
@@ -338,4 +339,20 @@ fn adam_agrees_on_given_gradients() {
         run(&Cpu::<f64>::default(), &golden, &format!("f64{suffix}"), l1, 1e-14);
         run(&Cpu::<f32>::default(), &golden, &format!("f32{suffix}"), l1, 2e-7);
     }
+}
+
+#[test]
+fn the_centre_is_found_where_fastmri_finds_it() {
+    let golden = golden_files("low_frequencies").remove(0);
+    let mut compared = 0;
+    for name in golden.tensors.keys().filter(|name| name.ends_with(".mask")) {
+        let sampled: Vec<bool> = golden.get(name).iter().map(|&m| m != 0.0).collect();
+        for given in [0, 4, 5] {
+            let band = center_band(&sampled, given);
+            let want = golden.get(&name.replace(".mask", &format!(".given_{given}")));
+            assert_eq!([band.start as f64, band.len() as f64], want, "{name}, {given} given");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 9, "{compared} masks");
 }

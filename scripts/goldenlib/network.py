@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from fastmri.data.transforms import center_crop_to_smallest
 from fastmri.losses import SSIMLoss
-from fastmri.models import Unet, VarNet
+from fastmri.models import VarNet
 from fastmri.models.varnet import SensitivityModel
 
 from . import phantom, store
@@ -134,30 +134,6 @@ def write_forward_backward(folder, case):
     store.write(folder / f"forward_backward_{case.name}.safetensors", tensors, settings(case))
 
 
-def write_unet_odd_sizes(folder):
-    """The U-Net alone on sizes that are odd at every level: 13×11 → 6×5 → 3×2, with both reflections on the way up."""
-    torch.manual_seed(20)
-    net = Unet(in_chans=2, out_chans=2, chans=2, num_pool_layers=2).double()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.copy_(parameter.float())
-    input = torch.randn(2, 2, 13, 11).double().requires_grad_()
-    output_grad = torch.randn(2, 2, 13, 11).double()
-    output = net(input)
-    grads = torch.autograd.grad(output, [input, *net.parameters()], output_grad)
-    tensors = {
-        "input": store.exact_f32(input),
-        "output": output,
-        "output_grad": store.exact_f32(output_grad),
-        "input_grad": grads[0],
-    }
-    for (name, weight), gradient in zip(net.named_parameters(), grads[1:]):
-        tensors[f"weights.{name}"] = store.exact_f32(weight)
-        tensors[f"grads.{name}"] = gradient
-    metadata = {"covers": "reflect padding in both directions", "in_chans": 2, "out_chans": 2, "chans": 2, "pools": 2}
-    store.write(folder / "unet_odd_sizes.safetensors", tensors, metadata)
-
-
 def write_low_frequencies(folder):
     """SensitivityModel.get_pad_and_num_low_freqs on masks that are easy to get wrong."""
     width = 24
@@ -188,5 +164,4 @@ def write_low_frequencies(folder):
 def write_all(folder):
     for case in CASES:
         write_forward_backward(folder, case)
-    write_unet_odd_sizes(folder)
     write_low_frequencies(folder)
