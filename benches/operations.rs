@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use kerase::backend::{Backend, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape, Span};
+use kerase::backend::{Backend, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape, Purpose, Span};
 use kerase::cpu::Cpu;
 
 type Buffer = <Cpu<f32> as Backend>::Buffer;
@@ -39,20 +39,23 @@ fn report(name: &str, work: f64, unit: &str, took: Duration) {
 fn noise(cpu: &Cpu<f32>, len: usize) -> Buffer {
     let values: Vec<f32> =
         (0..len).map(|i| (2.0 * (i as f64 * 0.618_033_988_75).fract() - 1.0) as f32).collect();
-    let mut buffer = cpu.zeros(len);
+    let mut buffer = cpu.zeros(Purpose::Images, len);
     cpu.upload(&values, &mut buffer);
     buffer
 }
 
 fn map(cpu: &Cpu<f32>, shape: MapShape) -> FeatureMap<Buffer> {
     let statistics: Vec<f32> = (0..shape.planes()).flat_map(|_| [0.0, 1.0]).collect();
-    let mut stats = cpu.zeros(statistics.len());
+    let mut stats = cpu.zeros(Purpose::Images, statistics.len());
     cpu.upload(&statistics, &mut stats);
     FeatureMap { shape, values: noise(cpu, shape.len()), stats: Some(stats) }
 }
 
 fn gradient(cpu: &Cpu<f32>, shape: MapShape) -> MapGradient<Buffer> {
-    MapGradient { values: noise(cpu, shape.len()), sums: Some(cpu.zeros(2 * shape.planes())) }
+    MapGradient {
+        values: noise(cpu, shape.len()),
+        sums: Some(cpu.zeros(Purpose::Images, 2 * shape.planes())),
+    }
 }
 
 /// One 3 x 3 convolution over the concatenation of `inputs`, forward and backward.
@@ -73,7 +76,7 @@ fn conv3x3(cpu: &Cpu<f32>, inputs: &[usize], outputs: usize, side: usize) {
     report(&format!("conv3x3           {name}"), flop, "GFLOP/s", took);
 
     let d_output = gradient(cpu, output.shape);
-    let mut d_parameters = cpu.zeros(weight.len);
+    let mut d_parameters = cpu.zeros(Purpose::Images, weight.len);
     let mut d_maps: Vec<_> = inputs.iter().map(|&channels| gradient(cpu, shape(channels))).collect();
     let took = fastest(|| {
         let mut d_inputs: Vec<_> =
@@ -106,10 +109,10 @@ fn conv_transpose(cpu: &Cpu<f32>, inputs: usize, outputs: usize, side: usize) {
 fn coil_images(cpu: &Cpu<f32>) {
     let [sens, kspace] = [0, 1].map(|_| noise(cpu, IMAGES.multicoil()));
     let [m0, u, v] = [0, 1, 2].map(|_| noise(cpu, IMAGES.combined()));
-    let mut combined = cpu.zeros(IMAGES.combined());
-    let mut output = cpu.zeros(IMAGES.pixels());
-    let mut images = cpu.zeros(IMAGES.multicoil());
-    let mut mask = cpu.zeros(IMAGES.columns);
+    let mut combined = cpu.zeros(Purpose::Images, IMAGES.combined());
+    let mut output = cpu.zeros(Purpose::Images, IMAGES.pixels());
+    let mut images = cpu.zeros(Purpose::Images, IMAGES.multicoil());
+    let mut mask = cpu.zeros(Purpose::Images, IMAGES.columns);
     let columns: Vec<f32> =
         (0..SIDE).map(|x| f32::from(u8::from(x % 8 == 0 || x.abs_diff(SIDE / 2) < 7))).collect();
     cpu.upload(&columns, &mut mask);

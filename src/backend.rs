@@ -14,8 +14,44 @@
 //! - Outputs are overwritten, except where a sentence says "adds".
 //! - Sums are made in a fixed order: the same input gives the same bits, whatever the number of threads.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::real::Real;
+
+/// What a buffer is for: the groups that a memory plan is printed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Purpose {
+    /// The network's weights.
+    Parameters,
+    /// The gradient of the weights, and Adam's moments.
+    Optimiser,
+    /// What the host sends: k-space, masks, targets.
+    Input,
+    /// Zero-filled images, sensitivity maps and their gradient; the cascades' u, v and m.
+    Images,
+    /// What the sensitivity network keeps for its backward pass.
+    SensNet,
+    /// What the cascades' U-Nets keep for theirs.
+    Cascades,
+    /// Gradients of feature maps while a backward pass is under way.
+    Gradients,
+    /// Partial sums and whatever else lives within one operation.
+    Scratch,
+}
+
+impl std::fmt::Display for Purpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Parameters => "parameters",
+            Self::Optimiser => "optimiser",
+            Self::Input => "input",
+            Self::Images => "images",
+            Self::SensNet => "sensitivity network",
+            Self::Cascades => "cascades",
+            Self::Gradients => "gradients of maps",
+            Self::Scratch => "scratch",
+        })
+    }
+}
 
 /// Where a parameter lies in the flat buffers of parameters, gradients and moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +155,9 @@ pub struct LossWeights {
     pub l1: f64,
 }
 
+/// Pixels along a side of SSIM's window.
+pub const SSIM_WINDOW: usize = 7;
+
 /// The images that a loss compares: `[N, rows, columns]` and `[N, height, width]`, both centre-cropped to the
 /// smaller of the two along each axis (fastMRI's `center_crop_to_smallest`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +165,26 @@ pub struct LossShape {
     pub n: usize,
     pub output: [usize; 2],
     pub target: [usize; 2],
+}
+
+impl LossShape {
+    /// Height and width of what the two images have in common.
+    pub fn crop(&self) -> [usize; 2] {
+        [0, 1].map(|axis| self.output[axis].min(self.target[axis]))
+    }
+
+    /// # Errors
+    /// Where SSIM has a weight and the images hold none of its windows.
+    pub fn check(&self, weights: LossWeights) -> Result<()> {
+        let [height, width] = self.crop();
+        if weights.ssim == 0.0 || height.min(width) >= SSIM_WINDOW {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "SSIM needs images of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, but output and target have \
+             {height}x{width} in common: use larger images or the l1 loss alone"
+        )))
+    }
 }
 
 /// One optimiser step over flat parameters.
@@ -158,11 +217,34 @@ pub trait Backend {
     type Real: Real;
     /// A flat array of reals on the device.
     type Buffer;
+    /// A sequence of operations that was carried out before and can be again, as one.
+    type Tape: Default;
+
+    // ---- the device ---------------------------------------------------------------------------------------
+
+    /// # Errors
+    /// Where the backend has no operations for images of this shape.
+    fn check(&self, shape: ImageShape) -> Result<()>;
+
+    /// Carries `body` out. The next time with the same tape it may be replayed instead: `body` must then consist of
+    /// the same operations on the same buffers with the same scalars, and only the buffers' contents may differ.
+    fn repeat(&self, tape: &mut Self::Tape, body: impl FnOnce());
+
+    /// Waits until everything that was asked for is done.
+    ///
+    /// # Errors
+    /// Where anything of it failed since the last call; what was computed is then worth nothing.
+    fn finish(&self) -> Result<()>;
 
     // ---- memory -------------------------------------------------------------------------------------------
 
+    /// Runs `build`, whose buffers are all taken from one block. It may be run twice, first to count.
+    ///
+    /// # Errors
+    /// Those of `build`; and where the device has not enough memory, with how much is missing.
+    fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R>;
     /// A buffer of `len` zeros.
-    fn zeros(&self, len: usize) -> Self::Buffer;
+    fn zeros(&self, purpose: Purpose, len: usize) -> Self::Buffer;
     /// Copies host values to the front of a buffer that has room for them.
     fn upload(&self, from: &[Self::Real], to: &mut Self::Buffer);
     /// Copies the front of a buffer to the host.
@@ -309,8 +391,8 @@ pub trait Backend {
 
     /// The loss of [`LossWeights`], averaged over all pixels of the batch, and `scale` times its gradient.
     /// SSIM is fastMRI's `SSIMLoss`: 7×7 uniform window, sample covariance, k1 = 0.01, k2 = 0.03, data range
-    /// `max_value` per slice. Returns (1 − SSIM, mean absolute error), without weights or scale; where the images are
-    /// smaller than the window, 1 − SSIM is 0 if SSIM has no weight, and an error otherwise.
+    /// `max_value` `[N]` per slice. `losses` `[2]` become (1 − SSIM, mean absolute error), without weights or scale;
+    /// where the images are smaller than the window, 1 − SSIM is 0 (see [`LossShape::check`]).
     #[allow(clippy::too_many_arguments)]
     fn image_loss(
         &self,
@@ -319,9 +401,10 @@ pub trait Backend {
         scale: f64,
         output: &Self::Buffer,
         target: &Self::Buffer,
-        max_value: &[f64],
+        max_value: &Self::Buffer,
+        losses: &mut Self::Buffer,
         d_output: &mut Self::Buffer,
-    ) -> Result<[f64; 2]>;
+    );
 
     // ---- backward, in reverse -----------------------------------------------------------------------------
 
@@ -469,8 +552,8 @@ pub trait Backend {
     // ---- optimiser ----------------------------------------------------------------------------------------
 
     /// One Adam step (PyTorch's, no weight decay) on `g = gradient + γ·sign(θ)`, scaled by
-    /// `min(1, clip/(‖g‖ + 1e-6))`. Returns ‖g‖ before the scaling. Parameters and moments are left untouched
-    /// where ‖g‖ is not finite.
+    /// `min(1, clip/(‖g‖ + 1e-6))`. `norm` `[1]` becomes ‖g‖ before the scaling. Parameters and moments are left
+    /// untouched where ‖g‖ is not finite.
     fn update(
         &self,
         update: Update,
@@ -478,5 +561,6 @@ pub trait Backend {
         gradient: &Self::Buffer,
         first_moment: &mut Self::Buffer,
         second_moment: &mut Self::Buffer,
-    ) -> f64;
+        norm: &mut Self::Buffer,
+    );
 }

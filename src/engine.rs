@@ -2,7 +2,7 @@
 
 use num_traits::Zero;
 
-use crate::backend::{Backend, ImageShape, LabelNoise, LossShape, LossWeights, Update};
+use crate::backend::{Backend, ImageShape, LabelNoise, LossShape, LossWeights, Purpose, Update};
 use crate::batch::{Batch, Reference};
 use crate::error::{Error, Result};
 use crate::model::varnet::{Input, Mode, Workspace};
@@ -34,15 +34,44 @@ pub struct LossValue {
     pub l1: f64,
 }
 
-/// Buffers for one shape.
-struct Room<B> {
+/// What a room is made for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Task {
+    Reconstruct,
+    /// With targets `[N, height, width]` of this size.
+    Learn([usize; 2]),
+}
+
+impl Task {
+    fn mode(self) -> Mode {
+        match self {
+            Self::Reconstruct => Mode::Inference,
+            Self::Learn(_) => Mode::Training,
+        }
+    }
+}
+
+/// Buffers for one shape and task.
+struct Room<B: Backend> {
     shape: ImageShape,
-    mode: Mode,
-    workspace: Workspace<B>,
-    input: Input<B>,
-    d_output: B,
-    target: B,
-    target_len: usize,
+    task: Task,
+    workspace: Workspace<B::Buffer>,
+    input: Input<B::Buffer>,
+    d_output: B::Buffer,
+    target: B::Buffer,
+    /// `[N]`: SSIM's data range.
+    max_value: B::Buffer,
+    /// `[2]`: 1 − SSIM and the mean absolute error.
+    losses: B::Buffer,
+    /// What the room repeats, for each set of scalars that it was asked to.
+    passes: Vec<Pass<B::Tape>>,
+}
+
+/// A forward pass, or forward, loss and backward, with the scalars that are fixed in it.
+struct Pass<T> {
+    weights: LossWeights,
+    scale: f64,
+    tape: T,
 }
 
 /// Adam's moments, and the gradient that an update will take.
@@ -50,6 +79,8 @@ struct Learning<B> {
     gradient: B,
     first_moment: B,
     second_moment: B,
+    /// `[1]`: the gradient's norm.
+    norm: B,
 }
 
 pub struct Engine<'a, B: Backend> {
@@ -58,7 +89,7 @@ pub struct Engine<'a, B: Backend> {
     parameters: B::Buffer,
     learning: Option<Learning<B::Buffer>>,
     /// Most recently used first.
-    rooms: Vec<Room<B::Buffer>>,
+    rooms: Vec<Room<B>>,
     host: Vec<B::Real>,
 }
 
@@ -76,7 +107,7 @@ impl<'a, B: Backend> Engine<'a, B> {
                 parameters.len()
             )));
         }
-        let buffer = ops.zeros(parameters.len());
+        let buffer = ops.in_one_block(|| Ok(ops.zeros(Purpose::Parameters, parameters.len())))?;
         let mut engine =
             Self { ops, net, parameters: buffer, learning: None, rooms: Vec::new(), host: Vec::new() };
         engine.set_parameters(parameters);
@@ -89,8 +120,15 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// As [`Self::new`].
     pub fn for_training(ops: &'a B, architecture: Architecture, parameters: &[f32]) -> Result<Self> {
         let mut engine = Self::new(ops, architecture, parameters)?;
-        let zeros = || ops.zeros(parameters.len());
-        engine.learning = Some(Learning { gradient: zeros(), first_moment: zeros(), second_moment: zeros() });
+        engine.learning = Some(ops.in_one_block(|| {
+            let zeros = || ops.zeros(Purpose::Optimiser, parameters.len());
+            Ok(Learning {
+                gradient: zeros(),
+                first_moment: zeros(),
+                second_moment: zeros(),
+                norm: ops.zeros(Purpose::Optimiser, 1),
+            })
+        })?);
         Ok(engine)
     }
 
@@ -128,27 +166,29 @@ impl<'a, B: Backend> Engine<'a, B> {
     pub fn gradient(&mut self) -> Vec<f64> {
         let learning = self.learning.as_ref().expect("an engine for training");
         let len = self.net.layout.len();
-        self.host.resize(len.max(self.host.len()), B::Real::zero());
-        self.ops.download(&learning.gradient, &mut self.host[..len]);
-        self.host[..len].iter().map(|x| x.as_f64()).collect()
+        read(self.ops, &mut self.host, &learning.gradient, len).iter().map(|x| x.as_f64()).collect()
     }
 
     /// Images `[N, rows, columns]` of a batch.
     ///
     /// # Errors
-    /// Where the images are too small for the network.
+    /// Where the images are too small for the network, or the device fails.
     pub fn reconstruct(&mut self, batch: &Batch) -> Result<Vec<f32>> {
-        self.load(batch, Mode::Inference)?;
-        let room = &mut self.rooms[0];
-        self.net.forward(self.ops, &self.parameters, &room.input, &mut room.workspace);
-        let len = batch.shape.n * batch.shape.pixels();
-        Ok(download(self.ops, &mut self.host, &room.workspace.output, len))
+        self.load(batch, Task::Reconstruct)?;
+        let Self { ops, net, parameters, rooms, host, .. } = self;
+        let room = &mut rooms[0];
+        let (mut tape, pass) = room.take_pass(LossWeights { ssim: 0.0, l1: 0.0 }, 1.0);
+        ops.repeat(&mut tape, || net.forward(*ops, parameters, &room.input, &mut room.workspace));
+        room.passes[pass].tape = tape;
+        let images = download(*ops, host, &room.workspace.output, batch.shape.n * batch.shape.pixels());
+        ops.finish()?;
+        Ok(images)
     }
 
     /// Adds the gradient of `objective` over a batch to what the next update takes.
     ///
     /// # Errors
-    /// Where the images are too small for the network or for the loss.
+    /// Where the images are too small for the network or for the loss, or the device fails.
     pub fn accumulate(
         &mut self,
         batch: &Batch,
@@ -156,84 +196,77 @@ impl<'a, B: Backend> Engine<'a, B> {
         weights: LossWeights,
         objective: Objective,
     ) -> Result<LossValue> {
-        self.load(batch, Mode::Training)?;
-        let room = &mut self.rooms[0];
-        let learning = self.learning.as_mut().expect("an engine for training");
-        if room.target_len != reference.images.len() {
-            room.target = self.ops.zeros(reference.images.len());
-            room.target_len = reference.images.len();
-        }
-        let images = reference.images.iter().map(|&x| f64::from(x));
-        upload(self.ops, &mut self.host, images, &mut room.target);
-        if let Some(noise) = objective.noise {
-            self.ops.label_noise(noise, reference.images.len(), &mut room.target);
-        }
-
-        self.net.forward(self.ops, &self.parameters, &room.input, &mut room.workspace);
         let shape = LossShape {
             n: batch.shape.n,
             output: [batch.shape.rows, batch.shape.columns],
             target: reference.size,
         };
-        let [ssim_loss, l1] = self.ops.image_loss(
-            shape,
-            weights,
-            objective.weight,
-            &room.workspace.output,
-            &room.target,
-            &reference.max_value,
-            &mut room.d_output,
-        )?;
-        self.net.backward(
-            self.ops,
-            &self.parameters,
-            &room.input,
-            &mut room.workspace,
-            &room.d_output,
-            &mut learning.gradient,
-        );
+        shape.check(weights)?;
+        self.load(batch, Task::Learn(reference.size))?;
+        let Self { ops, net, parameters, learning, rooms, host } = self;
+        let learning = learning.as_mut().expect("an engine for training");
+        let room = &mut rooms[0];
+        upload(*ops, host, reference.images.iter().map(|&x| f64::from(x)), &mut room.target);
+        upload(*ops, host, reference.max_value.iter().copied(), &mut room.max_value);
+        if let Some(noise) = objective.noise {
+            ops.label_noise(noise, reference.images.len(), &mut room.target);
+        }
+
+        let (mut tape, pass) = room.take_pass(weights, objective.weight);
+        ops.repeat(&mut tape, || {
+            net.forward(*ops, parameters, &room.input, &mut room.workspace);
+            ops.image_loss(
+                shape,
+                weights,
+                objective.weight,
+                &room.workspace.output,
+                &room.target,
+                &room.max_value,
+                &mut room.losses,
+                &mut room.d_output,
+            );
+            let gradient = &mut learning.gradient;
+            net.backward(*ops, parameters, &room.input, &mut room.workspace, &room.d_output, gradient);
+        });
+        room.passes[pass].tape = tape;
+
+        let losses = read(*ops, host, &room.losses, 2);
+        ops.finish()?;
+        let [ssim_loss, l1] = [losses[0], losses[1]].map(|x| x.as_f64());
         Ok(LossValue { loss: weights.ssim * ssim_loss + weights.l1 * l1, ssim_loss, l1 })
     }
 
     /// One optimiser step on the gathered gradient, which is zero afterwards. Returns the gradient's norm before
     /// the clip; where that is not finite, the parameters stay as they were.
-    pub fn update(&mut self, update: Update) -> f64 {
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn update(&mut self, update: Update) -> Result<f64> {
         let learning = self.learning.as_mut().expect("an engine for training");
-        let norm = self.ops.update(
+        self.ops.update(
             update,
             &mut self.parameters,
             &learning.gradient,
             &mut learning.first_moment,
             &mut learning.second_moment,
+            &mut learning.norm,
         );
         self.ops.clear(&mut learning.gradient);
-        norm
+        let norm = read(self.ops, &mut self.host, &learning.norm, 1)[0].as_f64();
+        self.ops.finish()?;
+        Ok(norm)
     }
 
     /// Brings a batch to the device, into the room for its shape, which becomes `self.rooms[0]`.
-    fn load(&mut self, batch: &Batch, mode: Mode) -> Result<()> {
+    fn load(&mut self, batch: &Batch, task: Task) -> Result<()> {
         let shape = batch.shape;
-        match self.rooms.iter().position(|room| (room.shape, room.mode) == (shape, mode)) {
+        match self.rooms.iter().position(|room| (room.shape, room.task) == (shape, task)) {
             Some(at) => self.rooms[..=at].rotate_right(1),
             None => {
+                self.ops.check(shape)?;
                 // Make way first: two rooms of a large shape may not fit beside each other.
                 self.rooms.truncate(ROOMS - 1);
-                let zeros = |len| self.ops.zeros(len);
-                let room = Room {
-                    shape,
-                    mode,
-                    workspace: self.net.workspace(self.ops, shape, mode)?,
-                    input: Input {
-                        shape,
-                        kspace: zeros(shape.multicoil()),
-                        mask: zeros(shape.n * shape.columns),
-                        centre: zeros(shape.n * shape.columns),
-                    },
-                    d_output: zeros(if mode == Mode::Training { shape.n * shape.pixels() } else { 0 }),
-                    target: zeros(0),
-                    target_len: 0,
-                };
-                self.rooms.insert(0, room);
+                self.rooms.insert(0, Room::new(self.ops, &self.net, shape, task)?);
             }
         }
         let input = &mut self.rooms[0].input;
@@ -243,6 +276,45 @@ impl<'a, B: Backend> Engine<'a, B> {
         upload(self.ops, &mut self.host, columns(&batch.mask).into_iter(), &mut input.mask);
         upload(self.ops, &mut self.host, columns(&batch.centre).into_iter(), &mut input.centre);
         Ok(())
+    }
+}
+
+impl<B: Backend> Room<B> {
+    fn new(ops: &B, net: &VarNet, shape: ImageShape, task: Task) -> Result<Self> {
+        let (learns, [height, width]) = match task {
+            Task::Reconstruct => (false, [0, 0]),
+            Task::Learn(size) => (true, size),
+        };
+        let if_it_learns = |len| if learns { len } else { 0 };
+        ops.in_one_block(|| {
+            let input = |len| ops.zeros(Purpose::Input, len);
+            Ok(Self {
+                shape,
+                task,
+                workspace: net.workspace(ops, shape, task.mode())?,
+                input: Input {
+                    shape,
+                    kspace: input(shape.multicoil()),
+                    mask: input(shape.n * shape.columns),
+                    centre: input(shape.n * shape.columns),
+                },
+                d_output: ops.zeros(Purpose::Images, if_it_learns(shape.n * shape.pixels())),
+                target: input(shape.n * height * width),
+                max_value: input(if_it_learns(shape.n)),
+                losses: ops.zeros(Purpose::Images, if_it_learns(2)),
+                passes: Vec::new(),
+            })
+        })
+    }
+
+    /// The tape of the pass with these scalars, to be put back where the number says.
+    fn take_pass(&mut self, weights: LossWeights, scale: f64) -> (B::Tape, usize) {
+        let known = self.passes.iter().position(|p| (p.weights, p.scale) == (weights, scale));
+        let at = known.unwrap_or_else(|| {
+            self.passes.push(Pass { weights, scale, tape: B::Tape::default() });
+            self.passes.len() - 1
+        });
+        (std::mem::take(&mut self.passes[at].tape), at)
     }
 }
 
@@ -257,8 +329,17 @@ fn upload<B: Backend>(
     ops.upload(host, buffer);
 }
 
-fn download<B: Backend>(ops: &B, host: &mut Vec<B::Real>, buffer: &B::Buffer, len: usize) -> Vec<f32> {
+fn read<'h, B: Backend>(
+    ops: &B,
+    host: &'h mut Vec<B::Real>,
+    buffer: &B::Buffer,
+    len: usize,
+) -> &'h [B::Real] {
     host.resize(len.max(host.len()), B::Real::zero());
     ops.download(buffer, &mut host[..len]);
-    host[..len].iter().map(|x| x.as_f64() as f32).collect()
+    &host[..len]
+}
+
+fn download<B: Backend>(ops: &B, host: &mut Vec<B::Real>, buffer: &B::Buffer, len: usize) -> Vec<f32> {
+    read(ops, host, buffer, len).iter().map(|x| x.as_f64() as f32).collect()
 }

@@ -20,6 +20,10 @@ pub enum Error {
     /// The numbers went bad while computing: NaN or infinity in a loss, a gradient or an image.
     #[error("{0}")]
     NotFinite(String),
+
+    /// The device failed while computing. The message names what it was doing.
+    #[error("{0}")]
+    Device(String),
 }
 
 impl Error {
@@ -35,7 +39,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Input(_) | Self::Io { .. } => 2,
-            Self::NotFinite(_) => 1,
+            Self::NotFinite(_) | Self::Device(_) => 1,
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod cpu;
 pub mod crop;
+pub mod cuda;
 pub mod data;
 pub mod demo;
 pub mod device;

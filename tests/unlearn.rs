@@ -9,7 +9,7 @@ mod run_support;
 
 use std::collections::BTreeMap;
 
-use kerase::backend::{Backend, LabelNoise};
+use kerase::backend::{Backend, LabelNoise, Purpose};
 use kerase::cpu::Cpu;
 use kerase::data::set::{SliceId, VolumeSet};
 use kerase::data::write::write_volume;
@@ -161,7 +161,7 @@ fn weights_and_noise_are_those_of_the_recipe() {
     let ops = Cpu::<f32>::default();
     let len = 20_000;
     for (absolute, mean, deviation) in [(false, 0.0, 1e-5), (true, 0.797_884_6e-5, 0.602_81e-5)] {
-        let mut target = ops.zeros(len);
+        let mut target = ops.zeros(Purpose::Input, len);
         ops.label_noise(LabelNoise { lambda: 1e-5, absolute, key: 1, stream: 2 }, len, &mut target);
         let mut values = vec![0.0; len];
         ops.download(&target, &mut values);

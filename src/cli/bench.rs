@@ -231,7 +231,7 @@ impl Problem {
         engine.accumulate(&self.batch, &self.reference, weights, Objective::DESCENT)?;
         let update =
             Update { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1, clip: Some(0.5), l1: 0.0 };
-        let norm = engine.update(update);
+        let norm = engine.update(update)?;
         if norm.is_finite() {
             Ok(())
         } else {

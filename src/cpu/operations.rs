@@ -10,8 +10,25 @@ use crate::real::Real;
 impl<T: Real> Backend for Cpu<T> {
     type Real = T;
     type Buffer = Vec<T>;
+    type Tape = ();
 
-    fn zeros(&self, len: usize) -> Vec<T> {
+    fn check(&self, _shape: ImageShape) -> Result<()> {
+        Ok(())
+    }
+
+    fn repeat(&self, _tape: &mut (), body: impl FnOnce()) {
+        body();
+    }
+
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
+        build()
+    }
+
+    fn zeros(&self, _purpose: Purpose, len: usize) -> Vec<T> {
         vec![T::zero(); len]
     }
 
@@ -146,10 +163,13 @@ impl<T: Real> Backend for Cpu<T> {
         scale: f64,
         output: &Vec<T>,
         target: &Vec<T>,
-        max_value: &[f64],
+        max_value: &Vec<T>,
+        losses: &mut Vec<T>,
         d_output: &mut Vec<T>,
-    ) -> Result<[f64; 2]> {
-        loss::image_loss(self, shape, weights, scale, output, target, max_value, d_output)
+    ) {
+        let max_value: Vec<f64> = max_value[..shape.n].iter().map(|m| m.as_f64()).collect();
+        let parts = loss::image_loss(self, shape, weights, scale, output, target, &max_value, d_output);
+        losses[..2].copy_from_slice(&parts.map(T::real));
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -328,7 +348,8 @@ impl<T: Real> Backend for Cpu<T> {
         gradient: &Vec<T>,
         first_moment: &mut Vec<T>,
         second_moment: &mut Vec<T>,
-    ) -> f64 {
-        update::update(self, update, parameters, gradient, first_moment, second_moment)
+        norm: &mut Vec<T>,
+    ) {
+        norm[0] = T::real(update::update(self, update, parameters, gradient, first_moment, second_moment));
     }
 }

@@ -1,7 +1,7 @@
 //! fastMRI's `NormUnet`: normalise, pad to multiples of 16, U-Net, crop, un-normalise; forward, and below it the
 //! backward, the same names in reverse.
 
-use crate::backend::{Backend, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape};
+use crate::backend::{Backend, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape, Purpose};
 use crate::error::{Error, Result};
 use crate::model::architecture::{ConvBlockSpans, UnetSpans};
 
@@ -104,13 +104,19 @@ impl NormUnet {
     }
 
     /// Room for the activations of `[N, rows, columns] c` images.
-    pub fn activations<B: Backend>(&self, ops: &B, shape: ImageShape) -> Activations<B::Buffer> {
+    pub fn activations<B: Backend>(
+        &self,
+        ops: &B,
+        purpose: Purpose,
+        shape: ImageShape,
+    ) -> Activations<B::Buffer> {
+        let zeros = |len| ops.zeros(purpose, len);
         let raw = |shape: MapShape| FeatureMap {
             shape,
-            values: ops.zeros(shape.len()),
-            stats: Some(ops.zeros(2 * shape.planes())),
+            values: zeros(shape.len()),
+            stats: Some(zeros(2 * shape.planes())),
         };
-        let plain = |shape: MapShape| FeatureMap { shape, values: ops.zeros(shape.len()), stats: None };
+        let plain = |shape: MapShape| FeatureMap { shape, values: zeros(shape.len()), stats: None };
         let block =
             |level| ConvBlock { first: raw(self.level(shape, level)), second: raw(self.level(shape, level)) };
         let pools = self.pools();
@@ -128,7 +134,7 @@ impl NormUnet {
         Activations {
             shape,
             input: plain(ends),
-            moments: ops.zeros(4 * shape.n),
+            moments: zeros(4 * shape.n),
             down: (0..pools).map(block).collect(),
             pooled: (0..pools)
                 .map(|level| plain(self.level(shape, level + 1).with_channels(self.chans << level)))
@@ -147,8 +153,8 @@ impl NormUnet {
         activations: &Activations<B::Buffer>,
     ) -> Gradients<B::Buffer> {
         let like = |map: &FeatureMap<B::Buffer>| MapGradient {
-            values: ops.zeros(map.shape.len()),
-            sums: map.stats.as_ref().map(|_| ops.zeros(2 * map.shape.planes())),
+            values: ops.zeros(Purpose::Gradients, map.shape.len()),
+            sums: map.stats.as_ref().map(|_| ops.zeros(Purpose::Gradients, 2 * map.shape.planes())),
         };
         let pools = self.pools();
         Gradients {
@@ -165,7 +171,7 @@ impl NormUnet {
             bottom_second: like(&activations.bottom.second),
             input: like(&activations.input),
             output: like(&activations.output),
-            moments: ops.zeros(4 * activations.shape.n),
+            moments: ops.zeros(Purpose::Gradients, 4 * activations.shape.n),
         }
     }
 

@@ -10,7 +10,7 @@
 //! exactly: masks depend on the column alone, P is a projection, and the maps are normalised. A cascade costs one
 //! normal operator N, and no multi-coil state is stored.
 
-use crate::backend::{Backend, ImageShape};
+use crate::backend::{Backend, ImageShape, Purpose};
 use crate::error::Result;
 use crate::model::architecture::{Architecture, ParameterLayout, VarNetSpans};
 use crate::model::norm_unet::{Activations, Gradients, NormUnet};
@@ -111,14 +111,15 @@ impl VarNet {
         self.check(shape)?;
         let coils = shape.coils_as_batch();
         let training = mode == Mode::Training;
-        let combined = || ops.zeros(shape.combined());
-        let multicoil = || ops.zeros(shape.multicoil());
+        let combined = || ops.zeros(Purpose::Images, shape.combined());
+        let multicoil = || ops.zeros(Purpose::Images, shape.multicoil());
         let states = if training { self.cascades.len() + 1 } else { 2 };
         // Without a backward pass all cascades share one set of activations, and the coils go one by one.
         let sens_shape = if training { coils } else { ImageShape { n: 1, ..coils } };
-        let sens = vec![self.sens_net.activations(ops, sens_shape)];
+        let sens = vec![self.sens_net.activations(ops, Purpose::SensNet, sens_shape)];
         let kept = if training { self.cascades.len() } else { 1 };
-        let cascades: Vec<_> = (0..kept).map(|_| self.cascades[0].activations(ops, shape)).collect();
+        let cascades: Vec<_> =
+            (0..kept).map(|_| self.cascades[0].activations(ops, Purpose::Cascades, shape)).collect();
         let backward = training.then(|| Backward {
             d_u: combined(),
             d_v: combined(),
@@ -142,8 +143,10 @@ impl VarNet {
             v: (0..states).map(|_| combined()).collect(),
             sens,
             cascades,
-            output: ops.zeros(shape.n * shape.pixels()),
-            coil: std::array::from_fn(|_| ops.zeros(if training { 0 } else { sens_shape.combined() })),
+            output: ops.zeros(Purpose::Images, shape.n * shape.pixels()),
+            coil: std::array::from_fn(|_| {
+                ops.zeros(Purpose::Images, if training { 0 } else { sens_shape.combined() })
+            }),
             backward,
         })
     }

@@ -2,15 +2,12 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::backend::{ImageShape, LossWeights};
+use crate::backend::{ImageShape, LossWeights, SSIM_WINDOW as WINDOW};
 use crate::crop::smaller;
 use crate::data::fastmri::VolumeFile;
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::model::VarNet;
-
-/// Pixels along a side of SSIM's window.
-const WINDOW: usize = 7;
 
 /// Refuses a set that holds volumes without a target, without a data range, or of a size that network or loss have no
 /// use for; the first is named.

@@ -207,7 +207,7 @@ impl Run<'_> {
             l1: step.l1,
         };
         let started = Instant::now();
-        let grad_norm = engine.update(update);
+        let grad_norm = engine.update(update)?;
         seconds += started.elapsed().as_secs_f64();
         if !grad_norm.is_finite() {
             return Err(not_finite(

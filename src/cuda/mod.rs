@@ -1,0 +1,3 @@
+//! The operations as CUDA kernels, on a GPU or on the emulated device.
+
+pub mod driver;
