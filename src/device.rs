@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
 
@@ -59,12 +60,23 @@ impl std::fmt::Display for Device {
     }
 }
 
+/// What is to be done on a device, whichever it is: a closure cannot be generic over the backend.
+pub trait Work {
+    type Output: Send;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output;
+}
+
 impl Device {
-    /// Runs `work` with the device's operations, on one of the threads that they are spread over: from outside of the
-    /// pool every operation would wake a thread and wait for it.
-    pub fn run<R: Send>(self, work: impl FnOnce(&Cpu<f32>) -> R + Send) -> R {
+    /// Does `work` with the device's operations.
+    ///
+    /// # Errors
+    /// Where the device cannot be opened; what comes of the work is in its output.
+    pub fn run<W: Work + Send>(self, work: W) -> Result<W::Output> {
         match self {
-            Self::Cpu => rayon::scope(|_| work(&Cpu::default())),
+            // On one of the threads that operations are spread over: from outside of the pool every operation would
+            // wake a thread and wait for it.
+            Self::Cpu => Ok(rayon::scope(|_| work.run(&Cpu::default()))),
         }
     }
 }

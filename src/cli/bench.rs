@@ -10,7 +10,7 @@ use super::args::DeviceArgs;
 use super::output::{print, print_json};
 use crate::backend::{Backend, ImageShape, LossWeights, Update};
 use crate::batch::{Batch, Reference};
-use crate::device::Device;
+use crate::device::{Device, Work};
 use crate::engine::{Engine, Objective};
 use crate::error::{Error, Result};
 use crate::metrics::SSIM_WINDOW;
@@ -127,24 +127,36 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let problem = Problem::new(self.network)?;
         let device = self.device.start()?;
-        let report = device.run(|ops| self.measure(ops, device, &problem))?;
+        let report = device.run(Measurement { args: &self, device, problem })??;
         if self.json { print_json(&report) } else { print(report) }
     }
+}
 
-    fn measure<B: Backend>(&self, ops: &B, device: Device, problem: &Problem) -> Result<Report> {
+/// What is to be measured, and where.
+struct Measurement<'a> {
+    args: &'a Args,
+    device: Device,
+    problem: Problem,
+}
+
+impl Work for Measurement<'_> {
+    type Output = Result<Report>;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
+        let Self { args: &Args { mode, iters, .. }, device, problem } = self;
         let parameters = problem.architecture.initial_parameters(0);
         // Inference first: the peak of memory only ever rises, and training needs the most.
-        let inference = (self.mode != Mode::Train)
+        let inference = (mode != Mode::Train)
             .then(|| -> Result<_> {
                 let mut engine = Engine::new(ops, problem.architecture, &parameters)?;
-                let [median, min] = times(self.iters, || engine.reconstruct(&problem.batch).map(drop))?;
+                let [median, min] = times(iters, || engine.reconstruct(&problem.batch).map(drop))?;
                 Ok(InferenceTimes { median, min })
             })
             .transpose()?;
-        let train = (self.mode != Mode::Inference)
+        let train = (mode != Mode::Inference)
             .then(|| -> Result<_> {
                 let mut engine = Engine::for_training(ops, problem.architecture, &parameters)?;
-                let [median, min] = times(self.iters, || problem.train(&mut engine))?;
+                let [median, min] = times(iters, || problem.train(&mut engine))?;
                 Ok(TrainTimes { median, min })
             })
             .transpose()?;
@@ -157,7 +169,7 @@ impl Args {
             height: rows,
             width: columns,
             parameters: parameters.len(),
-            iters: self.iters,
+            iters,
             forward_convolution_gflop: convolution_flop(problem.architecture, problem.batch.shape) / 1e9,
             inference,
             train,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::backend::Backend;
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
 use crate::cli::output::print;
@@ -9,9 +10,10 @@ use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop;
 use crate::config::TrainConfig;
 use crate::data::loader::LoaderOptions;
+use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
-use crate::run::RunDirectory;
+use crate::run::{Outcome, RunDirectory};
 use crate::train::Training;
 
 const EXAMPLE: &str = "\
@@ -91,6 +93,14 @@ impl NetworkArgs {
     }
 }
 
+impl Work for &Training<'_> {
+    type Output = Result<Outcome>;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
+        Training::run(self, ops)
+    }
+}
+
 impl Args {
     /// # Errors
     /// As [`Training::run`].
@@ -108,7 +118,7 @@ impl Args {
             loader: LoaderOptions::default(),
             stop: &stop,
         };
-        let outcome = device.run(|ops| training.run(ops))?;
+        let outcome = device.run(&training)??;
         self.out.farewell("train", outcome, &stop)
     }
 
