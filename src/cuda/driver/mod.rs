@@ -3,6 +3,8 @@
 //! Everything is asked for in one order and happens in that order; only [`Driver::download`] and
 //! [`Driver::synchronize`] wait for it. Addresses are the device's own: the host never follows them.
 
+pub mod fatbins;
+
 use std::ffi::c_void;
 
 use crate::error::Result;
