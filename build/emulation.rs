@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Kernels;
-
 /// `KERASE_SANITIZE=thread|address` builds them for that sanitizer; scripts/sanitize.sh runs the result.
-pub fn build(kernels: &Kernels) {
+pub fn build() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let sources = super::cuda::files(&folder, "cu").unwrap_or_else(|message| panic!("{message}"));
     println!("cargo::rerun-if-env-changed=KERASE_SANITIZE");
     println!("cargo::rustc-check-cfg=cfg(kerase_sanitized)");
     let sanitizer = std::env::var("KERASE_SANITIZE").unwrap_or_default();
@@ -16,9 +16,9 @@ pub fn build(kernels: &Kernels) {
         other => panic!("KERASE_SANITIZE={other}: expected thread or address"),
     };
 
-    let emulation = kernels.folder.join("emulation");
+    let emulation = folder.join("emulation");
     let mut common = cc::Build::new();
-    common.cpp(true).std("c++17").opt_level(2).include(&kernels.folder).cargo_warnings(true);
+    common.cpp(true).std("c++17").opt_level(2).include(&folder).cargo_warnings(true);
     // A kernel's literals and casts are checked by nvcc; what the host says about them is noise.
     common.flag_if_supported("-Wno-unknown-pragmas");
     if let Some(define) = define {
@@ -38,7 +38,7 @@ pub fn build(kernels: &Kernels) {
         compiled.flag(format!("-fsanitize={sanitizer}"));
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
-    for source in &kernels.sources {
+    for source in &sources {
         // A compiler tells languages apart by a file's ending, and does not know this one.
         let wrapper = out.join(source.file_stem().expect("a .cu file")).with_extension("cpp");
         let text = format!("#include \"{}\"\n", source.display());

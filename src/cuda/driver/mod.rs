@@ -4,6 +4,7 @@
 //! [`Driver::synchronize`] wait for it. Addresses are the device's own: the host never follows them.
 
 pub mod emulated;
+pub mod fatbins;
 
 use std::ffi::c_void;
 
