@@ -16,6 +16,7 @@ pub mod memory;
 pub mod noise;
 pub mod norm;
 mod operations;
+pub mod partial;
 pub mod pool;
 pub mod sens;
 pub mod unet_io;
@@ -69,6 +70,7 @@ pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
         loss::kernel::KERNELS,
         noise::kernel::KERNELS,
         norm::kernel::KERNELS,
+        partial::kernel::KERNELS,
         pool::kernel::KERNELS,
         sens::kernel::KERNELS,
         unet_io::kernel::KERNELS,
