@@ -3,8 +3,11 @@
 //! Everything is asked for in one order and happens in that order; only [`Driver::download`] and
 //! [`Driver::synchronize`] wait for it. Addresses are the device's own: the host never follows them.
 
+pub mod cudarc;
 pub mod emulated;
 pub mod fatbins;
+pub mod faults;
+pub mod gpus;
 
 use std::ffi::c_void;
 
