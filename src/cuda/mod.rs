@@ -80,6 +80,17 @@ pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
     .flatten()
 }
 
+impl Cuda<driver::cudarc::Gpu> {
+    /// The GPU of this number.
+    ///
+    /// # Errors
+    /// Where there is none, or no kernel for it, with the remedy.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let kernels: Vec<_> = declarations().map(|kernel| kernel.name).collect();
+        driver::cudarc::Gpu::open(ordinal, &kernels).map(Self::new)
+    }
+}
+
 impl<D: Driver> Cuda<D> {
     pub fn new(driver: D) -> Self {
         Self { driver, memory: Mutex::new(Memory::default()), failure: Mutex::new(None) }

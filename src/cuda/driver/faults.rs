@@ -88,8 +88,8 @@ pub fn out_of_memory(device: &str, asked: usize, [free, total]: [usize; 2]) -> S
         "not in one piece, or something else took it meanwhile".into()
     };
     format!(
-        "{device} has not enough memory: {} are needed, {} of {} are free, {missing}. Use a smaller batch or network, \
-         or a GPU with more memory; nvidia-smi shows what else runs there",
+        "{device} has not enough memory: {} are needed, {} of {} are free, {missing}. --low-memory keeps less during \
+         training, a smaller --batch or network needs less; 'kerase info --plan' says how much before anything starts",
         size(asked),
         size(free),
         size(total)

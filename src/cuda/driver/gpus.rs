@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 use ::cudarc::driver::result::{self, DriverError, device};
 use ::cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 
-use super::fatbins::CudaBuild;
+use super::fatbins::{CUDA_BUILD, CudaBuild};
+use crate::error::{Error, Result};
 
 /// CUDA's version, or a GPU's compute capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,25 +69,47 @@ pub struct Gpus {
     pub devices: Vec<DeviceInfo>,
 }
 
+/// The GPU `cuda:ordinal`, on which this build's kernels run.
+///
+/// # Errors
+/// [`Error::Input`] where there is no such GPU, driver or kernel for it, with the remedy.
+pub fn find(ordinal: usize) -> Result<DeviceInfo> {
+    let input = |why: String| Error::input(format!("--device cuda:{ordinal}: {why}"));
+    // What this build lacks comes first: no machine can mend it.
+    if let CudaBuild::Absent { reason } = CUDA_BUILD {
+        return Err(input(no_kernels(reason)));
+    }
+    let found = describe().map_err(input)?;
+    let info = found.devices.get(ordinal).ok_or_else(|| input(no_such_device(&found.devices)))?;
+    can_run(&CUDA_BUILD, found.driver, info).map_err(input)?;
+    Ok(info.clone())
+}
+
+/// The first GPU on which this build's kernels run.
+pub fn first() -> Option<usize> {
+    let found = describe().ok()?;
+    found.devices.iter().position(|device| can_run(&CUDA_BUILD, found.driver, device).is_ok())
+}
+
 /// # Errors
 /// The reason why no GPU can be asked, which reads on from "cuda: ".
-pub fn describe() -> Result<Gpus, String> {
+pub fn describe() -> std::result::Result<Gpus, String> {
     let driver = driver()?;
     let count = device::get_count().map_err(super::faults::text)?;
     let devices = (0..count).map(|n| info(n).map_err(|e| format!("cuda:{n}: {}", super::faults::text(e))));
-    Ok(Gpus { driver, devices: devices.collect::<Result<_, _>>()? })
+    Ok(Gpus { driver, devices: devices.collect::<std::result::Result<_, _>>()? })
 }
 
 /// The GPUs of this machine, in the driver's order.
 ///
 /// # Errors
 /// The reason why there are none.
-pub fn devices() -> Result<Vec<DeviceInfo>, String> {
+pub fn devices() -> std::result::Result<Vec<DeviceInfo>, String> {
     describe().map(|gpus| gpus.devices)
 }
 
 /// Initialises the driver, once, and says which CUDA it understands.
-pub(super) fn driver() -> Result<Version, String> {
+pub(super) fn driver() -> std::result::Result<Version, String> {
     static PRESENT: OnceLock<bool> = OnceLock::new();
     // SAFETY: loads the driver's library, whose initialisers are made for that; every later call needs it loaded.
     if !*PRESENT.get_or_init(|| unsafe { sys::is_culib_present() }) {
@@ -114,7 +137,7 @@ fn no_driver(error: DriverError) -> String {
     }
 }
 
-fn info(ordinal: i32) -> Result<DeviceInfo, DriverError> {
+fn info(ordinal: i32) -> std::result::Result<DeviceInfo, DriverError> {
     let device = device::get(ordinal)?;
     let attribute = |which| {
         // SAFETY: the device is one that the driver has just named.
@@ -135,7 +158,7 @@ fn info(ordinal: i32) -> Result<DeviceInfo, DriverError> {
 ///
 /// # Errors
 /// The reason why not, with the remedy.
-pub fn can_run(build: &CudaBuild, driver: Version, device: &DeviceInfo) -> Result<(), String> {
+pub fn can_run(build: &CudaBuild, driver: Version, device: &DeviceInfo) -> std::result::Result<(), String> {
     let (nvcc, toolkit, architectures) = match *build {
         CudaBuild::Absent { reason } => return Err(no_kernels(reason)),
         CudaBuild::Compiled { nvcc, version: (major, minor), architectures } => {
@@ -178,6 +201,15 @@ pub fn can_run(build: &CudaBuild, driver: Version, device: &DeviceInfo) -> Resul
         ));
     }
     Ok(())
+}
+
+fn no_such_device(devices: &[DeviceInfo]) -> String {
+    let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
+    match devices.len() {
+        0 => "there is no such GPU: the driver shows none; nvidia-smi lists those that there are".into(),
+        1 => format!("there is no such GPU: the only one is {}", names[0]),
+        count => format!("there is no such GPU: there are {count}, {}", names.join("; ")),
+    }
 }
 
 pub(super) fn no_kernels(reason: &str) -> String {
@@ -263,5 +295,14 @@ mod tests {
             Ok(gpus) => assert!(gpus.driver >= Version::new(11, 0), "{gpus:?}"),
             Err(reason) => assert!(reason.contains("driver") && reason.contains(';'), "{reason}"),
         }
+    }
+
+    #[test]
+    fn the_devices_that_there_are_are_named() {
+        assert!(no_such_device(&[]).contains("shows none"));
+        let message = no_such_device(&[device(8, 0)]);
+        assert!(message.contains("the only one is cuda:1 (NVIDIA A100)"), "{message}");
+        let message = no_such_device(&[device(8, 0), device(9, 0)]);
+        assert!(message.contains("there are 2") && message.contains("capability 9.0"), "{message}");
     }
 }

@@ -50,17 +50,10 @@ unsafe impl Sync for Context {}
 
 impl Context {
     pub fn open(ordinal: usize, kernels: &[&'static str]) -> Result<Self> {
-        // What this build lacks comes first: no machine can mend it.
-        if let CudaBuild::Absent { reason } = CUDA_BUILD {
-            return Err(Error::input(format!("--device cuda:{ordinal}: {}", gpus::no_kernels(reason))));
-        }
         let input = |why: String| Error::input(format!("--device cuda:{ordinal}: {why}"));
-        let found = gpus::describe().map_err(input)?;
-        let info = found.devices.get(ordinal).ok_or_else(|| input(no_such_device(&found.devices)))?;
-        gpus::can_run(&CUDA_BUILD, found.driver, info).map_err(input)?;
-
+        let info = gpus::find(ordinal)?;
         let failed = |e: DriverError| input(text(e));
-        let number = i32::try_from(ordinal).map_err(|_| input(no_such_device(&found.devices)))?;
+        let number = i32::try_from(ordinal).expect("the driver counts in these");
         let device = device::get(number).map_err(failed)?;
         // SAFETY: the device comes from the line before; `drop` releases what is retained.
         let context = unsafe { primary_ctx::retain(device) }.map_err(failed)?;
@@ -77,7 +70,7 @@ impl Context {
         };
         opened.bind()?;
         opened.stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
-        opened.load(info).map_err(input)?;
+        opened.load(&info).map_err(input)?;
         opened.find(kernels).map_err(input)?;
         Ok(opened)
     }
@@ -177,15 +170,6 @@ fn allow_shared(function: sys::CUfunction, most: i32) -> std::result::Result<u32
     }
 }
 
-fn no_such_device(devices: &[DeviceInfo]) -> String {
-    let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
-    match devices.len() {
-        0 => "there is no such GPU: the driver shows none; nvidia-smi lists those that there are".into(),
-        1 => format!("there is no such GPU: the only one is {}", names[0]),
-        count => format!("there is no such GPU: there are {count}, {}", names.join("; ")),
-    }
-}
-
 impl Drop for Context {
     fn drop(&mut self) {
         if self.bind().is_ok() {
@@ -204,26 +188,5 @@ impl Drop for Context {
         }
         // SAFETY: retained by `open`, once.
         let _ = unsafe { primary_ctx::release(self.device) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cuda::driver::gpus::Version;
-
-    #[test]
-    fn the_devices_that_there_are_are_named() {
-        assert!(no_such_device(&[]).contains("shows none"));
-        let device = |ordinal| DeviceInfo {
-            ordinal,
-            name: "NVIDIA H100".into(),
-            compute_capability: Version::new(9, 0),
-            memory: 80 << 30,
-        };
-        let message = no_such_device(&[device(0)]);
-        assert!(message.contains("the only one is cuda:0 (NVIDIA H100)"), "{message}");
-        let message = no_such_device(&[device(0), device(1)]);
-        assert!(message.contains("there are 2") && message.contains("cuda:1"), "{message}");
     }
 }
