@@ -4,6 +4,7 @@
 //! [`Driver::synchronize`] wait for it. Addresses are the device's own: the host never follows them.
 
 pub mod cudarc;
+pub mod dry;
 pub mod emulated;
 pub mod fatbins;
 pub mod faults;
