@@ -9,7 +9,7 @@ mod run_support;
 
 use std::collections::BTreeMap;
 
-use kerase::backend::{Backend, LabelNoise, Purpose};
+use kerase::backend::{Backend, LabelNoise, Memory, Purpose};
 use kerase::cpu::Cpu;
 use kerase::data::set::{SliceId, VolumeSet};
 use kerase::data::write::write_volume;
