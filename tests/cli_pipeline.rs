@@ -223,7 +223,7 @@ fn info_plans_the_memory_of_a_network() {
     assert!(text.contains("2 cascades") && text.contains("gradients of maps"), "{text}");
     folder.kerase("info --coils 4").failed(2, &["--plan"]);
     folder.kerase("info --plan --model model.safetensors --chans 8").failed(2, &["--model"]);
-    folder.kerase("info --plan --matrix 8 8 --pools 6").failed(2, &["8 × 8", "6 pools"]);
+    folder.kerase("info --plan --matrix 8 8 --pools 6").failed(2, &["8 × 8", "4 pools"]);
     folder.kerase("info --plan --coils 0").failed(2, &["--coils 0"]);
 }
 
