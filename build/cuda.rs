@@ -44,10 +44,7 @@ pub fn build() {
     }
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=build");
-    // Cargo takes a path that is not there for one that has changed.
-    if Path::new("kernels").exists() {
-        println!("cargo:rerun-if-changed=kernels");
-    }
+    println!("cargo:rerun-if-changed=kernels");
     if let Err(message) = try_build() {
         eprintln!("{message}");
         exit(1);

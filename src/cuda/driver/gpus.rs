@@ -40,6 +40,9 @@ impl std::fmt::Display for Version {
     }
 }
 
+/// As in build/architectures.rs.
+const OLDEST: Version = Version::new(8, 0);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
     /// N of `cuda:N`.
@@ -221,9 +224,13 @@ pub(super) fn no_kernels(reason: &str) -> String {
 
 pub(super) fn no_architecture(capability: Version, architectures: &[&str]) -> String {
     let Version { major, minor } = capability;
+    let remedy = if capability < OLDEST {
+        format!("kernels need {OLDEST} (A100) or newer")
+    } else {
+        format!("build it with CUDA_COMPUTE_CAP={major}{minor}")
+    };
     format!(
-        "the GPU has compute capability {capability}, and this kerase has kernels for {} only: build it with \
-         CUDA_COMPUTE_CAP={major}{minor}",
+        "the GPU has compute capability {capability}, and this kerase has kernels for {} only: {remedy}",
         architectures.join(", ")
     )
 }
