@@ -26,3 +26,4 @@ pub mod run;
 pub mod simulate;
 pub mod train;
 pub mod unlearn;
+pub mod validate;

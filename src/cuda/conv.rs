@@ -1,13 +1,154 @@
 //! 3×3 convolution over one or two concatenated maps.
 
 use crate::backend::*;
-use crate::cuda::driver::Driver;
-use crate::cuda::{Buffer, Cuda};
+use crate::cuda::driver::{Driver, Launch};
+use crate::cuda::kernel::{Const, Mut};
+use crate::cuda::{Buffer, Cuda, blocks, blocks_with, int, norm, partial, statistics};
 
-crate::kernels! {}
+// What kernels/conv*.cuh are cut into.
+const TILE: usize = 16;
+const WARP: usize = 32;
+/// Warps of a block that correlates, at most.
+const CORRELATE_WARPS: usize = 6;
+/// Channels of a group, and threads of a block, of the weight gradient, at most.
+const GROUP: usize = 18;
+const WEIGHTS_THREADS: usize = 256;
+/// Strips of a tile, that the threads of the weight gradient share out among them.
+const STRIPS: usize = 32;
+const FOLD_THREADS: u32 = 256;
+
+/// Blocks, and warps, that keep every multiprocessor of a large GPU busy.
+const ENOUGH_BLOCKS: usize = 264;
+const ENOUGH_WARPS: usize = 528;
+/// Channels that a map has at most in the upper half of the network, where it is large.
+const FEW_CHANNELS: usize = 36;
+/// Reals that the parts of a weight gradient may take: 64 MiB.
+const MOST_PARTIAL: usize = 16 << 20;
+
+crate::parameter_struct! {
+    /// See kernels/conv_planes.cuh.
+    pub struct ConvShape {
+        pub first: i32, pub second: i32, pub out: i32, pub height: i32, pub width: i32,
+        pub first_height: i32, pub first_width: i32, pub second_height: i32, pub second_width: i32,
+    }
+}
+
+crate::parameter_struct! {
+    /// See kernels/conv_weights.cuh.
+    pub struct ConvCut {
+        pub tiles: i32, pub per_part: i32, pub inputs: i32, pub outputs: i32, pub splits: i32,
+    }
+}
+
+macro_rules! kernels_by_channels {
+    ($($forward:ident, $inputs:ident, $weights:ident;)*) => {
+        crate::kernels! {
+            $(
+                fn $forward(
+                    first: Const<f32>, first_stats: Const<f32>, second: Const<f32>, second_stats: Const<f32>,
+                    weights: Const<f32>, output: Mut<f32>, partial: Mut<f32>, shape: ConvShape,
+                );
+                fn $inputs(
+                    d_output: Const<f32>, output: Const<f32>, stats: Const<f32>, sums: Const<f32>,
+                    weights: Const<f32>,
+                    first: Const<f32>, first_stats: Const<f32>, d_first: Mut<f32>, first_partial: Mut<f32>,
+                    second: Const<f32>, second_stats: Const<f32>, d_second: Mut<f32>, second_partial: Mut<f32>,
+                    shape: ConvShape, begin: i32, end: i32,
+                );
+                fn $weights(
+                    first: Const<f32>, first_stats: Const<f32>, second: Const<f32>, second_stats: Const<f32>,
+                    d_output: Const<f32>, output: Const<f32>, stats: Const<f32>, sums: Const<f32>,
+                    partial: Mut<f32>, shape: ConvShape, cut: ConvCut,
+                );
+            )*
+            fn conv3x3_fold(
+                wide: Const<f32>, values: Const<f32>, stats: Const<f32>, d: Mut<f32>, partial: Mut<f32>,
+                height: i32, width: i32, wide_height: i32, wide_width: i32,
+            );
+        }
+    };
+}
+kernels_by_channels! {
+    conv3x3_by2, conv3x3_inputs_by2, conv3x3_weights_by2;
+    conv3x3_by6, conv3x3_inputs_by6, conv3x3_weights_by6;
+    conv3x3_by8, conv3x3_inputs_by8, conv3x3_weights_by8;
+}
+
+/// Channels that a thread holds in registers: there are kernels for so many.
+#[derive(Clone, Copy)]
+enum By {
+    Two = 2,
+    Six = 6,
+    Eight = 8,
+}
+
+impl By {
+    /// What makes `channels` with the least work; for each group the pixels are read again, as dear as two channels.
+    fn least_work(channels: usize) -> Self {
+        let work = |by: By| channels.div_ceil(by as usize) * (by as usize + 2);
+        [Self::Eight, Self::Six, Self::Two].into_iter().min_by_key(|&by| work(by)).expect("not empty")
+    }
+}
+
+fn tiles(map: MapShape) -> usize {
+    map.height.div_ceil(TILE) * map.width.div_ceil(TILE)
+}
+
+/// The launch that correlates to `channels` channels of maps like `map`.
+fn correlation(map: MapShape, channels: usize) -> (By, Launch) {
+    let all_tiles = map.n * tiles(map);
+    let mut by = By::least_work(channels);
+    if channels > FEW_CHANNELS && all_tiles * channels.div_ceil(by as usize) < ENOUGH_WARPS {
+        by = By::Two;
+    }
+    // A block reads its inputs once for all its warps: as many as can be, as long as there are blocks for everybody.
+    let groups = channels.div_ceil(by as usize);
+    let enough = |warps: usize| all_tiles * groups.div_ceil(warps) >= ENOUGH_BLOCKS;
+    let most = (CORRELATE_WARPS / 2..=CORRELATE_WARPS).rev().find(|&warps| enough(warps));
+    let rows = groups.div_ceil(most.unwrap_or(CORRELATE_WARPS / 2));
+    let warps = groups.div_ceil(rows);
+    (by, blocks_with(tiles(map), rows, map.n, (warps * WARP) as u32, 0))
+}
+
+/// Both inputs as kernels take them; the second may be none.
+struct Inputs {
+    shape: ConvShape,
+    values: [Const<f32>; 2],
+    stats: [Const<f32>; 2],
+}
+
+impl Inputs {
+    fn of<D: Driver>(inputs: &[&FeatureMap<Buffer<D>>], output: MapShape) -> Self {
+        assert!(matches!(inputs.len(), 1 | 2), "a convolution of {} maps", inputs.len());
+        for input in inputs.iter().map(|input| input.shape) {
+            let fits = |short: usize, full: usize| short == full || short + 1 == full && short > 1;
+            assert!(
+                input.n == output.n && fits(input.height, output.height) && fits(input.width, output.width),
+                "a convolution from {input:?} to {output:?}"
+            );
+        }
+        let shape_of = |i: usize| inputs.get(i).map_or(output.with_channels(0), |input| input.shape);
+        let [first, second] = [0, 1].map(shape_of);
+        let shape = ConvShape {
+            first: int(first.channels),
+            second: int(second.channels),
+            out: int(output.channels),
+            height: int(output.height),
+            width: int(output.width),
+            first_height: int(first.height),
+            first_width: int(first.width),
+            second_height: int(second.height),
+            second_width: int(second.width),
+        };
+        let values = |i: usize| {
+            inputs.get(i).map_or(Const::null(), |input: &&FeatureMap<_>| input.values.read(input.shape.len()))
+        };
+        let stats = |i: usize| inputs.get(i).map_or(Const::null(), |input| statistics(input));
+        Self { shape, values: [0, 1].map(values), stats: [0, 1].map(stats) }
+    }
+}
 
 /// See [`crate::backend::Backend::conv3x3`].
-#[allow(clippy::too_many_arguments, unused_variables)]
 pub fn conv3x3<D: Driver>(
     cuda: &Cuda<D>,
     inputs: &[&FeatureMap<Buffer<D>>],
@@ -15,11 +156,105 @@ pub fn conv3x3<D: Driver>(
     weight: Span,
     output: &mut FeatureMap<Buffer<D>>,
 ) {
-    todo!()
+    let Inputs { shape, values, stats } = Inputs::of(inputs, output.shape);
+    let parts = tiles(output.shape);
+    let (by, launch) = correlation(output.shape, output.shape.channels);
+    let kernel = match by {
+        By::Two => kernel::conv3x3_by2,
+        By::Six => kernel::conv3x3_by6,
+        By::Eight => kernel::conv3x3_by8,
+    };
+    let [moments] = cuda.scratch([output.shape.planes() * parts * 3]);
+    kernel(
+        cuda,
+        launch,
+        values[0],
+        stats[0],
+        values[1],
+        stats[1],
+        parameters.read_from(weight.offset, weight.len),
+        output.values.write(output.shape.len()),
+        if output.stats.is_some() { moments } else { Mut::null() },
+        shape,
+    );
+    if let Some(stats) = &mut output.stats {
+        norm::join_stats(cuda, output.shape, moments.as_const(), parts, stats);
+    }
+}
+
+/// How the weight gradient's work is cut, in how many parts, and the launch.
+fn weight_cut(output: MapShape, inputs: usize) -> (By, ConvCut, usize, Launch) {
+    let by = By::least_work(output.channels);
+    let channels_out = by as usize;
+    let outputs = output.channels.div_ceil(channels_out).min(GROUP / channels_out) * channels_out;
+    let in_groups = inputs.div_ceil(GROUP);
+    let in_group = inputs.div_ceil(in_groups);
+    let out_groups = output.channels.div_ceil(outputs);
+
+    let pairs = in_group * (outputs / channels_out);
+    let splits = (WEIGHTS_THREADS / pairs).min(STRIPS);
+    let splits = 1 << splits.ilog2(); // so that each has as many strips
+
+    let all_tiles = output.n * tiles(output);
+    let wanted = (2 * ENOUGH_BLOCKS).div_ceil(in_groups * out_groups);
+    let room = (MOST_PARTIAL / (output.channels * inputs * 9)).max(1);
+    let per_part = (all_tiles / wanted).max(all_tiles.div_ceil(room)).max(1);
+    let parts = all_tiles.div_ceil(per_part);
+    let cut = ConvCut {
+        tiles: int(all_tiles),
+        per_part: int(per_part),
+        inputs: int(in_group),
+        outputs: int(outputs),
+        splits: int(splits),
+    };
+    let threads = (pairs * splits).next_multiple_of(WARP) as u32;
+    (by, cut, parts, blocks_with(parts, in_groups, out_groups, threads, 0))
+}
+
+/// Where the gradient of one input goes.
+struct Place<'g, D: Driver> {
+    input: MapShape,
+    values: Const<f32>,
+    /// Null where the gradient is not to be finished.
+    stats: Const<f32>,
+    d: Mut<f32>,
+    sums: Option<&'g mut Buffer<D>>,
+    /// The input lacks a row or column.
+    short: bool,
+    /// Parts that the sums are made in: of tiles, or of what folds.
+    parts: usize,
+}
+
+impl<'g, D: Driver> Place<'g, D> {
+    fn of(
+        input: &FeatureMap<Buffer<D>>,
+        output: MapShape,
+        place: &'g mut Option<InputGradient<'_, Buffer<D>>>,
+    ) -> Option<Self> {
+        let InputGradient { gradient, partial } = place.as_mut()?;
+        let shape = input.shape;
+        let finish = !*partial && input.stats.is_some();
+        let short = shape.pixels() != output.pixels();
+        Some(Self {
+            input: shape,
+            values: input.values.read(shape.len()),
+            stats: if finish { statistics(input) } else { Const::null() },
+            d: gradient.values.write(shape.len()),
+            sums: gradient.sums.as_mut().filter(|_| finish),
+            short,
+            parts: if short { shape.pixels().div_ceil(4 * FOLD_THREADS as usize) } else { tiles(output) },
+        })
+    }
+
+    /// Reals of working memory: partial sums, and the gradient on the output's grid.
+    fn scratch(&self, output: MapShape) -> [usize; 2] {
+        let planes = self.input.planes();
+        [planes * self.parts * 2, if self.short { planes * output.pixels() } else { 0 }]
+    }
 }
 
 /// See [`crate::backend::Backend::conv3x3_backward`].
-#[allow(clippy::too_many_arguments, unused_variables)]
+#[allow(clippy::too_many_arguments)]
 pub fn conv3x3_backward<D: Driver>(
     cuda: &Cuda<D>,
     inputs: &[&FeatureMap<Buffer<D>>],
@@ -30,5 +265,101 @@ pub fn conv3x3_backward<D: Driver>(
     d_parameters: &mut Buffer<D>,
     d_inputs: &mut [Option<InputGradient<'_, Buffer<D>>>],
 ) {
-    todo!()
+    let map = output.shape;
+    let Inputs { shape, values, stats } = Inputs::of(inputs, map);
+    let channels = (shape.first + shape.second) as usize;
+    let mut places = inputs.iter().zip(d_inputs).map(|(input, place)| Place::of(input, map, place));
+    let mut places = [places.next().flatten(), places.next().flatten()];
+    let [first, second] = [0, 1].map(|i| places[i].as_ref().map_or([0; 2], |place| place.scratch(map)));
+
+    let (by, cut, parts, launch) = weight_cut(map, channels);
+    let [d_weights, first_sums, first_wide, second_sums, second_wide] =
+        cuda.scratch([parts * weight.len, first[0], first[1], second[0], second[1]]);
+    let (partial_sums, wide) = ([first_sums, second_sums], [first_wide, second_wide]);
+
+    let d_values = d_output.values.read(map.len());
+    let output_values = output.values.read(map.len());
+    let means = d_output.sums.as_ref().map_or(Const::null(), |sums| sums.read(2 * map.planes()));
+    let kernel = match by {
+        By::Two => kernel::conv3x3_weights_by2,
+        By::Six => kernel::conv3x3_weights_by6,
+        By::Eight => kernel::conv3x3_weights_by8,
+    };
+    kernel(
+        cuda,
+        launch,
+        values[0],
+        stats[0],
+        values[1],
+        stats[1],
+        d_values,
+        output_values,
+        statistics(output),
+        means,
+        d_weights,
+        shape,
+        cut,
+    );
+    let d_weight = d_parameters.write_from(weight.offset, weight.len);
+    partial::add(cuda, d_weights.as_const(), d_weight, parts, weight.len);
+
+    // The channels that somebody asks for are consecutive.
+    let begin = if places[0].is_some() { 0 } else { shape.first };
+    let end = if places[1].is_some() { shape.first + shape.second } else { shape.first };
+    if begin >= end {
+        return;
+    }
+    let (by, launch) = correlation(map, (end - begin) as usize);
+    let kernel = match by {
+        By::Two => kernel::conv3x3_inputs_by2,
+        By::Six => kernel::conv3x3_inputs_by6,
+        By::Eight => kernel::conv3x3_inputs_by8,
+    };
+    // What is folded is finished then.
+    let finish_stats =
+        |i: usize| places[i].as_ref().filter(|place| !place.short).map_or(Const::null(), |place| place.stats);
+    let to = |i: usize| {
+        places[i].as_ref().map_or(Mut::null(), |place| if place.short { wide[i] } else { place.d })
+    };
+    kernel(
+        cuda,
+        launch,
+        d_values,
+        output_values,
+        statistics(output),
+        means,
+        parameters.read_from(weight.offset, weight.len),
+        values[0],
+        finish_stats(0),
+        to(0),
+        partial_sums[0],
+        values[1],
+        finish_stats(1),
+        to(1),
+        partial_sums[1],
+        shape,
+        begin,
+        end,
+    );
+    for (i, place) in places.iter_mut().enumerate() {
+        let Some(place) = place else { continue };
+        if place.short {
+            kernel::conv3x3_fold(
+                cuda,
+                blocks(place.parts, place.input.planes(), FOLD_THREADS),
+                wide[i].as_const(),
+                place.values,
+                place.stats,
+                place.d,
+                partial_sums[i],
+                int(place.input.height),
+                int(place.input.width),
+                shape.height,
+                shape.width,
+            );
+        }
+        if let Some(sums) = &mut place.sums {
+            norm::join_sums(cuda, place.input, partial_sums[i].as_const(), place.parts, sums);
+        }
+    }
 }
