@@ -25,3 +25,4 @@ pub mod run;
 pub mod simulate;
 pub mod train;
 pub mod unlearn;
+pub mod validate;
