@@ -24,7 +24,8 @@ conv1x1(const float* values, const float* stats, const float* weight, const floa
             }
         }
         for (int o = 0; o < CONV1X1_OUTPUTS; ++o) {
-            if (first + o < outputs) output[((long long)n * outputs + first + o) * pixels + i] = sum[o] + bias[first + o];
+            const int channel = first + o;
+            if (channel < outputs) output[((long long)n * outputs + channel) * pixels + i] = sum[o] + bias[channel];
         }
     }
 }
