@@ -1,13 +1,28 @@
 //! 1×1 convolution with bias: the U-Net's last layer.
 
-use crate::backend::*;
+use crate::backend::{FeatureMap, MapGradient, Span};
 use crate::cuda::driver::Driver;
-use crate::cuda::{Buffer, Cuda};
+use crate::cuda::kernel::{Const, Mut};
+use crate::cuda::{Buffer, Cuda, blocks_with, int, norm, partial, statistics};
 
-crate::kernels! {}
+const THREADS: u32 = 256;
+/// Outputs that a block of the forward makes together.
+const OUTPUTS: usize = 2;
+/// Pixels of a block of the backward, which keeps exactly so many.
+const PART: usize = 8 * THREADS as usize;
+
+crate::kernels! {
+    fn conv1x1(
+        values: Const<f32>, stats: Const<f32>, weight: Const<f32>, bias: Const<f32>, output: Mut<f32>,
+        inputs: i32, outputs: i32, pixels: i32,
+    );
+    fn conv1x1_backward(
+        values: Const<f32>, stats: Const<f32>, weight: Const<f32>, d_output: Const<f32>, d_input: Mut<f32>,
+        partial_sums: Mut<f32>, partial_weight: Mut<f32>, partial_bias: Mut<f32>, outputs: i32, pixels: i32,
+    );
+}
 
 /// See [`crate::backend::Backend::conv1x1`].
-#[allow(clippy::too_many_arguments, unused_variables)]
 pub fn conv1x1<D: Driver>(
     cuda: &Cuda<D>,
     input: &FeatureMap<Buffer<D>>,
@@ -16,11 +31,29 @@ pub fn conv1x1<D: Driver>(
     bias: Span,
     output: &mut FeatureMap<Buffer<D>>,
 ) {
-    todo!()
+    let (from, to) = (input.shape, output.shape);
+    kernel::conv1x1(
+        cuda,
+        blocks_with(
+            from.pixels().div_ceil(THREADS as usize),
+            to.channels.div_ceil(OUTPUTS),
+            from.n,
+            THREADS,
+            0,
+        ),
+        input.values.read(from.len()),
+        statistics(input),
+        parameters.read_from(weight.offset, weight.len),
+        parameters.read_from(bias.offset, bias.len),
+        output.values.write(to.len()),
+        int(from.channels),
+        int(to.channels),
+        int(from.pixels()),
+    );
 }
 
 /// See [`crate::backend::Backend::conv1x1_backward`].
-#[allow(clippy::too_many_arguments, unused_variables)]
+#[allow(clippy::too_many_arguments)]
 pub fn conv1x1_backward<D: Driver>(
     cuda: &Cuda<D>,
     input: &FeatureMap<Buffer<D>>,
@@ -32,5 +65,29 @@ pub fn conv1x1_backward<D: Driver>(
     d_parameters: &mut Buffer<D>,
     d_input: &mut MapGradient<Buffer<D>>,
 ) {
-    todo!()
+    let (from, to) = (input.shape, output.shape);
+    let parts = from.pixels().div_ceil(PART);
+    let [sums, d_weight, d_bias] =
+        cuda.scratch([2 * from.planes() * parts, from.n * parts * weight.len, from.n * parts * bias.len]);
+    kernel::conv1x1_backward(
+        cuda,
+        blocks_with(parts, from.channels, from.n, THREADS, 0),
+        input.values.read(from.len()),
+        statistics(input),
+        parameters.read_from(weight.offset, weight.len),
+        d_output.values.read(to.len()),
+        d_input.values.write(from.len()),
+        sums,
+        d_weight,
+        d_bias,
+        int(to.channels),
+        int(from.pixels()),
+    );
+    for (span, parts_of) in [(weight, d_weight), (bias, d_bias)] {
+        let into = d_parameters.write_from(span.offset, span.len);
+        partial::add(cuda, parts_of.as_const(), into, from.n * parts, span.len);
+    }
+    if let Some(d_sums) = &mut d_input.sums {
+        norm::join_sums(cuda, from, sums.as_const(), parts, d_sums);
+    }
 }
