@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use num_traits::Zero as _;
 
-use super::random::Random;
+use super::random::{Random, single};
 use super::tolerance::Tolerance;
 use crate::backend::{Backend, Span};
 use crate::cpu::Cpu;
@@ -89,8 +89,9 @@ impl<'b, B: Checked> Rig<'b, B> {
         self.ops
     }
 
-    /// Something that the operation reads.
-    pub fn input(&mut self, label: &str, values: Vec<f64>) -> B::Buffer {
+    /// Something that the operation reads. Values are rounded to float32, so that both sides are given the same.
+    pub fn input(&mut self, label: &str, mut values: Vec<f64>) -> B::Buffer {
+        values.iter_mut().for_each(|value| *value = single(*value));
         let mut buffer = self.ops.fenced(values.len());
         self.ops.upload(&reals(&values), &mut buffer);
         assert!(self.lent.iter().all(|lent| lent.label != label), "'{label}' is lent twice");
