@@ -2,7 +2,11 @@
 
 use std::str::FromStr;
 
+use crate::backend::Backend;
 use crate::cpu::Cpu;
+use crate::cuda::Cuda;
+use crate::cuda::driver::emulated::Emulated;
+use crate::cuda::driver::gpus;
 use crate::error::{Error, Result};
 
 /// What was asked for.
@@ -45,26 +49,46 @@ impl std::fmt::Display for DeviceChoice {
     }
 }
 
-/// A device that this build can compute on.
+/// A device that this build can compute on, as far as that is known before it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
     Cpu,
+    Cuda(usize),
+    Emulated,
 }
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cpu => f.pad("cpu"),
+            Self::Cuda(number) => f.pad(&format!("cuda:{number}")),
+            Self::Emulated => f.pad("emulated"),
         }
     }
 }
 
+/// What is to be done on a device, whichever it is: a closure cannot be generic over the backend.
+pub trait Work {
+    type Output: Send;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output;
+}
+
 impl Device {
-    /// Runs `work` with the device's operations, on one of the threads that they are spread over: from outside of the
-    /// pool every operation would wake a thread and wait for it.
-    pub fn run<R: Send>(self, work: impl FnOnce(&Cpu<f32>) -> R + Send) -> R {
+    /// Does `work` with the device's operations.
+    ///
+    /// # Errors
+    /// Where the device cannot be opened; what comes of the work is in its output.
+    pub fn run<W: Work + Send>(self, work: W) -> Result<W::Output> {
         match self {
-            Self::Cpu => rayon::scope(|_| work(&Cpu::default())),
+            // On one of the threads that operations are spread over: from outside of the pool every operation would
+            // wake a thread and wait for it.
+            Self::Cpu => Ok(rayon::scope(|_| work.run(&Cpu::default()))),
+            Self::Cuda(number) => Ok(work.run(&Cuda::open(number)?)),
+            Self::Emulated => {
+                let device = Cuda::new(Emulated::from_environment()?);
+                Ok(rayon::scope(|_| work.run(&device)))
+            }
         }
     }
 }
@@ -76,12 +100,10 @@ impl DeviceChoice {
     /// [`Error::Input`] for a device that this build does not support.
     pub fn resolve(self) -> Result<Device> {
         match self {
-            Self::Auto | Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(_) | Self::Emulated => Err(Error::input(format!(
-                "--device {self}: kerase {} computes on the CPU only, it has no GPU kernels yet; use --device cpu or \
-                 leave --device out",
-                env!("CARGO_PKG_VERSION")
-            ))),
+            Self::Auto => Ok(gpus::first().map_or(Device::Cpu, Device::Cuda)),
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) => gpus::find(number).map(|_| Device::Cuda(number)),
+            Self::Emulated => Ok(Device::Emulated),
         }
     }
 }
@@ -121,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_said() {
-        let message = DeviceChoice::Cuda(1).resolve().unwrap_err().to_string();
-        assert!(message.contains("cuda:1") && message.contains("--device cpu"), "{message}");
+        let message = DeviceChoice::Cuda(4096).resolve().unwrap_err().to_string();
+        assert!(message.contains("cuda:4096"), "{message}");
     }
 }

@@ -10,7 +10,7 @@ use super::args::DeviceArgs;
 use super::output::{print, print_json};
 use crate::backend::{Backend, ImageShape, LossWeights, Update};
 use crate::batch::{Batch, Reference};
-use crate::device::Device;
+use crate::device::{Device, Work};
 use crate::engine::{Engine, Objective};
 use crate::error::{Error, Result};
 use crate::metrics::SSIM_WINDOW;
@@ -44,6 +44,10 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Train with little memory: feature maps are computed again in the backward pass
+    #[arg(long)]
+    low_memory: bool,
 
     #[command(flatten)]
     network: Network,
@@ -95,6 +99,7 @@ struct Report {
     width: usize,
     parameters: usize,
     iters: u32,
+    low_memory: bool,
     /// Of the convolutions of one forward pass, a multiply-add counted as two.
     forward_convolution_gflop: f64,
     #[serde(flatten)]
@@ -127,24 +132,37 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let problem = Problem::new(self.network)?;
         let device = self.device.start()?;
-        let report = device.run(|ops| self.measure(ops, device, &problem))?;
+        let report = device.run(Measurement { args: &self, device, problem })??;
         if self.json { print_json(&report) } else { print(report) }
     }
+}
 
-    fn measure<B: Backend>(&self, ops: &B, device: Device, problem: &Problem) -> Result<Report> {
+/// What is to be measured, and where.
+struct Measurement<'a> {
+    args: &'a Args,
+    device: Device,
+    problem: Problem,
+}
+
+impl Work for Measurement<'_> {
+    type Output = Result<Report>;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
+        let Self { args: &Args { mode, iters, low_memory, .. }, device, problem } = self;
         let parameters = problem.architecture.initial_parameters(0);
         // Inference first: the peak of memory only ever rises, and training needs the most.
-        let inference = (self.mode != Mode::Train)
+        let inference = (mode != Mode::Train)
             .then(|| -> Result<_> {
                 let mut engine = Engine::new(ops, problem.architecture, &parameters)?;
-                let [median, min] = times(self.iters, || engine.reconstruct(&problem.batch).map(drop))?;
+                let [median, min] = times(iters, || engine.reconstruct(&problem.batch).map(drop))?;
                 Ok(InferenceTimes { median, min })
             })
             .transpose()?;
-        let train = (self.mode != Mode::Inference)
+        let train = (mode != Mode::Inference)
             .then(|| -> Result<_> {
-                let mut engine = Engine::for_training(ops, problem.architecture, &parameters)?;
-                let [median, min] = times(self.iters, || problem.train(&mut engine))?;
+                let mut engine =
+                    Engine::for_training(ops, problem.architecture, &parameters)?.recomputing(low_memory);
+                let [median, min] = times(iters, || problem.train(&mut engine))?;
                 Ok(TrainTimes { median, min })
             })
             .transpose()?;
@@ -157,7 +175,8 @@ impl Args {
             height: rows,
             width: columns,
             parameters: parameters.len(),
-            iters: self.iters,
+            iters,
+            low_memory,
             forward_convolution_gflop: convolution_flop(problem.architecture, problem.batch.shape) / 1e9,
             inference,
             train,

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::backend::Backend;
 use crate::cli::args::DeviceArgs;
 use crate::cli::output::print;
 use crate::cli::stop;
-use crate::demo::Demo;
+use crate::demo::{Demo, Results};
+use crate::device::Work;
 use crate::error::Result;
 use crate::report::table::Style;
 
@@ -26,6 +28,14 @@ pub struct Args {
     device: DeviceArgs,
 }
 
+impl Work for &Demo<'_> {
+    type Output = Result<Option<Results>>;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
+        Demo::run(self, ops, |text| print(text))
+    }
+}
+
 impl Args {
     /// # Errors
     /// As [`Demo::run`].
@@ -33,7 +43,7 @@ impl Args {
         let device = self.device.start()?;
         let stop = stop::on_signals()?;
         let demo = Demo { out: &self.out, stop: &stop };
-        let Some(results) = device.run(|ops| demo.run(ops, |text| print(text)))? else {
+        let Some(results) = device.run(&demo)?? else {
             let out = self.out.display();
             print(format!("stopped: {out} holds what was done so far; remove it to start the demo again"))?;
             stop.exit()

@@ -12,7 +12,7 @@ use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::{MaskSeeding, Sampler, Sampling};
 use crate::data::set::VolumeSet;
-use crate::device::Device;
+use crate::device::{Device, Work};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{VolumeResult, check_targets, evaluate};
@@ -111,7 +111,7 @@ impl Args {
     /// Bad input before anything is computed; later a slice that cannot be read or reconstructed, or a full disk.
     pub fn run(self) -> Result<()> {
         let plan = self.plan()?;
-        plan.device.run(|ops| plan.run(ops))
+        plan.device.run(plan)?
     }
 
     fn plan(self) -> Result<Plan> {
@@ -144,8 +144,10 @@ impl Args {
     }
 }
 
-impl Plan {
-    fn run<B: Backend>(self, ops: &B) -> Result<()> {
+impl Work for Plan {
+    type Output = Result<()>;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
         let slices: usize = self.sets.iter().map(|(_, set)| set.slice_count()).sum();
         let mut progress = Progress::new((slices * self.models.len()) as u64, "evaluating");
         let (mut volumes, mut slices) = (Vec::new(), Vec::new());
@@ -161,7 +163,9 @@ impl Plan {
         progress.finish();
         self.write(&Evaluation::new(volumes), &slices)
     }
+}
 
+impl Plan {
     fn write(&self, evaluation: &Evaluation, slices: &[SliceEntry]) -> Result<()> {
         if let Some(path) = &self.out {
             let metrics = Metrics {

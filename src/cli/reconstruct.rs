@@ -18,7 +18,7 @@ use crate::crop::{center_crop, smaller};
 use crate::data::fastmri::VolumeFile;
 use crate::data::set::VolumeSet;
 use crate::data::write::write_reconstruction;
-use crate::device::Device;
+use crate::device::{Device, Work};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{Comparison, VolumeResult};
@@ -106,7 +106,7 @@ impl Args {
     /// disk: then the volumes before it are whole, and the one it happened in has no files.
     pub fn run(self) -> Result<()> {
         let plan = self.plan()?;
-        plan.device.run(|ops| plan.run(ops))
+        plan.device.run(plan)?
     }
 
     fn plan(self) -> Result<Plan> {
@@ -145,8 +145,10 @@ impl Args {
     }
 }
 
-impl Plan {
-    fn run<B: Backend>(self, ops: &B) -> Result<()> {
+impl Work for Plan {
+    type Output = Result<()>;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
         let sampler = Sampler::new(&self.sampling, 0)?;
         let mut engine = Engine::new(ops, self.weights.architecture, &self.weights.parameters)?;
         let cpu = Cpu::default();
@@ -174,7 +176,9 @@ impl Plan {
         entries.sort_by_key(|entry: &Entry| entry.model != ZERO_FILLED);
         self.finish(&Evaluation::new(entries))
     }
+}
 
+impl Plan {
     fn entries(&self, scores: [VolumeResult; 2]) -> [Entry; 2] {
         let names = [ZERO_FILLED.to_string(), self.model.name.clone()];
         let mut named = names.into_iter().zip(scores).map(|(model, result)| Entry {

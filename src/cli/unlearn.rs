@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::backend::Backend;
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
 use crate::cli::output::print;
@@ -9,9 +10,10 @@ use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, r
 use crate::cli::stop;
 use crate::data::loader::LoaderOptions;
 use crate::data::set::FractionOf;
+use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::report::table::plus_minus;
-use crate::run::RunDirectory;
+use crate::run::{Outcome, RunDirectory};
 use crate::unlearn::OptimizerState;
 use crate::unlearn::record::{BeforeAfter, Record};
 use crate::unlearn::request::NamedSet;
@@ -115,6 +117,14 @@ fn named_set(text: &str) -> std::result::Result<NamedSet, String> {
     }
 }
 
+impl Work for &Unlearning<'_> {
+    type Output = Result<(Outcome, Record)>;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
+        Unlearning::run(self, ops)
+    }
+}
+
 impl Args {
     /// # Errors
     /// As [`Unlearning::run`].
@@ -132,7 +142,7 @@ impl Args {
             loader: LoaderOptions::default(),
             stop: &stop,
         };
-        let (outcome, record) = device.run(|ops| unlearning.run(ops))?;
+        let (outcome, record) = device.run(&unlearning)??;
         print(describe(&record))?;
         print(format!("record of what was forgotten: {}/unlearning.json", self.out.out.display()))?;
         self.out.farewell("unlearn", outcome, &stop)

@@ -1,3 +1,204 @@
 //! The operations as CUDA kernels, on a GPU or on the emulated device.
+//!
+//! One file an operation or family, with the stem of its kernels in `kernels/`: how work is cut into blocks stands
+//! here, what a block does stands there. Everything of a launch that a kernel would have to work out from shapes is
+//! worked out here. Sums that cross blocks are left as parts and joined by a second kernel, in a fixed order.
 
+pub mod cascade;
+pub mod conv;
+pub mod conv1x1;
+pub mod conv_transpose;
 pub mod driver;
+pub mod fft;
+pub mod kernel;
+pub mod loss;
+pub mod memory;
+pub mod noise;
+pub mod norm;
+mod operations;
+pub mod partial;
+pub mod pool;
+pub mod sens;
+pub mod unet_io;
+pub mod update;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::backend::Purpose;
+use crate::error::{Error, Result};
+use driver::{Argument, Driver, Launch};
+use kernel::{Const, Declaration, Mut};
+pub use memory::Buffer;
+use memory::{Arena, fences, is_intact};
+
+/// A device as a [`crate::backend::Backend`].
+///
+/// Operations cannot fail one by one: the first failure is kept, all that follows is left out, and
+/// [`crate::backend::Backend::finish`] says what it was.
+pub struct Cuda<D: Driver> {
+    driver: D,
+    arena: Mutex<Arena<D>>,
+    failure: Mutex<Option<Error>>,
+}
+
+/// Operations that are recorded the second time, and replayed from then on: the first time they may still allocate.
+pub enum Tape<D: Driver> {
+    Unknown,
+    Known,
+    Recorded {
+        graph: D::Graph,
+        /// Keeps alive what the operations used within themselves.
+        _scratch: Option<Arc<D::Block>>,
+    },
+}
+
+impl<D: Driver> Default for Tape<D> {
+    fn default() -> Self {
+        Self::Unknown
+    }
+}
+
+/// All kernels that any operation launches.
+pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
+    [
+        cascade::kernel::KERNELS,
+        conv::kernel::KERNELS,
+        conv1x1::kernel::KERNELS,
+        conv_transpose::kernel::KERNELS,
+        fft::kernel::KERNELS,
+        loss::kernel::KERNELS,
+        noise::kernel::KERNELS,
+        norm::kernel::KERNELS,
+        partial::kernel::KERNELS,
+        pool::kernel::KERNELS,
+        sens::kernel::KERNELS,
+        unet_io::kernel::KERNELS,
+        update::kernel::KERNELS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+impl Cuda<driver::cudarc::Gpu> {
+    /// The GPU of this number.
+    ///
+    /// # Errors
+    /// Where there is none, or no kernel for it, with the remedy.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let kernels: Vec<_> = declarations().map(|kernel| kernel.name).collect();
+        driver::cudarc::Gpu::open(ordinal, &kernels).map(Self::new)
+    }
+}
+
+impl<D: Driver> Cuda<D> {
+    pub fn new(driver: D) -> Self {
+        Self { driver, arena: Mutex::new(Arena::default()), failure: Mutex::new(None) }
+    }
+
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    /// Bytes of all buffers made so far, by purpose.
+    pub fn usage(&self) -> BTreeMap<Purpose, usize> {
+        self.arena().usage()
+    }
+
+    fn arena(&self) -> MutexGuard<'_, Arena<D>> {
+        self.arena.lock().expect("nothing panics while it holds the books")
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<Error>> {
+        self.failure.lock().expect("nothing panics while it holds this")
+    }
+
+    /// Carries out what the driver is asked for, unless something failed before.
+    fn attempt<R>(&self, work: impl FnOnce(&D) -> Result<R>) -> Option<R> {
+        if self.failure().is_some() {
+            return None;
+        }
+        work(&self.driver).map_err(|error| *self.failure() = Some(error)).ok()
+    }
+
+    /// # Safety
+    /// That of [`Driver::launch`].
+    unsafe fn launch(&self, kernel: &'static str, launch: Launch, arguments: &[Argument]) {
+        if launch.grid.contains(&0) {
+            return;
+        }
+        // SAFETY: passed on to the caller.
+        self.attempt(|driver| unsafe { driver.launch(kernel, launch, arguments) });
+    }
+
+    /// Working memory of one operation: `lens` reals each, with unspecified contents.
+    fn scratch<const N: usize>(&self, lens: [usize; N]) -> [Mut<f32>; N] {
+        self.attempt(|driver| self.arena().scratch(driver, lens))
+            .map_or([Mut::null(); N], |at| at.map(Mut::at))
+    }
+
+    /// Overwrites the working memory that operations leave behind.
+    pub fn fill_scratch(&self, value: f32) {
+        let Some((block, bytes)) = self.arena().scratch_block() else { return };
+        let values = vec![value; bytes / size_of::<f32>()];
+        let to = self.driver.address(&block);
+        // SAFETY: the block is alive and has so many bytes.
+        self.attempt(|driver| unsafe { driver.upload(bytemuck::cast_slice(&values), to) });
+    }
+
+    /// A buffer of zeros between sentinels.
+    pub fn fenced(&self, len: usize) -> Buffer<D> {
+        let made = self.attempt(|driver| {
+            let (buffer, whole) = self.arena().fenced(driver, len)?;
+            let [before, _] = fences(&buffer);
+            // SAFETY: the block was made for all of them.
+            unsafe {
+                driver.upload(bytemuck::cast_slice(&whole), before)?;
+                driver.zero(buffer.address_of(0, len), len * size_of::<f32>())?;
+            }
+            Ok(buffer)
+        });
+        made.unwrap_or_else(|| Buffer::nothing(len))
+    }
+
+    /// Whether the sentinels round a buffer of [`Self::fenced`] are as they were.
+    pub fn fences_intact(&self, buffer: &Buffer<D>) -> bool {
+        fences(buffer).into_iter().all(|fence| {
+            let mut values = [0f32; memory::FENCE];
+            // SAFETY: a fenced buffer has these on both sides.
+            let read = self
+                .attempt(|driver| unsafe { driver.download(fence, bytemuck::cast_slice_mut(&mut values)) });
+            read.is_some() && is_intact(&values)
+        })
+    }
+}
+
+/// A grid of `x` × `y` blocks.
+fn blocks(x: usize, y: usize, threads: u32) -> Launch {
+    blocks_with(x, y, 1, threads, 0)
+}
+
+/// A grid of `x` × `y` × `z` blocks with dynamic shared memory.
+///
+/// # Panics
+/// Where a dimension is more than the device can have: shapes that large do not fit its memory.
+fn blocks_with(x: usize, y: usize, z: usize, threads: u32, shared: usize) -> Launch {
+    let size = |n: usize, most: usize| {
+        assert!(n <= most, "{n} blocks along one dimension of a grid");
+        n as u32
+    };
+    let grid = [size(x, i32::MAX as usize), size(y, 65_535), size(z, 65_535)];
+    Launch { grid, threads, shared: shared as u32 }
+}
+
+/// A size as kernels take it.
+///
+/// # Panics
+/// Beyond 2³¹: a single dimension is never that large.
+fn int(size: usize) -> i32 {
+    i32::try_from(size).expect("a dimension fits 31 bits")
+}
+
+fn statistics<D: Driver>(map: &crate::backend::FeatureMap<Buffer<D>>) -> Const<f32> {
+    map.stats.as_ref().map_or(Const::null(), |stats| stats.read(2 * map.shape.planes()))
+}

@@ -3,6 +3,13 @@
 //! Everything is asked for in one order and happens in that order; only [`Driver::download`] and
 //! [`Driver::synchronize`] wait for it. Addresses are the device's own: the host never follows them.
 
+pub mod cudarc;
+pub mod dry;
+pub mod emulated;
+pub mod fatbins;
+pub mod faults;
+pub mod gpus;
+
 use std::ffi::c_void;
 
 use crate::error::Result;

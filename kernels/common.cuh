@@ -1,0 +1,56 @@
+// What every kernel stands on: the words that differ between nvcc and the emulated device, and sums of a block.
+#pragma once
+#ifdef __CUDACC__
+#define KERNEL(k)
+#define DESCRIBE(...)
+// `SHARED(float, tile, [4][8])`: an array that the threads of a block share.
+#define SHARED(type, name, dimensions) __shared__ type name dimensions
+// The array whose bytes the launch gives; one name a kernel.
+#define DYNAMIC_SHARED(type, name)                               \
+    extern __shared__ __align__(128) unsigned char dynamic_shared[]; \
+    type* name = reinterpret_cast<type*>(dynamic_shared)
+#else
+#include "emulation/shim.h"
+#endif
+
+// Every kernel is launched with a multiple of 32 threads in one dimension.
+constexpr unsigned WARP = 32;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+// A batch of feature maps `[n, channels, height, width]`.
+struct MapShape {
+    int n, channels, height, width;
+};
+DESCRIBE(MapShape, n, channels, height, width)
+
+// Complex images `[n, coils, rows, columns]`.
+struct ImageShape {
+    int n, coils, rows, columns;
+};
+DESCRIBE(ImageShape, n, coils, rows, columns)
+
+__device__ __forceinline__ float2 operator+(float2 a, float2 b) { return make_float2(a.x + b.x, a.y + b.y); }
+__device__ __forceinline__ float2 operator-(float2 a, float2 b) { return make_float2(a.x - b.x, a.y - b.y); }
+__device__ __forceinline__ float2 operator*(float2 a, float2 b) {
+    return make_float2(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x);
+}
+__device__ __forceinline__ float2 operator*(float s, float2 a) { return make_float2(s * a.x, s * a.y); }
+__device__ __forceinline__ float2 conj(float2 a) { return make_float2(a.x, -a.y); }
+
+// The sum over a warp, in every lane, by the same tree each time.
+template <class T> __device__ __forceinline__ T warp_sum(T value) {
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) value += __shfl_xor_sync(ALL_LANES, value, lanes);
+    return value;
+}
+
+// The sum over a block of at most 1024 threads, in every thread. All threads of the block must call it.
+template <class T> __device__ __forceinline__ T block_sum(T value) {
+    SHARED(T, of_warp, [WARP]);
+    value = warp_sum(value);
+    __syncthreads();  // a sum before this one may still be read
+    if (threadIdx.x % WARP == 0) of_warp[threadIdx.x / WARP] = value;
+    __syncthreads();
+    T sum = of_warp[0];
+    for (unsigned warp = 1; warp < blockDim.x / WARP; ++warp) sum += of_warp[warp];
+    return sum;
+}

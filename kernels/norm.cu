@@ -1,0 +1,45 @@
+// The statistics of planes, from the parts that the blocks of another kernel left. One block a plane.
+#include "norm.cuh"
+
+constexpr int NORM_THREADS = 64;
+
+// partial: [planes, parts, 3], count, mean and sum of squared deviations of each part; stats: [planes, 2], mean and
+// 1/√(variance + ε).
+extern "C" __global__ void __launch_bounds__(NORM_THREADS)
+norm_stats(const float* partial, float* stats, int parts) {
+    SHARED(double, shared, [3][NORM_THREADS]);
+    const int plane = blockIdx.x, thread = threadIdx.x;
+    const float* of_plane = partial + 3ll * parts * plane;
+    Moments mine = {0.0, 0.0, 0.0};
+    for (int part = thread; part < parts; part += NORM_THREADS) {
+        const float* p = of_plane + 3 * part;
+        mine = join(mine, Moments{p[0], p[1], p[2]});
+    }
+    shared[0][thread] = mine.count;
+    shared[1][thread] = mine.mean;
+    shared[2][thread] = mine.squares;
+    __syncthreads();
+    if (thread != 0) return;
+    for (int i = 1; i < NORM_THREADS; ++i) mine = join(mine, Moments{shared[0][i], shared[1][i], shared[2][i]});
+    stats[2 * plane] = float(mine.mean);
+    stats[2 * plane + 1] = float(1.0 / sqrt(mine.squares / mine.count + NORM_EPSILON));
+}
+KERNEL(norm_stats)
+
+// partial: [planes, parts, 2], sums of g and of g·x̂ over each part; sums: [planes, 2], their means over the plane.
+extern "C" __global__ void __launch_bounds__(NORM_THREADS)
+gradient_means(const float* partial, float* sums, int parts, int pixels) {
+    const int plane = blockIdx.x;
+    const float* of_plane = partial + 2ll * parts * plane;
+    double g = 0.0, gx = 0.0;
+    for (int part = threadIdx.x; part < parts; part += NORM_THREADS) {
+        g += of_plane[2 * part];
+        gx += of_plane[2 * part + 1];
+    }
+    g = block_sum(g);
+    gx = block_sum(gx);
+    if (threadIdx.x != 0) return;
+    sums[2 * plane] = float(g / pixels);
+    sums[2 * plane + 1] = float(gx / pixels);
+}
+KERNEL(gradient_means)

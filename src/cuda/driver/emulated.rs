@@ -1,0 +1,331 @@
+//! The emulated device: the same kernels, compiled for the host, each CUDA thread a fiber (kernels/emulation/).
+//!
+//! It is there to check kernels where there is no GPU. A launch is carried out at once, its blocks spread over rayon's
+//! threads.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rayon::prelude::*;
+
+use super::faults::out_of_memory;
+use super::{Argument, Driver, Launch};
+use crate::error::{Error, Result};
+
+unsafe extern "C" {
+    fn emulation_next_kernel(kernel: *const c_void) -> *const c_void;
+    fn emulation_name(kernel: *const c_void) -> *const c_char;
+    fn emulation_signature(kernel: *const c_void, text: *mut c_char, room: usize) -> usize;
+    fn emulation_run(
+        kernel: *const c_void,
+        arguments: *const *const c_void,
+        grid: *const u32,
+        threads: u32,
+        dynamic_bytes: usize,
+        schedule: c_int,
+        seed: u64,
+        first: u64,
+        end: u64,
+    );
+}
+
+/// What a GPU has at most, so that a launch that works here is one there.
+const MOST_THREADS: u32 = 1024;
+const MOST_SHARED: u32 = 99 << 10;
+
+/// In which order the threads of a block take turns, and blocks theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Schedule {
+    #[default]
+    Forward,
+    Reverse,
+    Random(u64),
+}
+
+impl std::fmt::Display for Schedule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Forward => f.pad("forward"),
+            Self::Reverse => f.pad("reverse"),
+            Self::Random(seed) => f.pad(&format!("random:{seed}")),
+        }
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let random = name.strip_prefix("random:").and_then(|seed| seed.parse().ok()).map(Self::Random);
+        match name {
+            "forward" => Some(Self::Forward),
+            "reverse" => Some(Self::Reverse),
+            _ => random,
+        }
+        .ok_or_else(|| {
+            Error::input(format!("unknown schedule '{name}': expected forward, reverse or random:SEED"))
+        })
+    }
+}
+
+/// A kernel that the host's compiler made.
+#[derive(Clone, Copy)]
+pub struct Kernel(*const c_void);
+
+// SAFETY: it points to a constant of the program.
+unsafe impl Send for Kernel {}
+// SAFETY: as above.
+unsafe impl Sync for Kernel {}
+
+impl Kernel {
+    /// As a method, so that closures take the kernel and not the pointer in it.
+    fn pointer(self) -> *const c_void {
+        self.0
+    }
+
+    /// All that were compiled.
+    pub fn all() -> impl Iterator<Item = Self> {
+        // SAFETY: each call returns the one after, or null; null asks for the first.
+        let next = |kernel| Some(unsafe { emulation_next_kernel(kernel) }).filter(|next| !next.is_null());
+        std::iter::successors(next(std::ptr::null()), move |&kernel| next(kernel)).map(Self)
+    }
+
+    pub fn name(self) -> &'static str {
+        // SAFETY: the name is a string constant of the program.
+        unsafe { CStr::from_ptr(emulation_name(self.0)) }.to_str().expect("C++ names are ASCII")
+    }
+
+    /// The types of its parameters, as `kernels!` spells them.
+    pub fn signature(self) -> String {
+        let mut text = vec![0u8; 4096];
+        // SAFETY: so many bytes are there.
+        let len = unsafe { emulation_signature(self.0, text.as_mut_ptr().cast(), text.len()) };
+        text.truncate(len);
+        String::from_utf8(text).expect("C++ names are ASCII")
+    }
+}
+
+/// Memory of the host, aligned as a GPU's.
+pub struct Block {
+    lines: Vec<Line>,
+    used: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(256))]
+struct Line([u8; 256]);
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.lines.len() * size_of::<Line>(), Ordering::Relaxed);
+    }
+}
+
+/// One thing that a graph does.
+enum Task {
+    Launch { kernel: Kernel, launch: Launch, arguments: Vec<Vec<u8>> },
+    Copy { from: u64, to: u64, bytes: usize },
+    Zero { at: u64, bytes: usize },
+}
+
+/// What was recorded, in order.
+pub struct Graph(Vec<Task>);
+
+/// The device. Its memory has a limit, so that running out of it can be tried.
+pub struct Emulated {
+    schedule: Schedule,
+    kernels: HashMap<&'static str, Kernel>,
+    limit: usize,
+    used: Arc<AtomicUsize>,
+    recording: Mutex<Option<Vec<Task>>>,
+}
+
+/// An argument's value, aligned for any type that a kernel takes.
+#[repr(C, align(16))]
+struct Value([u8; 128]);
+
+impl Default for Emulated {
+    fn default() -> Self {
+        Self::new(Schedule::default(), usize::MAX)
+    }
+}
+
+impl Emulated {
+    /// As `--device emulated` has it: `KERASE_EMULATED_MEMORY=MIB` limits its memory, `KERASE_EMULATED_SCHEDULE` is
+    /// forward, reverse or random:SEED.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for values that mean nothing.
+    pub fn from_environment() -> Result<Self> {
+        let limit = match std::env::var("KERASE_EMULATED_MEMORY") {
+            Err(_) => usize::MAX,
+            Ok(mib) => {
+                mib.parse::<usize>().ok().and_then(|mib| mib.checked_mul(1 << 20)).ok_or_else(|| {
+                    Error::input(format!("KERASE_EMULATED_MEMORY={mib}: expected a number of MiB"))
+                })?
+            }
+        };
+        let schedule =
+            std::env::var("KERASE_EMULATED_SCHEDULE").map_or(Ok(Schedule::Forward), |s| s.parse())?;
+        Ok(Self::new(schedule, limit))
+    }
+
+    pub fn new(schedule: Schedule, limit: usize) -> Self {
+        let kernels = Kernel::all().map(|kernel| (kernel.name(), kernel)).collect();
+        Self { schedule, kernels, limit, used: Arc::default(), recording: Mutex::new(None) }
+    }
+
+    /// Carries a task out, or keeps it for later.
+    fn now_or_later(&self, task: Task) {
+        match &mut *self.recording.lock().expect("nothing panics while it holds this") {
+            Some(tasks) => tasks.push(task),
+            None => self.carry_out(&task),
+        }
+    }
+
+    fn carry_out(&self, task: &Task) {
+        match task {
+            Task::Launch { kernel, launch, arguments } => self.run(*kernel, *launch, arguments),
+            // SAFETY: whoever asked for it promised that both are alive and apart (`Driver::copy`, `Driver::replay`).
+            &Task::Copy { from, to, bytes } => unsafe {
+                std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes);
+            },
+            // SAFETY: likewise (`Driver::zero`, `Driver::replay`).
+            &Task::Zero { at, bytes } => unsafe { std::ptr::write_bytes(at as *mut u8, 0, bytes) },
+        }
+    }
+
+    fn run(&self, kernel: Kernel, launch: Launch, arguments: &[Vec<u8>]) {
+        let values: Vec<Value> = arguments
+            .iter()
+            .map(|bytes| {
+                let mut value = Value([0; 128]);
+                value.0[..bytes.len()].copy_from_slice(bytes);
+                value
+            })
+            .collect();
+        let addresses: Vec<usize> = values.iter().map(|value| std::ptr::from_ref(value) as usize).collect();
+        let blocks: u64 = launch.grid.iter().map(|&n| u64::from(n)).product();
+        let (schedule, seed) = match self.schedule {
+            Schedule::Forward => (0, 0),
+            Schedule::Reverse => (1, 0),
+            Schedule::Random(seed) => (2, seed),
+        };
+        let run = |first, end| {
+            // SAFETY: the arguments are those of the kernel's signature and point to memory that is alive
+            // (`Driver::launch`, `Driver::replay`); blocks write apart from each other, as they must on a GPU.
+            unsafe {
+                emulation_run(
+                    kernel.pointer(),
+                    addresses.as_ptr().cast(),
+                    launch.grid.as_ptr(),
+                    launch.threads,
+                    launch.shared as usize,
+                    schedule,
+                    seed,
+                    first,
+                    end,
+                );
+            }
+        };
+        // A sanitizer sees no order in what rayon's threads do; to it, one thread runs all.
+        let workers = if cfg!(kerase_sanitized) { 1 } else { rayon::current_num_threads() as u64 };
+        let part = blocks.div_ceil(4 * workers);
+        if workers == 1 || blocks == 1 {
+            run(0, blocks);
+        } else {
+            (0..blocks.div_ceil(part))
+                .into_par_iter()
+                .for_each(|i| run(i * part, ((i + 1) * part).min(blocks)));
+        }
+    }
+}
+
+impl Driver for Emulated {
+    type Block = Block;
+    type Graph = Graph;
+
+    fn name(&self) -> String {
+        "emulated".into()
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Block> {
+        let lines = bytes.div_ceil(size_of::<Line>());
+        let bytes = lines * size_of::<Line>();
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let mut memory = Vec::new();
+        let free = self.limit.saturating_sub(before);
+        if bytes > free || memory.try_reserve_exact(lines).is_err() {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Error::input(out_of_memory(&self.name(), bytes, [free, self.limit])));
+        }
+        // As on a GPU nobody may count on what is in it.
+        memory.resize(lines, Line([0xff; 256]));
+        Ok(Block { lines: memory, used: self.used.clone() })
+    }
+
+    fn address(&self, block: &Block) -> u64 {
+        block.lines.as_ptr() as u64
+    }
+
+    fn memory(&self) -> Result<[usize; 2]> {
+        Ok([self.limit.saturating_sub(self.used.load(Ordering::Relaxed)), self.limit])
+    }
+
+    unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
+        // SAFETY: the caller's; nothing runs beside this, since launches are carried out at once.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
+        Ok(())
+    }
+
+    unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
+        // SAFETY: the caller's.
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+
+    unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        self.now_or_later(Task::Copy { from, to, bytes });
+        Ok(())
+    }
+
+    unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
+        self.now_or_later(Task::Zero { at, bytes });
+        Ok(())
+    }
+
+    unsafe fn launch(&self, name: &'static str, launch: Launch, arguments: &[Argument]) -> Result<()> {
+        let Some(&kernel) = self.kernels.get(name) else {
+            return Err(Error::Device(format!("the emulated device has no kernel {name}")));
+        };
+        if launch.threads > MOST_THREADS || launch.threads % 32 != 0 || launch.shared > MOST_SHARED {
+            return Err(Error::Device(format!("no GPU takes the launch of kernel {name} with {launch}")));
+        }
+        let arguments = arguments
+            .iter()
+            // SAFETY: an argument's value has so many bytes.
+            .map(|a| unsafe { std::slice::from_raw_parts(a.value.cast::<u8>(), a.bytes) }.to_vec())
+            .collect();
+        self.now_or_later(Task::Launch { kernel, launch, arguments });
+        Ok(())
+    }
+
+    fn record(&self, body: &mut dyn FnMut()) -> Result<Graph> {
+        *self.recording.lock().expect("nothing panics while it holds this") = Some(Vec::new());
+        body();
+        let tasks = self.recording.lock().expect("nothing panics while it holds this").take();
+        Ok(Graph(tasks.expect("begun above")))
+    }
+
+    unsafe fn replay(&self, graph: &Graph) -> Result<()> {
+        graph.0.iter().for_each(|task| self.carry_out(task));
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+}

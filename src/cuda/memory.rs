@@ -1,0 +1,225 @@
+//! Buffers of a device: carved from one block per room, each with its purpose on the books.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::backend::Purpose;
+use crate::cuda::driver::Driver;
+use crate::cuda::kernel::{C32, Const, Mut};
+use crate::error::Result;
+
+/// Buffers begin where the widest loads of a kernel, and a new cache line, may.
+const ALIGNMENT: usize = 256;
+
+/// Sentinels on either side of a fenced buffer, in reals.
+pub(in crate::cuda) const FENCE: usize = 64;
+/// No number that any operation computes from sensible inputs, and not a NaN: comparing it is exact.
+const SENTINEL: f32 = -1.234_567_9e33;
+
+/// Flat reals on a device.
+pub struct Buffer<D: Driver> {
+    /// Keeps the memory alive; none where there is nothing, or where memory is only counted.
+    _block: Option<Arc<D::Block>>,
+    address: u64,
+    len: usize,
+    /// What it was made with.
+    room: usize,
+}
+
+impl<D: Driver> Buffer<D> {
+    fn new(block: Option<Arc<D::Block>>, address: u64, len: usize) -> Self {
+        Self { _block: block, address, len, room: len }
+    }
+
+    /// # Panics
+    /// Beyond what it was made with.
+    pub(in crate::cuda) fn set_len(&mut self, len: usize) {
+        assert!(len <= self.room, "a buffer of {} reals is to become {len} long", self.room);
+        self.len = len;
+    }
+
+    /// What stands in for a buffer that could not be made.
+    pub(in crate::cuda) fn nothing(len: usize) -> Self {
+        Self::new(None, 0, len)
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The address of `len` reals that begin at `offset`.
+    ///
+    /// # Panics
+    /// Where the buffer is shorter.
+    pub(in crate::cuda) fn address_of(&self, offset: usize, len: usize) -> u64 {
+        assert!(offset + len <= self.len, "a buffer of {} reals is asked for {offset} + {len}", self.len);
+        self.address + (offset * size_of::<f32>()) as u64
+    }
+
+    /// The first `len` reals, for a kernel to read.
+    pub fn read(&self, len: usize) -> Const<f32> {
+        Const::at(self.address_of(0, len))
+    }
+
+    /// `len` reals from `offset` on, for a kernel to read.
+    pub fn read_from(&self, offset: usize, len: usize) -> Const<f32> {
+        Const::at(self.address_of(offset, len))
+    }
+
+    /// The first `len` reals, for a kernel to write.
+    pub fn write(&mut self, len: usize) -> Mut<f32> {
+        Mut::at(self.address_of(0, len))
+    }
+
+    /// `len` reals from `offset` on, for a kernel to write.
+    pub fn write_from(&mut self, offset: usize, len: usize) -> Mut<f32> {
+        Mut::at(self.address_of(offset, len))
+    }
+
+    /// The first `reals` reals as complex numbers, for a kernel to read.
+    pub fn read_complex(&self, reals: usize) -> Const<C32> {
+        Const::at(self.address_of(0, reals))
+    }
+
+    /// The first `reals` reals as complex numbers, for a kernel to write.
+    pub fn write_complex(&mut self, reals: usize) -> Mut<C32> {
+        Mut::at(self.address_of(0, reals))
+    }
+}
+
+/// Where the next buffers come from.
+enum Source<D: Driver> {
+    /// Each from a block of its own.
+    Blocks,
+    /// From nowhere: bytes are added up.
+    Counting(usize),
+    /// From this block, of which so many bytes are taken.
+    Carving { block: Arc<D::Block>, taken: usize, bytes: usize },
+}
+
+/// Who hands out memory, and keeps the books.
+pub struct Arena<D: Driver> {
+    source: Source<D>,
+    usage: BTreeMap<Purpose, usize>,
+    scratch: Option<Arc<D::Block>>,
+    scratch_bytes: usize,
+}
+
+impl<D: Driver> Default for Arena<D> {
+    fn default() -> Self {
+        Self { source: Source::Blocks, usage: BTreeMap::new(), scratch: None, scratch_bytes: 0 }
+    }
+}
+
+fn aligned(len: usize) -> usize {
+    (len * size_of::<f32>()).next_multiple_of(ALIGNMENT)
+}
+
+impl<D: Driver> Arena<D> {
+    /// Until [`Self::carve`], buffers are only counted.
+    pub fn count(&mut self) {
+        self.source = Source::Counting(0);
+    }
+
+    /// From now on buffers come from one block that has room for what was counted.
+    ///
+    /// # Errors
+    /// Where the device has not enough memory.
+    pub fn carve(&mut self, driver: &D) -> Result<()> {
+        let Source::Counting(bytes) = std::mem::replace(&mut self.source, Source::Blocks) else {
+            return Ok(());
+        };
+        if bytes > 0 {
+            self.source = Source::Carving { block: Arc::new(driver.alloc(bytes)?), taken: 0, bytes };
+        }
+        Ok(())
+    }
+
+    /// Buffers get blocks of their own again.
+    pub fn stop(&mut self) {
+        self.source = Source::Blocks;
+    }
+
+    /// A buffer with unspecified contents.
+    ///
+    /// # Errors
+    /// Where the device has not enough memory.
+    pub fn take(&mut self, driver: &D, purpose: Purpose, len: usize) -> Result<Buffer<D>> {
+        let bytes = aligned(len);
+        match &mut self.source {
+            _ if len == 0 => return Ok(Buffer::new(None, 0, len)),
+            Source::Counting(counted) => {
+                *counted += bytes;
+                return Ok(Buffer::new(None, 0, len));
+            }
+            Source::Carving { block, taken, bytes: all } if *taken + bytes <= *all => {
+                let address = driver.address(block) + *taken as u64;
+                *taken += bytes;
+                *self.usage.entry(purpose).or_default() += bytes;
+                return Ok(Buffer::new(Some(block.clone()), address, len));
+            }
+            _ => {}
+        }
+        let block = Arc::new(driver.alloc(bytes)?);
+        *self.usage.entry(purpose).or_default() += bytes;
+        Ok(Buffer::new(Some(block.clone()), driver.address(&block), len))
+    }
+
+    /// Bytes handed out so far, by purpose; scratch counts once, at its largest.
+    pub fn usage(&self) -> BTreeMap<Purpose, usize> {
+        let mut usage = self.usage.clone();
+        usage.insert(Purpose::Scratch, self.scratch_bytes);
+        usage
+    }
+
+    /// Addresses of reals that live within one operation. They lie in one block, which grows to the largest that was
+    /// asked for; recorded steps keep the block that they were recorded with.
+    ///
+    /// # Errors
+    /// Where the device has not enough memory.
+    pub fn scratch<const N: usize>(&mut self, driver: &D, lens: [usize; N]) -> Result<[u64; N]> {
+        let bytes: usize = lens.iter().map(|&len| aligned(len)).sum();
+        if bytes > self.scratch_bytes || self.scratch.is_none() {
+            self.scratch = None;
+            self.scratch = Some(Arc::new(driver.alloc(bytes.max(ALIGNMENT))?));
+            self.scratch_bytes = bytes;
+        }
+        let block = self.scratch.as_ref().expect("made above");
+        let mut at = driver.address(block);
+        Ok(lens.map(|len| {
+            let address = at;
+            at += aligned(len) as u64;
+            address
+        }))
+    }
+
+    pub fn scratch_block(&self) -> Option<(Arc<D::Block>, usize)> {
+        self.scratch.clone().map(|block| (block, self.scratch_bytes))
+    }
+
+    /// A buffer between sentinels, to find out whether anybody writes beyond its ends, with their values.
+    ///
+    /// # Errors
+    /// Where the device has not enough memory.
+    pub fn fenced(&mut self, driver: &D, len: usize) -> Result<(Buffer<D>, Vec<f32>)> {
+        let whole = len + 2 * FENCE;
+        let block = Arc::new(driver.alloc(whole * size_of::<f32>())?);
+        let address = driver.address(&block) + (FENCE * size_of::<f32>()) as u64;
+        Ok((Buffer::new(Some(block), address, len), vec![SENTINEL; whole]))
+    }
+}
+
+/// Where the sentinels of a fenced buffer lie: addresses of [`FENCE`] reals each.
+pub fn fences<D: Driver>(buffer: &Buffer<D>) -> [u64; 2] {
+    let bytes = (FENCE * size_of::<f32>()) as u64;
+    [buffer.address - bytes, buffer.address + (buffer.len * size_of::<f32>()) as u64]
+}
+
+/// Whether what lies in a fence is what was put there.
+pub fn is_intact(fence: &[f32; FENCE]) -> bool {
+    fence.iter().all(|&value| value.to_bits() == SENTINEL.to_bits())
+}

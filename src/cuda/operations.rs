@@ -1,0 +1,431 @@
+//! The device's side of the contract: memory and replay here, each operation handed to its file.
+
+use crate::backend::*;
+use crate::cuda::driver::Driver;
+use crate::cuda::{
+    Buffer, Cuda, Tape, cascade, conv, conv_transpose, conv1x1, fft, loss, noise, pool, sens, unet_io, update,
+};
+use crate::error::{Error, Result};
+
+impl<D: Driver> Memory for Cuda<D> {
+    type Buffer = Buffer<D>;
+
+    fn zeros(&self, purpose: Purpose, len: usize) -> Buffer<D> {
+        let made = self.attempt(|driver| self.arena().take(driver, purpose, len));
+        let mut buffer = made.unwrap_or_else(|| Buffer::nothing(len));
+        self.clear(&mut buffer);
+        buffer
+    }
+}
+
+impl<D: Driver> Backend for Cuda<D> {
+    type Real = f32;
+    type Tape = Tape<D>;
+
+    fn check(&self, shape: ImageShape) -> Result<()> {
+        let longest = shape.rows.max(shape.columns);
+        if longest <= fft::LONGEST {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "k-space of {} x {}: the kernels transform up to {} points, this has {longest} along one side; use \
+             --device cpu, or crop the volumes",
+            shape.rows,
+            shape.columns,
+            fft::LONGEST
+        )))
+    }
+
+    fn repeat(&self, tape: &mut Tape<D>, body: impl FnOnce()) {
+        match tape {
+            Tape::Unknown => {
+                body();
+                *tape = Tape::Known;
+            }
+            Tape::Known => {
+                let mut body = Some(body);
+                let recorded = self.attempt(|driver| driver.record(&mut || body.take().expect("once")()));
+                let Some(graph) = recorded else { return };
+                // SAFETY: the buffers that the operations were given are alive: `body` borrows them.
+                self.attempt(|driver| unsafe { driver.replay(&graph) });
+                *tape =
+                    Tape::Recorded { graph, _scratch: self.arena().scratch_block().map(|(block, _)| block) };
+            }
+            Tape::Recorded { graph, .. } => {
+                // SAFETY: `body` borrows the same buffers as when it was recorded (the contract of `repeat`), and the
+                // tape keeps the scratch.
+                self.attempt(|driver| unsafe { driver.replay(graph) });
+            }
+        }
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.attempt(Driver::synchronize);
+        self.failure().take().map_or(Ok(()), Err)
+    }
+
+    fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
+        self.arena().count();
+        let counted = build();
+        let carved = self.arena().carve(&self.driver);
+        counted?;
+        carved?;
+        let built = build();
+        self.arena().stop();
+        self.finish()?;
+        built
+    }
+
+    fn set_len(&self, buffer: &mut Buffer<D>, len: usize) {
+        buffer.set_len(len);
+    }
+
+    fn upload(&self, from: &[f32], to: &mut Buffer<D>) {
+        let to = to.address_of(0, from.len());
+        // SAFETY: the buffer has room for them.
+        self.attempt(|driver| unsafe { driver.upload(bytemuck::cast_slice(from), to) });
+    }
+
+    fn download(&self, from: &Buffer<D>, to: &mut [f32]) {
+        let from = from.address_of(0, to.len());
+        // SAFETY: the buffer has as many.
+        self.attempt(|driver| unsafe { driver.download(from, bytemuck::cast_slice_mut(to)) });
+    }
+
+    fn clear(&self, buffer: &mut Buffer<D>) {
+        let at = buffer.address_of(0, buffer.len());
+        if at == 0 {
+            return;
+        }
+        // SAFETY: it is the whole buffer.
+        self.attempt(|driver| unsafe { driver.zero(at, size_of::<f32>() * buffer.len()) });
+    }
+
+    fn copy_part(
+        &self,
+        from: &Buffer<D>,
+        from_offset: usize,
+        to: &mut Buffer<D>,
+        to_offset: usize,
+        len: usize,
+    ) {
+        let (from, to) = (from.address_of(from_offset, len), to.address_of(to_offset, len));
+        // SAFETY: both have so many reals there, and a buffer that is borrowed twice is not `to`.
+        self.attempt(|driver| unsafe { driver.copy(from, to, size_of::<f32>() * len) });
+    }
+
+    fn ifft2c(&self, shape: ImageShape, kspace: &Buffer<D>, columns: &Buffer<D>, images: &mut Buffer<D>) {
+        fft::ifft2c(self, shape, kspace, columns, images);
+    }
+
+    fn unet_input(
+        &self,
+        shape: ImageShape,
+        image: &Buffer<D>,
+        map: &mut FeatureMap<Buffer<D>>,
+        moments: &mut Buffer<D>,
+    ) {
+        unet_io::unet_input(self, shape, image, map, moments);
+    }
+
+    fn conv3x3(
+        &self,
+        inputs: &[&FeatureMap<Buffer<D>>],
+        parameters: &Buffer<D>,
+        weight: Span,
+        output: &mut FeatureMap<Buffer<D>>,
+    ) {
+        conv::conv3x3(self, inputs, parameters, weight, output);
+    }
+
+    fn avg_pool(&self, input: &FeatureMap<Buffer<D>>, output: &mut FeatureMap<Buffer<D>>) {
+        pool::avg_pool(self, input, output);
+    }
+
+    fn conv_transpose(
+        &self,
+        input: &FeatureMap<Buffer<D>>,
+        parameters: &Buffer<D>,
+        weight: Span,
+        output: &mut FeatureMap<Buffer<D>>,
+    ) {
+        conv_transpose::conv_transpose(self, input, parameters, weight, output);
+    }
+
+    fn conv1x1(
+        &self,
+        input: &FeatureMap<Buffer<D>>,
+        parameters: &Buffer<D>,
+        weight: Span,
+        bias: Span,
+        output: &mut FeatureMap<Buffer<D>>,
+    ) {
+        conv1x1::conv1x1(self, input, parameters, weight, bias, output);
+    }
+
+    fn unet_output(
+        &self,
+        shape: ImageShape,
+        map: &FeatureMap<Buffer<D>>,
+        moments: &Buffer<D>,
+        image: &mut Buffer<D>,
+    ) {
+        unet_io::unet_output(self, shape, map, moments, image);
+    }
+
+    fn divide_by_rss(&self, shape: ImageShape, raw: &Buffer<D>, sens_maps: &mut Buffer<D>) {
+        sens::divide_by_rss(self, shape, raw, sens_maps);
+    }
+
+    fn sens_reduce(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Buffer<D>,
+        images: &Buffer<D>,
+        combined: &mut Buffer<D>,
+    ) {
+        sens::sens_reduce(self, shape, sens_maps, images, combined);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn cascade_input(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Buffer<D>,
+        mask: &Buffer<D>,
+        m0: &Buffer<D>,
+        u: &Buffer<D>,
+        v: &Buffer<D>,
+        m: &mut Buffer<D>,
+    ) {
+        cascade::cascade_input(self, shape, sens_maps, mask, m0, u, v, m);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn cascade_update(
+        &self,
+        parameters: &Buffer<D>,
+        dc_weight: Span,
+        r: &Buffer<D>,
+        u: &Buffer<D>,
+        v: &Buffer<D>,
+        u_out: &mut Buffer<D>,
+        v_out: &mut Buffer<D>,
+    ) {
+        cascade::cascade_update(self, parameters, dc_weight, r, u, v, u_out, v_out);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn rss_output(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Buffer<D>,
+        mask: &Buffer<D>,
+        x0: &Buffer<D>,
+        u: &Buffer<D>,
+        v: &Buffer<D>,
+        output: &mut Buffer<D>,
+    ) {
+        cascade::rss_output(self, shape, sens_maps, mask, x0, u, v, output);
+    }
+
+    fn label_noise(&self, noise: LabelNoise, len: usize, target: &mut Buffer<D>) {
+        noise::label_noise(self, noise, len, target);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn image_loss(
+        &self,
+        shape: LossShape,
+        weights: LossWeights,
+        scale: f64,
+        output: &Buffer<D>,
+        target: &Buffer<D>,
+        max_value: &Buffer<D>,
+        losses: &mut Buffer<D>,
+        d_output: &mut Buffer<D>,
+    ) {
+        loss::image_loss(self, shape, weights, scale, output, target, max_value, losses, d_output);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn rss_output_backward(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Buffer<D>,
+        mask: &Buffer<D>,
+        x0: &Buffer<D>,
+        u: &Buffer<D>,
+        v: &Buffer<D>,
+        output: &Buffer<D>,
+        d_output: &Buffer<D>,
+        d_u: &mut Buffer<D>,
+        d_v: &mut Buffer<D>,
+        d_sens: &mut Buffer<D>,
+    ) {
+        cascade::rss_output_backward(
+            self, shape, sens_maps, mask, x0, u, v, output, d_output, d_u, d_v, d_sens,
+        );
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn cascade_update_backward(
+        &self,
+        parameters: &Buffer<D>,
+        dc_weight: Span,
+        u: &Buffer<D>,
+        v: &Buffer<D>,
+        d_u: &mut Buffer<D>,
+        d_v: &mut Buffer<D>,
+        d_r: &mut Buffer<D>,
+        d_parameters: &mut Buffer<D>,
+    ) {
+        cascade::cascade_update_backward(self, parameters, dc_weight, u, v, d_u, d_v, d_r, d_parameters);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn cascade_input_backward(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Buffer<D>,
+        mask: &Buffer<D>,
+        d_m: &Buffer<D>,
+        d_u: &mut Buffer<D>,
+        d_v: &mut Buffer<D>,
+        d_m0: &mut Buffer<D>,
+    ) {
+        cascade::cascade_input_backward(self, shape, sens_maps, mask, d_m, d_u, d_v, d_m0);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn sens_backward(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Buffer<D>,
+        mask: &Buffer<D>,
+        x0: &Buffer<D>,
+        d_m0: &Buffer<D>,
+        pairs: &[(&Buffer<D>, &Buffer<D>)],
+        d_sens: &mut Buffer<D>,
+    ) {
+        cascade::sens_backward(self, shape, sens_maps, mask, x0, d_m0, pairs, d_sens);
+    }
+
+    fn divide_by_rss_backward(
+        &self,
+        shape: ImageShape,
+        raw: &Buffer<D>,
+        sens_maps: &Buffer<D>,
+        d_sens: &mut Buffer<D>,
+    ) {
+        sens::divide_by_rss_backward(self, shape, raw, sens_maps, d_sens);
+    }
+
+    fn unet_output_backward(
+        &self,
+        shape: ImageShape,
+        map: &FeatureMap<Buffer<D>>,
+        moments: &Buffer<D>,
+        d_image: &Buffer<D>,
+        d_map: &mut MapGradient<Buffer<D>>,
+        d_moments: &mut Buffer<D>,
+    ) {
+        unet_io::unet_output_backward(self, shape, map, moments, d_image, d_map, d_moments);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn conv1x1_backward(
+        &self,
+        input: &FeatureMap<Buffer<D>>,
+        parameters: &Buffer<D>,
+        weight: Span,
+        bias: Span,
+        output: &FeatureMap<Buffer<D>>,
+        d_output: &MapGradient<Buffer<D>>,
+        d_parameters: &mut Buffer<D>,
+        d_input: &mut MapGradient<Buffer<D>>,
+    ) {
+        conv1x1::conv1x1_backward(
+            self,
+            input,
+            parameters,
+            weight,
+            bias,
+            output,
+            d_output,
+            d_parameters,
+            d_input,
+        );
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn conv_transpose_backward(
+        &self,
+        input: &FeatureMap<Buffer<D>>,
+        parameters: &Buffer<D>,
+        weight: Span,
+        output: &FeatureMap<Buffer<D>>,
+        d_output: &MapGradient<Buffer<D>>,
+        d_parameters: &mut Buffer<D>,
+        d_input: &mut MapGradient<Buffer<D>>,
+    ) {
+        conv_transpose::conv_transpose_backward(
+            self,
+            input,
+            parameters,
+            weight,
+            output,
+            d_output,
+            d_parameters,
+            d_input,
+        );
+    }
+
+    fn avg_pool_backward(
+        &self,
+        input: &FeatureMap<Buffer<D>>,
+        output: &FeatureMap<Buffer<D>>,
+        d_output: &MapGradient<Buffer<D>>,
+        d_input: &mut MapGradient<Buffer<D>>,
+    ) {
+        pool::avg_pool_backward(self, input, output, d_output, d_input);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn conv3x3_backward(
+        &self,
+        inputs: &[&FeatureMap<Buffer<D>>],
+        parameters: &Buffer<D>,
+        weight: Span,
+        output: &FeatureMap<Buffer<D>>,
+        d_output: &MapGradient<Buffer<D>>,
+        d_parameters: &mut Buffer<D>,
+        d_inputs: &mut [Option<InputGradient<'_, Buffer<D>>>],
+    ) {
+        conv::conv3x3_backward(self, inputs, parameters, weight, output, d_output, d_parameters, d_inputs);
+    }
+
+    fn unet_input_backward(
+        &self,
+        shape: ImageShape,
+        map: &FeatureMap<Buffer<D>>,
+        moments: &Buffer<D>,
+        d_map: &MapGradient<Buffer<D>>,
+        d_moments: &Buffer<D>,
+        d_image: &mut Buffer<D>,
+    ) {
+        unet_io::unet_input_backward(self, shape, map, moments, d_map, d_moments, d_image);
+    }
+
+    fn update(
+        &self,
+        update: Update,
+        parameters: &mut Buffer<D>,
+        gradient: &Buffer<D>,
+        first_moment: &mut Buffer<D>,
+        second_moment: &mut Buffer<D>,
+        norm: &mut Buffer<D>,
+    ) {
+        update::update(self, update, parameters, gradient, first_moment, second_moment, norm);
+    }
+}

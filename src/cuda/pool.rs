@@ -1,0 +1,69 @@
+//! 2×2 average pooling, and the end of a skip connection's gradient.
+
+use crate::backend::{FeatureMap, MapGradient};
+use crate::cuda::driver::Driver;
+use crate::cuda::kernel::{Const, Mut};
+use crate::cuda::{Buffer, Cuda, blocks, int, norm, statistics};
+
+const THREADS: u32 = 256;
+/// Pixels that a thread takes, about: enough to pay for its start, few enough for many blocks.
+const PIXELS_PER_THREAD: usize = 4;
+
+crate::kernels! {
+    fn avg_pool(
+        values: Const<f32>, stats: Const<f32>, pooled: Mut<f32>, height: i32, width: i32,
+    );
+    fn avg_pool_backward(
+        values: Const<f32>, stats: Const<f32>, d_pooled: Const<f32>, d: Mut<f32>, partial: Mut<f32>,
+        height: i32, width: i32,
+    );
+}
+
+fn parts(pixels: usize) -> usize {
+    pixels.div_ceil(PIXELS_PER_THREAD * THREADS as usize)
+}
+
+/// See [`crate::backend::Backend::avg_pool`].
+pub fn avg_pool<D: Driver>(
+    cuda: &Cuda<D>,
+    input: &FeatureMap<Buffer<D>>,
+    output: &mut FeatureMap<Buffer<D>>,
+) {
+    let (full, small) = (input.shape, output.shape);
+    kernel::avg_pool(
+        cuda,
+        blocks(parts(small.pixels()), small.planes(), THREADS),
+        input.values.read(full.len()),
+        statistics(input),
+        output.values.write(small.len()),
+        int(full.height),
+        int(full.width),
+    );
+}
+
+/// See [`crate::backend::Backend::avg_pool_backward`].
+pub fn avg_pool_backward<D: Driver>(
+    cuda: &Cuda<D>,
+    input: &FeatureMap<Buffer<D>>,
+    pooled: &FeatureMap<Buffer<D>>,
+    d_output: &MapGradient<Buffer<D>>,
+    d_input: &mut MapGradient<Buffer<D>>,
+) {
+    let full = input.shape;
+    let parts = parts(full.pixels());
+    let [partial] = cuda.scratch([full.planes() * parts * 2]);
+    kernel::avg_pool_backward(
+        cuda,
+        blocks(parts, full.planes(), THREADS),
+        input.values.read(full.len()),
+        statistics(input),
+        d_output.values.read(pooled.shape.len()),
+        d_input.values.write(full.len()),
+        partial,
+        int(full.height),
+        int(full.width),
+    );
+    if let Some(sums) = &mut d_input.sums {
+        norm::join_sums(cuda, full, partial.as_const(), parts, sums);
+    }
+}
