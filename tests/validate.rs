@@ -52,10 +52,17 @@ macro_rules! as_the_cpu {
     };
 }
 
+impl Memory for Faulty {
+    type Buffer = Buffer;
+
+    fn zeros(&self, purpose: Purpose, len: usize) -> Buffer {
+        self.cpu.zeros(purpose, len)
+    }
+}
+
 #[allow(clippy::too_many_arguments)]
 impl Backend for Faulty {
     type Real = f32;
-    type Buffer = Buffer;
     type Tape = ();
 
     fn avg_pool(&self, input: &Map, output: &mut Map) {
@@ -94,11 +101,8 @@ impl Backend for Faulty {
         build()
     }
 
-    fn zeros(&self, purpose: Purpose, len: usize) -> Buffer {
-        self.cpu.zeros(purpose, len)
-    }
-
     as_the_cpu! {
+        set_len(buffer: &mut Buffer, len: usize);
         upload(from: &[f32], to: &mut Buffer);
         download(from: &Buffer, to: &mut [f32]);
         clear(buffer: &mut Buffer);
@@ -169,7 +173,8 @@ fn problem(wrong: Wrong) -> Problem {
     // Whoever reads the report sees where, and how to see it again.
     let text = outcome.to_string();
     assert!(
-        text.contains(&format!("kerase validate --only '{CASE}'")) && text.contains("1 failed"),
+        text.contains(&format!("kerase validate --device faulty --only '{CASE}'"))
+            && text.contains("1 failed"),
         "{text}"
     );
     outcome.failures[0].problem.clone()

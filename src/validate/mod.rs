@@ -6,6 +6,7 @@
 
 pub mod case;
 pub mod cases;
+pub mod checked;
 pub mod maps;
 pub mod random;
 pub mod report;
@@ -15,8 +16,9 @@ pub mod tolerance;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use case::Case;
+pub use checked::Checked;
 pub use report::{Failure, Outcome, Problem};
-pub use rig::{Checked, Rig};
+pub use rig::Rig;
 
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};

@@ -220,7 +220,9 @@ impl Outcome {
         } else {
             String::new()
         };
-        format!("kerase validate{random} --only '{}'", failure.case)
+        // A device's name begins with what --device takes.
+        let device = failure.device.split(' ').next().unwrap_or_default();
+        format!("kerase validate --device {device}{random} --only '{}'", failure.case)
     }
 }
 
