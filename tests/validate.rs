@@ -7,6 +7,8 @@ use std::cell::Cell;
 use cli_support::Folder;
 use kerase::backend::*;
 use kerase::cpu::Cpu;
+use kerase::cuda::Cuda;
+use kerase::cuda::driver::emulated::Emulated;
 use kerase::error::{Error, Result};
 use kerase::validate::{Checked, Outcome, Problem, Selection, validate};
 
@@ -213,6 +215,18 @@ fn a_write_outside_of_a_buffer_is_seen() {
 }
 
 #[test]
+fn fences_of_a_device_are_where_its_buffers_end() {
+    let device = Cuda::new(Emulated::default());
+    let mut buffer = Checked::fenced(&device, 8);
+    device.upload(&[1.0; 8], &mut buffer);
+    assert!(Checked::fences_intact(&device, &buffer));
+    // Its last real now lies where the fence should begin.
+    device.set_len(&mut buffer, 7);
+    assert!(!Checked::fences_intact(&device, &buffer));
+    device.finish().unwrap();
+}
+
+#[test]
 fn a_device_that_gives_up_has_failed() {
     let messages = [Wrong::Panics, Wrong::Fails].map(|wrong| problem(wrong).to_string());
     assert!(messages[0].contains("pooling is too much"), "{}", messages[0]);
@@ -244,6 +258,9 @@ fn the_command_says_what_ran() {
     let text = folder.kerase("validate --only avg_pool --device cpu --out report.json").succeeded();
     assert!(text.contains("cpu: 36 cases run, all agree"), "{text}");
     assert_eq!(folder.json("report.json")["runs"][0]["cases"], 36);
+
+    let text = folder.kerase("validate --only avg_pool --device emulated --random 10").succeeded();
+    assert!(text.contains("emulated (") && !text.contains("failed\n"), "{text}");
 
     let names = folder.kerase("validate --only conv1x1 --random 50 --seed 3 --list").succeeded();
     assert!(names.lines().count() > 10 && names.lines().all(|name| name.starts_with("conv1x1")), "{names}");
