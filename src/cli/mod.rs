@@ -15,6 +15,7 @@ pub mod simulate;
 pub mod stop;
 pub mod train;
 pub mod unlearn;
+pub mod validate;
 pub mod volume_figure;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +40,7 @@ enum Command {
     Evaluate(evaluate::Args),
     Reconstruct(reconstruct::Args),
     Bench(bench::Args),
+    Validate(validate::Args),
     Info(info::Args),
 }
 
@@ -56,6 +58,7 @@ impl Cli {
             Command::Evaluate(args) => args.run(),
             Command::Reconstruct(args) => args.run(),
             Command::Bench(args) => args.run(),
+            Command::Validate(args) => args.run(),
             Command::Info(args) => args.run(),
         }
     }

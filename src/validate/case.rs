@@ -2,9 +2,13 @@
 
 use std::fmt::Display;
 
-use super::cases::{conv, pool, unet_io};
+use super::cases::{
+    cascade, conv, conv_transpose, conv1x1, fft, loss, memory, noise, pool, rss_output, sens, sens_backward,
+    unet_io, update,
+};
+use super::checked::Checked;
 use super::random::Random;
-use super::rig::{Checked, Rig};
+use super::rig::Rig;
 use crate::backend::ImageShape;
 
 /// Operations that share the description of a shape.
@@ -76,9 +80,20 @@ macro_rules! families {
 }
 
 families! {
+    Memory: memory::Memory, weight 2;
+    Ifft2c: fft::Ifft2c, weight 2;
     UnetIo: unet_io::UnetIo, weight 4;
-    Conv: conv::Conv, weight 4;
+    Conv: conv::Conv, weight 6;
     Pool: pool::Pool, weight 2;
+    ConvTranspose: conv_transpose::ConvTranspose, weight 3;
+    Conv1x1: conv1x1::Conv1x1, weight 2;
+    Sens: sens::Sens, weight 3;
+    Cascade: cascade::Cascade, weight 4;
+    RssOutput: rss_output::RssOutput, weight 2;
+    SensBackward: sens_backward::SensBackward, weight 1;
+    Noise: noise::Noise, weight 1;
+    Loss: loss::Loss, weight 2;
+    Adam: update::Adam, weight 2;
 }
 
 impl Case {

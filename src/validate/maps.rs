@@ -4,8 +4,9 @@
 //! in their gradient, and neither is wrong. The normalised values of maps that are read here therefore keep a
 //! hundredth away from 0, or are exactly 0 (where the slope is that of negative numbers).
 
+use super::checked::Checked;
 use super::random::single;
-use super::rig::{Checked, Rig};
+use super::rig::Rig;
 use super::tolerance::Tolerance;
 use crate::backend::{FeatureMap, MapGradient, MapShape, Span};
 
@@ -74,7 +75,7 @@ impl<B: Checked> Rig<'_, B> {
 
     /// Values of order 1; so much for the statistics' scale.
     pub fn map_result(&mut self, label: &str, map: &FeatureMap<B::Buffer>, tolerance: Tolerance) {
-        self.result(label, &map.values, tolerance);
+        self.result(label, &map.values, tolerance.scale_at_least(0.5));
         if let Some(stats) = &map.stats {
             self.result(&of_stats(label), stats, tolerance.scale(1.0));
         }
@@ -107,7 +108,7 @@ impl<B: Checked> Rig<'_, B> {
 
     /// A finished gradient. Its means cancel: their scale is that of what they are means of.
     pub fn gradient_result(&mut self, label: &str, gradient: &MapGradient<B::Buffer>, tolerance: Tolerance) {
-        self.result(label, &gradient.values, tolerance);
+        self.result(label, &gradient.values, tolerance.scale_at_least(0.5));
         if let Some(sums) = &gradient.sums {
             self.result(&of_sums(label), sums, tolerance.scale(1.0));
         }
@@ -115,7 +116,7 @@ impl<B: Checked> Rig<'_, B> {
 
     /// A gradient of which only the values were written: the other reader of the map comes later.
     pub fn partial_result(&mut self, label: &str, gradient: &MapGradient<B::Buffer>, tolerance: Tolerance) {
-        self.result(label, &gradient.values, tolerance);
+        self.result(label, &gradient.values, tolerance.scale_at_least(0.5));
         if let Some(sums) = &gradient.sums {
             self.unchanged(&of_sums(label), sums);
         }
@@ -133,6 +134,12 @@ impl<B: Checked> Rig<'_, B> {
         let values = self.random.values(flat_len(spans));
         self.in_out("d_parameters", values)
     }
+}
+
+/// The tolerance of a parameter's gradient, a sum over so many pixels of products of order 1. It may cancel, and
+/// there may be nothing beside it to compare with: a layer has one bias or two.
+pub fn sum_over_pixels(pixels: usize) -> Tolerance {
+    Tolerance::sum(pixels).scale_at_least((pixels as f64).sqrt() / 3.0)
 }
 
 /// Weights for which sums of so many products with numbers of order 1 are of order 1.

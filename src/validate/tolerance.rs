@@ -11,15 +11,23 @@ pub const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
     roundings: f64,
-    scale: Option<f64>,
+    scale: Scale,
+}
+
+/// The size of the numbers that were rounded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scale {
+    /// The root mean square of the result, but at least this.
+    OfResult(f64),
+    Given(f64),
 }
 
 impl Tolerance {
     /// No difference at all.
-    pub const EXACT: Self = Self { roundings: 0.0, scale: None };
+    pub const EXACT: Self = Self::roundings(0.0);
 
     pub const fn roundings(roundings: f64) -> Self {
-        Self { roundings, scale: None }
+        Self { roundings, scale: Scale::OfResult(0.0) }
     }
 
     /// Of sums over so many terms, each of which took a few roundings to make.
@@ -30,7 +38,12 @@ impl Tolerance {
     /// The size of the numbers that were rounded, where that is not the root mean square of the result: a mean that
     /// cancels, or (0) numbers of very different sizes.
     pub fn scale(self, scale: f64) -> Self {
-        Self { scale: Some(scale), ..self }
+        Self { scale: Scale::Given(scale), ..self }
+    }
+
+    /// The same, but for results that may be larger: few numbers may all cancel.
+    pub fn scale_at_least(self, scale: f64) -> Self {
+        Self { scale: Scale::OfResult(scale), ..self }
     }
 
     /// By how much element `reference` may be off.
@@ -71,7 +84,10 @@ impl Comparison {
         };
         let reference_norm = squares(&mut reference.iter().copied()).sqrt();
         let root_len = (reference.len() as f64).sqrt();
-        let scale = tolerance.scale.unwrap_or(if root_len > 0.0 { reference_norm / root_len } else { 0.0 });
+        let scale = match tolerance.scale {
+            Scale::Given(scale) => scale,
+            Scale::OfResult(least) => least.max(reference_norm / root_len.max(1.0)),
+        };
         let mut comparison = Self {
             worst: None,
             absolute: 0.0,

@@ -5,9 +5,10 @@ use std::fmt;
 
 use crate::backend::{FeatureMap, InputGradient, MapShape};
 use crate::validate::case::Family;
-use crate::validate::maps::gain;
+use crate::validate::checked::Checked;
+use crate::validate::maps::{gain, sum_over_pixels};
 use crate::validate::random::Random;
-use crate::validate::rig::{Checked, Rig};
+use crate::validate::rig::Rig;
 use crate::validate::tolerance::Tolerance;
 
 /// What the backward does with an input's gradient.
@@ -176,7 +177,7 @@ impl Family for Conv {
                     None => {}
                 }
             }
-            let weight = ("weight", spans[0], Tolerance::sum(self.output.n * self.output.pixels()));
+            let weight = ("weight", spans[0], sum_over_pixels(self.output.n * self.output.pixels()));
             rig.result_in_parts("d_parameters", &d_parameters, &[weight]);
             rig.map_unchanged("output", &output);
             rig.gradient_unchanged("d_output", &d_output);

@@ -1,13 +1,14 @@
 //! In and out of the U-Net. A mean is a sum over an image; a normalised value carries the mean's error divided by the
-//! deviation, which the size of the image's numbers relative to their deviation says (`MEANS`).
+//! deviation, so its scale is the size of the image's numbers relative to their deviation.
 
 use std::fmt;
 
 use super::pass;
 use crate::backend::{FeatureMap, ImageShape, MapGradient, MapShape};
 use crate::validate::case::Family;
+use crate::validate::checked::Checked;
 use crate::validate::random::{Random, single};
-use crate::validate::rig::{Checked, Rig};
+use crate::validate::rig::Rig;
 use crate::validate::tolerance::Tolerance;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -130,7 +131,8 @@ impl UnetIo {
         let mut found = rig.output("moments", moments.len());
         rig.ops().unet_input(self.shape, &image, &mut map, &mut found);
         let far = if self.content == FarMean { 10.0 } else { 1.0 };
-        let tolerance = Tolerance::roundings(2.0 * (4.0 + (self.shape.pixels() as f64).sqrt() / 4.0));
+        // Whatever the order, many threads add up an image: their sums' errors grow with the logarithm.
+        let tolerance = Tolerance::roundings(4.0 + (self.shape.pixels() as f64).log2() / 2.0);
         rig.map_result("map", &map, tolerance.scale(far));
         rig.result("moments", &found, tolerance.scale(far));
         rig.unchanged("image", &image);

@@ -1,0 +1,153 @@
+//! `kerase validate`: whether a device computes what it should.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::args::DeviceArgs;
+use super::output::{check_file, json, print, print_json};
+use crate::atomic;
+use crate::cpu::Cpu;
+use crate::cuda::Cuda;
+use crate::cuda::driver::Driver;
+use crate::cuda::driver::emulated::{Emulated, Schedule};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::validate::{Case, Outcome, Selection, validate};
+
+const EXAMPLE: &str = "\
+Example:
+  kerase validate                               all operations at the table's shapes
+  kerase validate --random 200 --seed 7         and at 200 random ones
+  kerase validate --only 'conv3x3 18' --list    which cases these are
+  kerase validate --device emulated             the GPU's kernels on the CPU, in three orders of their threads
+
+Every operation runs on the device, forward and backward, and is compared with the CPU's float64 reference. Outputs are
+full of NaN beforehand and fenced; a second run in dirty memory must give the same bits.";
+
+/// Checks every operation on a device against the float64 reference
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// Random shapes beside those of the table
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    random: usize,
+
+    /// Where random shapes come from
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    /// Only cases with this in their name, such as an operation's
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+
+    /// Print the cases' names and run none
+    #[arg(long)]
+    list: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// A file for the results as JSON
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+
+    /// Replace the file
+    #[arg(long)]
+    overwrite: bool,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Args {
+    /// # Errors
+    /// [`Error::Device`] where a case fails, after the results were printed; what cannot be used or written.
+    pub fn run(self) -> Result<()> {
+        let selection = Selection { random: self.random, seed: self.seed, only: self.only.clone() };
+        let cases = selection.cases();
+        if cases.is_empty() {
+            let only = self.only.as_deref().unwrap_or_default();
+            return Err(Error::input(format!(
+                "no case has '{only}' in its name: see kerase validate --list, and for a random one give the \
+                 --random and --seed that it was drawn with"
+            )));
+        }
+        if self.list {
+            let names: Vec<String> = cases.iter().map(ToString::to_string).collect();
+            return print(names.join("\n"));
+        }
+        if let Some(path) = &self.out {
+            check_file(path, self.overwrite)?;
+        }
+        let device = self.device.start()?;
+        let runs = runs(device, self.seed)?;
+        let mut progress = Progress::new((runs * cases.len()) as u64, "validating");
+        let outcome = check(device, &selection, |case| progress.step(&case.operation()))?;
+        progress.finish();
+
+        if let Some(path) = &self.out {
+            let text = json(&outcome)?;
+            atomic::write(path, |file| {
+                writeln!(file, "{text}").map_err(|source| Error::io("write", path, source))
+            })?;
+        }
+        if self.json {
+            print_json(&outcome)?
+        } else {
+            print(&outcome)?
+        }
+        if outcome.passed() {
+            return Ok(());
+        }
+        let failed: usize = outcome.runs.iter().map(|run| run.failed).sum();
+        let ran: usize = outcome.runs.iter().map(|run| run.cases).sum();
+        Err(Error::Device(if ran == 0 {
+            format!("{device} supports none of the {} cases: nothing was checked", cases.len())
+        } else {
+            format!("{failed} of {ran} cases failed on {device}")
+        }))
+    }
+}
+
+/// In the orders of threads and blocks that an emulated device can have: what depends on them is a race.
+fn check(device: Device, selection: &Selection, progress: impl FnMut(&Case) + Send) -> Result<Outcome> {
+    match device {
+        Device::Cpu => Ok(rayon::scope(|_| validate(&Cpu::<f32>::default(), "cpu", selection, progress))),
+        Device::Cuda(number) => {
+            let gpu = Cuda::open(number)?;
+            Ok(validate(&gpu, &gpu.driver().name(), selection, progress))
+        }
+        Device::Emulated => rayon::scope(|_| emulated(selection, progress)),
+    }
+}
+
+fn emulated(selection: &Selection, mut progress: impl FnMut(&Case)) -> Result<Outcome> {
+    let mut all: Option<Outcome> = None;
+    for schedule in schedules(selection.seed)? {
+        let device = Cuda::new(Emulated::new(schedule, usize::MAX));
+        let outcome = validate(&device, &format!("emulated ({schedule})"), selection, &mut progress);
+        match &mut all {
+            Some(all) => all.merge(outcome),
+            None => all = Some(outcome),
+        }
+    }
+    all.ok_or_else(|| Error::input("there is no order to emulate"))
+}
+
+/// The one that the environment names, or one of each kind.
+fn schedules(seed: u64) -> Result<Vec<Schedule>> {
+    match std::env::var("KERASE_EMULATED_SCHEDULE") {
+        Ok(name) => Ok(vec![name.parse()?]),
+        Err(_) => Ok(vec![Schedule::Forward, Schedule::Reverse, Schedule::Random(seed)]),
+    }
+}
+
+/// How often each case runs.
+fn runs(device: Device, seed: u64) -> Result<usize> {
+    match device {
+        Device::Emulated => schedules(seed).map(|schedules| schedules.len()),
+        Device::Cpu | Device::Cuda(_) => Ok(1),
+    }
+}
