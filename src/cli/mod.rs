@@ -8,12 +8,14 @@ pub mod evaluate;
 pub mod info;
 pub mod labelled;
 pub mod output;
+pub mod plan;
 pub mod reconstruct;
 pub mod run_args;
 pub mod simulate;
 pub mod stop;
 pub mod train;
 pub mod unlearn;
+pub mod validate;
 pub mod volume_figure;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +40,7 @@ enum Command {
     Evaluate(evaluate::Args),
     Reconstruct(reconstruct::Args),
     Bench(bench::Args),
+    Validate(validate::Args),
     Info(info::Args),
 }
 
@@ -55,6 +58,7 @@ impl Cli {
             Command::Evaluate(args) => args.run(),
             Command::Reconstruct(args) => args.run(),
             Command::Bench(args) => args.run(),
+            Command::Validate(args) => args.run(),
             Command::Info(args) => args.run(),
         }
     }

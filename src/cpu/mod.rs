@@ -67,6 +67,11 @@ impl<T: Real> Cpu<T> {
         self.arch.dispatch(Body(body))
     }
 
+    /// Writes a value over what earlier tasks left in their working memory: no result may depend on it.
+    pub fn fill_scratch(&self, value: T) {
+        self.shelf.fill(value);
+    }
+
     /// The transform of `len` points, planned on first use.
     fn fft(&self, len: usize, direction: FftDirection) -> Arc<dyn Fft<T>> {
         self.ffts.lock().expect("planning does not panic").plan_fft(len, direction)

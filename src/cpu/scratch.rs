@@ -30,6 +30,13 @@ impl Shelf {
         }
         Scratch { shelf: self, buffer, len, real: std::marker::PhantomData }
     }
+
+    /// Fills what lies on the shelf with a value.
+    pub fn fill<T: Real>(&self, value: T) {
+        for buffer in self.free.lock().expect("no task panics while it holds the shelf").iter_mut() {
+            bytemuck::cast_slice_mut(buffer).fill(value);
+        }
+    }
 }
 
 /// A task's working memory: a slice of exactly the length asked for.

@@ -27,7 +27,7 @@ impl<D: Driver> Cuda<D> {
             return table.read_complex(2 * length);
         }
         let values: Vec<f32> = (0..length).flat_map(|k| root(k, length)).collect();
-        let Some(mut table) = self.attempt(|driver| self.memory().constants(driver, values.len())) else {
+        let Some(mut table) = self.attempt(|driver| self.arena().constants(driver, values.len())) else {
             return Const::null();
         };
         self.upload(&values, &mut table);

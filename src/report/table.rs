@@ -177,7 +177,7 @@ const RULED: TableStyle = {
 };
 
 /// The first `words` columns stand left, the numbers after them right.
-fn render(
+pub fn render(
     style: Style,
     header: Vec<String>,
     rows: impl Iterator<Item = Vec<String>>,

@@ -1,0 +1,136 @@
+//! Buffers and tapes: nothing is computed, so nothing may differ.
+
+use std::fmt;
+
+use crate::backend::{Purpose, Span};
+use crate::validate::case::Family;
+use crate::validate::random::Random;
+use crate::validate::rig::{Checked, Rig, reals};
+use crate::validate::tolerance::Tolerance;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Operation {
+    /// Buffers of one block, of which one is then filled.
+    Zeros,
+    Clear,
+    /// To the front of a buffer, and the front of a buffer back.
+    Upload,
+    CopyPart,
+    /// The same operation on the same buffers with other contents.
+    Repeat,
+}
+use Operation::{Clear, CopyPart, Repeat, Upload, Zeros};
+
+const ALL: [Operation; 5] = [Zeros, Clear, Upload, CopyPart, Repeat];
+
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    operation: Operation,
+    len: usize,
+    /// Where something lies in a larger buffer.
+    offset: usize,
+}
+
+/// Times that a tape is played: once to carry out, perhaps once to record, and twice more.
+const REPETITIONS: usize = 4;
+
+impl Family for Memory {
+    fn table() -> Vec<Self> {
+        let sizes = [(1, 0), (3, 1), (64, 0), (63, 5), (257, 64), (10_000, 3)];
+        let of_size = |(len, offset)| ALL.map(|operation| Self { operation, len, offset });
+        sizes.into_iter().flat_map(of_size).collect()
+    }
+
+    fn random(random: &mut Random) -> Self {
+        Self { operation: random.one_of(&ALL), len: random.size(1, 3000), offset: random.size(0, 100) }
+    }
+
+    fn run<B: Checked>(&self, rig: &mut Rig<'_, B>) {
+        match self.operation {
+            Zeros => self.zeros(rig),
+            Clear => {
+                let values = rig.random.values(self.len);
+                let mut buffer = rig.in_out("buffer", values);
+                rig.ops().clear(&mut buffer);
+                rig.result("buffer", &buffer, Tolerance::EXACT);
+            }
+            Upload => {
+                let (before, values) =
+                    (rig.random.values(self.len + self.offset), rig.random.values(self.len));
+                let mut buffer = rig.in_out("buffer", before);
+                rig.ops().upload(&reals(&values), &mut buffer);
+                rig.plain_result("front of the buffer", &buffer, self.len.div_ceil(2), Tolerance::EXACT);
+                let front = ("the front", Span { offset: 0, len: self.len }, Tolerance::EXACT);
+                rig.result_in_parts("buffer", &buffer, &[front]);
+            }
+            CopyPart => {
+                let from = rig.random.values(self.offset + self.len + 2);
+                let to = rig.random.values(2 * self.offset + self.len + 3);
+                let from = rig.input("from", from);
+                let mut to = rig.in_out("to", to);
+                rig.ops().copy_part(&from, self.offset, &mut to, 2 * self.offset, self.len);
+                let part = ("the part", Span { offset: 2 * self.offset, len: self.len }, Tolerance::EXACT);
+                rig.result_in_parts("to", &to, &[part]);
+                rig.unchanged("from", &from);
+            }
+            Repeat => self.repeat(rig),
+        }
+    }
+}
+
+impl Memory {
+    fn zeros<B: Checked>(&self, rig: &mut Rig<'_, B>) {
+        let ops = rig.ops();
+        let lens = [self.len, 1 + self.offset, self.len + self.offset];
+        let purposes = [Purpose::Images, Purpose::Parameters, Purpose::Gradients];
+        let build = || Ok([0, 1, 2].map(|i| ops.zeros(purposes[i], lens[i])));
+        let mut buffers = ops.in_one_block(build).expect("a device has room for a few kilobytes");
+        let labels = ["first buffer", "second buffer", "third buffer"];
+        for ((label, buffer), len) in labels.iter().zip(&buffers).zip(lens) {
+            rig.plain_result(label, buffer, len, Tolerance::EXACT);
+        }
+        // The neighbours of a buffer that is full are still empty.
+        ops.upload(&reals(&vec![1.0; lens[1]]), &mut buffers[1]);
+        for ((label, buffer), len) in labels.iter().zip(&buffers).zip(lens) {
+            rig.plain_result(&format!("{label} afterwards"), buffer, len, Tolerance::EXACT);
+        }
+    }
+
+    fn repeat<B: Checked>(&self, rig: &mut Rig<'_, B>) {
+        let (parameters, spans) = rig.parameters(&[1], 1.0);
+        let inputs: Vec<Vec<f64>> = (0..3 * REPETITIONS).map(|_| rig.random.values(self.len)).collect();
+        let ops = rig.ops();
+        let [mut r, mut u, mut v] = [0, 1, 2].map(|_| ops.fenced(self.len));
+        let [mut u_out, mut v_out] = ["u_out", "v_out"].map(|label| rig.output(label, self.len));
+        let mut tape = B::Tape::default();
+        for (i, inputs) in inputs.chunks_exact(3).enumerate() {
+            for (values, buffer) in inputs.iter().zip([&mut r, &mut u, &mut v]) {
+                ops.upload(&reals(values), buffer);
+            }
+            ops.repeat(&mut tape, || {
+                ops.cascade_update(&parameters, spans[0], &r, &u, &v, &mut u_out, &mut v_out);
+            });
+            for (label, buffer) in [("u_out", &u_out), ("v_out", &v_out)] {
+                let tolerance = Tolerance::roundings(1.0).scale(1.0);
+                rig.plain_result(&format!("{label} of time {i}"), buffer, self.len, tolerance);
+            }
+        }
+        for (label, buffer) in [("u_out", &u_out), ("v_out", &v_out)] {
+            rig.result(label, buffer, Tolerance::roundings(1.0).scale(1.0));
+        }
+        rig.unchanged("parameters", &parameters);
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.operation {
+            Zeros => "zeros",
+            Clear => "clear",
+            Upload => "upload",
+            CopyPart => "copy_part",
+            Repeat => "repeat",
+        };
+        write!(f, "{name} {} at {}", self.len, self.offset)
+    }
+}

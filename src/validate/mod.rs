@@ -1,0 +1,146 @@
+//! Every operation of the contract on a device against the float64 reference: over a table of shapes on which something
+//! is likely to go wrong, and over shapes at random.
+//!
+//! A case runs twice on the device, in working memory that is full of NaN the first time and of large numbers the
+//! second: both runs must give the same bits.
+
+pub mod case;
+pub mod cases;
+pub mod maps;
+pub mod random;
+pub mod report;
+pub mod rig;
+pub mod tolerance;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use case::Case;
+pub use report::{Failure, Outcome, Problem};
+pub use rig::{Checked, Rig};
+
+use crate::cpu::Cpu;
+use crate::error::{Error, Result};
+use crate::real::Real;
+use report::{Row, Run, Unsupported};
+use rig::Record;
+use tolerance::Comparison;
+
+/// Which cases to run.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// How many random cases come after the table's.
+    pub random: usize,
+    pub seed: u64,
+    /// What a case's name contains.
+    pub only: Option<String>,
+}
+
+impl Selection {
+    pub fn cases(&self) -> Vec<Case> {
+        let mut cases = Case::table();
+        cases.extend(Case::random_cases(self.random, self.seed));
+        if let Some(only) = &self.only {
+            cases.retain(|case| case.to_string().contains(only));
+        }
+        cases
+    }
+}
+
+/// Runs the selected cases on a device that people call `name`. `progress` is told of each case before it runs.
+pub fn validate<B: Checked>(
+    device: &B,
+    name: &str,
+    selection: &Selection,
+    mut progress: impl FnMut(&Case),
+) -> Outcome {
+    let reference = Cpu::default();
+    let mut run = Run { device: name.into(), cases: 0, failed: 0, unsupported: Vec::new() };
+    let mut outcome = Outcome {
+        seed: selection.seed,
+        random: selection.random,
+        only: selection.only.clone(),
+        ..Outcome::default()
+    };
+    for case in selection.cases() {
+        progress(&case);
+        if let Some(Err(error)) = case.images().map(|shape| device.check(shape)) {
+            run.unsupported.push(Unsupported { case: case.to_string(), reason: error.to_string() });
+            continue;
+        }
+        let (row, problems) = check(device, &reference, &case);
+        run.cases += 1;
+        run.failed += row.failed;
+        outcome.row(row);
+        let failure = |problem| Failure { device: name.into(), case: case.to_string(), problem };
+        outcome.failures.extend(problems.into_iter().map(failure));
+    }
+    outcome.runs.push(run);
+    outcome
+}
+
+/// A case on the device and on the reference, and what is wrong.
+fn check<B: Checked>(device: &B, reference: &Cpu<f64>, case: &Case) -> (Row, Vec<Problem>) {
+    let mut row = Row {
+        operation: case.operation(),
+        cases: 1,
+        failed: 0,
+        absolute: 0.0,
+        relative: 0.0,
+        used: 0.0,
+        worst_case: case.to_string(),
+    };
+    let runs = run(device, case, f64::NAN).and_then(|first| Ok([first, run(device, case, 3e5)?]));
+    let problems = match runs {
+        Err(error) => vec![Problem::Device { message: error.to_string() }],
+        Ok([first, second]) => {
+            let mut problems: Vec<Problem> = first.faults.iter().cloned().map(Problem::from).collect();
+            let mut rig = Rig::new(reference, &case.to_string());
+            case.run(&mut rig);
+            for (got, reference) in first.measured.iter().zip(&rig.finish().measured) {
+                assert_eq!(got.label, reference.label, "a case names its results in one order");
+                let comparison = Comparison::of(&got.values, &reference.values, reference.tolerance);
+                row.absolute = row.absolute.max(comparison.absolute);
+                row.relative = row.relative.max(comparison.relative);
+                row.used = row.used.max(comparison.used());
+                problems.extend(Problem::of(&got.label, got.values.len(), &comparison));
+            }
+            problems.extend(repeats(&first, &second));
+            problems
+        }
+    };
+    row.failed = usize::from(!problems.is_empty());
+    (row, problems)
+}
+
+/// One run on the device, whose working memory holds `dirt`. A panic is the device's failure, not this program's.
+fn run<B: Checked>(device: &B, case: &Case, dirt: f64) -> Result<Record> {
+    let record = catch_unwind(AssertUnwindSafe(|| {
+        device.dirty_scratch(B::Real::real(dirt));
+        let mut rig = Rig::new(device, &case.to_string());
+        case.run(&mut rig);
+        rig.finish()
+    }));
+    device.finish()?;
+    record.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Error::Device(format!("panicked: {}", text.unwrap_or_default()))
+    })
+}
+
+/// Where two runs differ.
+fn repeats(first: &Record, second: &Record) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (first, second) in first.measured.iter().zip(&second.measured) {
+        let pairs = || first.values.iter().zip(&second.values);
+        if let Some(index) = pairs().position(|(first, second)| first.to_bits() != second.to_bits()) {
+            problems.push(Problem::Repeat {
+                label: first.label.clone(),
+                index,
+                first: first.values[index],
+                second: second.values[index],
+            });
+        }
+    }
+    problems
+}

@@ -1,0 +1,261 @@
+//! What a check found: operation by operation, failure by failure, and on which devices at all.
+
+use serde::{Deserialize, Serialize};
+
+use super::rig::Fault;
+use super::tolerance::Comparison;
+use crate::report::table::{Style, render};
+
+/// All that was run, on one device or in several orders of an emulated one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    pub seed: u64,
+    /// How many of the cases were drawn with the seed; the others are the table's.
+    pub random: usize,
+    /// What the names of cases had to contain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
+    pub runs: Vec<Run>,
+    pub operations: Vec<Row>,
+    pub failures: Vec<Failure>,
+}
+
+/// What ran on one device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    pub device: String,
+    pub cases: usize,
+    pub failed: usize,
+    /// Cases that the device has no operations for, and why.
+    pub unsupported: Vec<Unsupported>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Unsupported {
+    pub case: String,
+    pub reason: String,
+}
+
+/// The worst of an operation's cases.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Row {
+    pub operation: String,
+    pub cases: usize,
+    pub failed: usize,
+    #[serde(with = "crate::json_float")]
+    pub absolute: f64,
+    /// Relative to a result's scale and the value.
+    #[serde(with = "crate::json_float")]
+    pub relative: f64,
+    /// As a share of the tolerance.
+    #[serde(with = "crate::json_float")]
+    pub used: f64,
+    /// The case that used this share.
+    pub worst_case: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    pub device: String,
+    pub case: String,
+    pub problem: Problem,
+}
+
+/// What is wrong with a result, which `label` names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Problem {
+    /// An element is further off than it may be.
+    Element {
+        label: String,
+        index: usize,
+        len: usize,
+        #[serde(with = "crate::json_float")]
+        got: f64,
+        #[serde(with = "crate::json_float")]
+        reference: f64,
+        #[serde(with = "crate::json_float")]
+        allowed: f64,
+    },
+    /// No element is, but all together are.
+    Norm {
+        label: String,
+        #[serde(with = "crate::json_float")]
+        error: f64,
+        #[serde(with = "crate::json_float")]
+        allowed: f64,
+    },
+    /// The second run, in dirty working memory, gave other bits.
+    Repeat {
+        label: String,
+        index: usize,
+        #[serde(with = "crate::json_float")]
+        first: f64,
+        #[serde(with = "crate::json_float")]
+        second: f64,
+    },
+    /// Something was written that is only read.
+    Changed {
+        label: String,
+        index: usize,
+        #[serde(with = "crate::json_float")]
+        before: f64,
+        #[serde(with = "crate::json_float")]
+        after: f64,
+    },
+    /// Something was written outside of the buffer.
+    Fence { label: String },
+    /// The device gave up.
+    Device { message: String },
+}
+
+impl Problem {
+    /// What of a comparison is a failure.
+    pub fn of(label: &str, len: usize, comparison: &Comparison) -> Option<Self> {
+        let label = label.to_string();
+        match comparison.worst {
+            Some(worst) if worst.used > 1.0 => Some(Self::Element {
+                label,
+                index: worst.index,
+                len,
+                got: worst.got,
+                reference: worst.reference,
+                allowed: worst.allowed,
+            }),
+            _ if comparison.norm_used() > 1.0 => {
+                Some(Self::Norm { label, error: comparison.norm, allowed: comparison.norm_allowed })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Fence { label } => Self::Fence { label },
+            Fault::Changed { label, index, before, after } => Self::Changed { label, index, before, after },
+        }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Element { label, index, len, got, reference, allowed } => write!(
+                f,
+                "{label}[{index}] of {len}: {got:e} instead of {reference:e}, off by {:.2e} where {allowed:.2e} is \
+                 allowed",
+                (got - reference).abs()
+            ),
+            Self::Norm { label, error, allowed } => {
+                write!(f, "{label}: an error of norm {error:.2e} where {allowed:.2e} is allowed")
+            }
+            Self::Repeat { label, index, first, second } => {
+                write!(
+                    f,
+                    "{label}[{index}]: {first:e}, but {second:e} when run again in dirty working memory"
+                )
+            }
+            Self::Changed { label, index, before, after } => {
+                write!(f, "{label}[{index}]: must stay {before:e}, became {after:e}")
+            }
+            Self::Fence { label } => write!(f, "{label}: written outside of its buffer"),
+            Self::Device { message } => f.write_str(message),
+        }
+    }
+}
+
+impl Outcome {
+    /// Something ran everywhere, and nothing failed.
+    pub fn passed(&self) -> bool {
+        self.failures.is_empty() && !self.runs.is_empty() && self.runs.iter().all(|run| run.cases > 0)
+    }
+
+    /// Adds what ran elsewhere: on another device, or in another order.
+    pub fn merge(&mut self, other: Self) {
+        self.runs.extend(other.runs);
+        self.failures.extend(other.failures);
+        for row in other.operations {
+            self.row(row);
+        }
+    }
+
+    /// Adds to an operation's row.
+    pub fn row(&mut self, row: Row) {
+        let Some(all) = self.operations.iter_mut().find(|all| all.operation == row.operation) else {
+            return self.operations.push(row);
+        };
+        all.cases += row.cases;
+        all.failed += row.failed;
+        all.absolute = all.absolute.max(row.absolute);
+        all.relative = all.relative.max(row.relative);
+        if row.used > all.used {
+            (all.used, all.worst_case) = (row.used, row.worst_case);
+        }
+    }
+
+    /// One row an operation.
+    pub fn table(&self, style: Style) -> String {
+        let header = ["operation", "cases", "failed", "error", "relative", "of tolerance", "largest in"];
+        let rows = self.operations.iter().map(|row| {
+            vec![
+                row.operation.clone(),
+                row.cases.to_string(),
+                row.failed.to_string(),
+                format!("{:.1e}", row.absolute),
+                format!("{:.1e}", row.relative),
+                format!("{:.0} %", 100.0 * row.used),
+                // The operation need not be said again.
+                row.worst_case.split_once(' ').map_or("", |(_, shape)| shape).to_string(),
+            ]
+        });
+        render(style, header.map(String::from).to_vec(), rows, 1)
+    }
+
+    /// How to see a failure again.
+    fn repetition(&self, failure: &Failure) -> String {
+        let random = if self.random > 0 {
+            format!(" --random {} --seed {}", self.random, self.seed)
+        } else {
+            String::new()
+        };
+        format!("kerase validate{random} --only '{}'", failure.case)
+    }
+}
+
+/// Failures in full, after which they are only counted.
+const SHOWN: usize = 20;
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{}", self.table(Style::Terminal))?;
+        for failure in self.failures.iter().take(SHOWN) {
+            writeln!(f, "FAILED on {}: {}\n  {}", failure.device, failure.case, failure.problem)?;
+            writeln!(f, "  again: {}", self.repetition(failure))?;
+        }
+        if self.failures.len() > SHOWN {
+            writeln!(f, "and {} more failures", self.failures.len() - SHOWN)?;
+        }
+        for (i, run) in self.runs.iter().enumerate() {
+            let failed = match run.failed {
+                0 => "all agree with the float64 reference".to_string(),
+                failed => format!("{failed} failed"),
+            };
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}: {} cases run, {failed}", run.device, run.cases)?;
+            if let Some(first) = run.unsupported.first() {
+                write!(
+                    f,
+                    "; {} not run, which this device does not support ({}: {})",
+                    run.unsupported.len(),
+                    first.case,
+                    first.reason
+                )?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! The check of operations: the CPU passes it, and a device that is wrong does not.
+
+mod cli_support;
+
+use std::cell::Cell;
+
+use cli_support::Folder;
+use kerase::backend::*;
+use kerase::cpu::Cpu;
+use kerase::error::{Error, Result};
+use kerase::validate::{Checked, Outcome, Problem, Selection, validate};
+
+#[test]
+fn single_precision_on_the_cpu_passes() {
+    let selection = Selection { random: 50, seed: 1, only: None };
+    let outcome = validate(&Cpu::<f32>::default(), "cpu", &selection, |_| {});
+    assert!(outcome.passed(), "{outcome}");
+    assert!(outcome.runs[0].unsupported.is_empty());
+    // A tolerance that nothing comes near to finds nothing: the convolutions use a part of theirs.
+    let conv = outcome.operations.iter().find(|row| row.operation == "conv3x3").unwrap();
+    assert!(conv.used > 0.05, "{outcome}");
+}
+
+/// What is wrong with a device's pooling.
+#[derive(Clone, Copy, PartialEq)]
+enum Wrong {
+    Nothing,
+    Element,
+    LeavesOut,
+    LastBit,
+    Fence,
+    Panics,
+    Fails,
+}
+
+/// A CPU with a fault, which does not transform more than 1000 columns.
+struct Faulty {
+    cpu: Cpu<f32>,
+    wrong: Wrong,
+    pooled: Cell<usize>,
+}
+
+type Buffer = Vec<f32>;
+type Map = FeatureMap<Buffer>;
+type Gradient = MapGradient<Buffer>;
+
+macro_rules! as_the_cpu {
+    ($($name:ident($($argument:ident: $type:ty),*);)*) => {
+        $(fn $name(&self, $($argument: $type),*) {
+            self.cpu.$name($($argument),*);
+        })*
+    };
+}
+
+#[allow(clippy::too_many_arguments)]
+impl Backend for Faulty {
+    type Real = f32;
+    type Buffer = Buffer;
+    type Tape = ();
+
+    fn avg_pool(&self, input: &Map, output: &mut Map) {
+        self.pooled.set(self.pooled.get() + 1);
+        let before = output.values[0];
+        self.cpu.avg_pool(input, output);
+        let value = &mut output.values[0];
+        match self.wrong {
+            Wrong::Element => *value += 1e-5,
+            Wrong::LeavesOut => *value = before,
+            Wrong::LastBit => *value = f32::from_bits(value.to_bits() ^ self.pooled.get() as u32 & 1),
+            Wrong::Panics => panic!("pooling is too much"),
+            Wrong::Nothing | Wrong::Fence | Wrong::Fails => {}
+        }
+    }
+
+    fn check(&self, shape: ImageShape) -> Result<()> {
+        match shape.columns {
+            ..=1000 => Ok(()),
+            columns => Err(Error::input(format!("{columns} columns are too many"))),
+        }
+    }
+
+    fn finish(&self) -> Result<()> {
+        match self.wrong {
+            Wrong::Fails => Err(Error::Device("an illegal address".into())),
+            _ => Ok(()),
+        }
+    }
+
+    fn repeat(&self, _tape: &mut (), body: impl FnOnce()) {
+        body();
+    }
+
+    fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
+        build()
+    }
+
+    fn zeros(&self, purpose: Purpose, len: usize) -> Buffer {
+        self.cpu.zeros(purpose, len)
+    }
+
+    as_the_cpu! {
+        upload(from: &[f32], to: &mut Buffer);
+        download(from: &Buffer, to: &mut [f32]);
+        clear(buffer: &mut Buffer);
+        copy_part(from: &Buffer, from_offset: usize, to: &mut Buffer, to_offset: usize, len: usize);
+        ifft2c(s: ImageShape, kspace: &Buffer, columns: &Buffer, images: &mut Buffer);
+        unet_input(s: ImageShape, image: &Buffer, map: &mut Map, moments: &mut Buffer);
+        conv3x3(inputs: &[&Map], p: &Buffer, weight: Span, output: &mut Map);
+        conv_transpose(input: &Map, p: &Buffer, weight: Span, output: &mut Map);
+        conv1x1(input: &Map, p: &Buffer, weight: Span, bias: Span, output: &mut Map);
+        unet_output(s: ImageShape, map: &Map, moments: &Buffer, image: &mut Buffer);
+        divide_by_rss(s: ImageShape, raw: &Buffer, sens: &mut Buffer);
+        sens_reduce(s: ImageShape, sens: &Buffer, images: &Buffer, combined: &mut Buffer);
+        cascade_input(s: ImageShape, sens: &Buffer, mask: &Buffer, m0: &Buffer, u: &Buffer, v: &Buffer, m: &mut Buffer);
+        cascade_update(p: &Buffer, w: Span, r: &Buffer, u: &Buffer, v: &Buffer, u2: &mut Buffer, v2: &mut Buffer);
+        rss_output(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, u: &Buffer, v: &Buffer, o: &mut Buffer);
+        label_noise(noise: LabelNoise, len: usize, target: &mut Buffer);
+        image_loss(s: LossShape, w: LossWeights, scale: f64, o: &Buffer, t: &Buffer, m: &Buffer, l: &mut Buffer,
+            d: &mut Buffer);
+        rss_output_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, u: &Buffer, v: &Buffer,
+            o: &Buffer, d_o: &Buffer, d_u: &mut Buffer, d_v: &mut Buffer, d_sens: &mut Buffer);
+        cascade_update_backward(p: &Buffer, w: Span, u: &Buffer, v: &Buffer, d_u: &mut Buffer, d_v: &mut Buffer,
+            d_r: &mut Buffer, d_p: &mut Buffer);
+        cascade_input_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, d_m: &Buffer, d_u: &mut Buffer,
+            d_v: &mut Buffer, d_m0: &mut Buffer);
+        sens_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, d_m0: &Buffer,
+            pairs: &[(&Buffer, &Buffer)], d_sens: &mut Buffer);
+        divide_by_rss_backward(s: ImageShape, raw: &Buffer, sens: &Buffer, d_sens: &mut Buffer);
+        unet_output_backward(s: ImageShape, map: &Map, moments: &Buffer, d_image: &Buffer, d_map: &mut Gradient,
+            d_moments: &mut Buffer);
+        conv1x1_backward(input: &Map, p: &Buffer, weight: Span, bias: Span, output: &Map, d_output: &Gradient,
+            d_p: &mut Buffer, d_input: &mut Gradient);
+        conv_transpose_backward(input: &Map, p: &Buffer, weight: Span, output: &Map, d_output: &Gradient,
+            d_p: &mut Buffer, d_input: &mut Gradient);
+        avg_pool_backward(input: &Map, output: &Map, d_output: &Gradient, d_input: &mut Gradient);
+        conv3x3_backward(inputs: &[&Map], p: &Buffer, weight: Span, output: &Map, d_output: &Gradient,
+            d_p: &mut Buffer, d_inputs: &mut [Option<InputGradient<'_, Buffer>>]);
+        unet_input_backward(s: ImageShape, map: &Map, moments: &Buffer, d_map: &Gradient, d_moments: &Buffer,
+            d_image: &mut Buffer);
+        update(update: Update, p: &mut Buffer, g: &Buffer, m: &mut Buffer, v: &mut Buffer, norm: &mut Buffer);
+    }
+}
+
+impl Checked for Faulty {
+    fn fenced(&self, len: usize) -> Buffer {
+        vec![0.0; len]
+    }
+
+    fn fences_intact(&self, _buffer: &Buffer) -> bool {
+        self.wrong != Wrong::Fence
+    }
+
+    fn dirty_scratch(&self, _value: f32) {}
+}
+
+fn outcome(wrong: Wrong, only: &str) -> Outcome {
+    let device = Faulty { cpu: Cpu::default(), wrong, pooled: Cell::new(0) };
+    let selection = Selection { random: 0, seed: 0, only: Some(only.into()) };
+    validate(&device, "faulty", &selection, |_| {})
+}
+
+const CASE: &str = "avg_pool 3 n2 7x9 raw";
+
+fn problem(wrong: Wrong) -> Problem {
+    let outcome = outcome(wrong, CASE);
+    assert!(!outcome.passed());
+    assert_eq!((outcome.runs[0].cases, outcome.runs[0].failed), (1, 1));
+    assert_eq!(outcome.failures[0].case, CASE);
+    // Whoever reads the report sees where, and how to see it again.
+    let text = outcome.to_string();
+    assert!(
+        text.contains(&format!("kerase validate --only '{CASE}'")) && text.contains("1 failed"),
+        "{text}"
+    );
+    outcome.failures[0].problem.clone()
+}
+
+#[test]
+fn a_wrong_element_is_named_with_both_values() {
+    assert!(outcome(Wrong::Nothing, CASE).passed());
+    let Problem::Element { label, index, len, got, reference, allowed } = problem(Wrong::Element) else {
+        panic!("another problem")
+    };
+    assert_eq!((label.as_str(), index, len), ("output", 0, 2 * 3 * 3 * 4));
+    assert!((got - reference - 1e-5).abs() < 1e-6 && allowed < 2e-6, "{got} {reference} {allowed}");
+}
+
+#[test]
+fn what_is_left_out_is_seen() {
+    let problem = problem(Wrong::LeavesOut);
+    assert!(matches!(problem, Problem::Element { index: 0, got, .. } if got.is_nan()), "{problem}");
+    let json = serde_json::to_string(&problem).unwrap();
+    assert!(json.contains(r#""kind":"element""#) && json.contains(r#""got":"nan""#), "{json}");
+}
+
+#[test]
+fn other_bits_the_second_time_are_seen() {
+    let problem = problem(Wrong::LastBit);
+    assert!(
+        matches!(problem, Problem::Repeat { index: 0, first, second, .. } if first != second),
+        "{problem}"
+    );
+}
+
+#[test]
+fn a_write_outside_of_a_buffer_is_seen() {
+    assert!(matches!(problem(Wrong::Fence), Problem::Fence { .. }));
+}
+
+#[test]
+fn a_device_that_gives_up_has_failed() {
+    let messages = [Wrong::Panics, Wrong::Fails].map(|wrong| problem(wrong).to_string());
+    assert!(messages[0].contains("pooling is too much"), "{}", messages[0]);
+    assert!(messages[1].contains("an illegal address"), "{}", messages[1]);
+}
+
+#[test]
+fn what_did_not_run_is_no_pass() {
+    let outcome = outcome(Wrong::Nothing, "rss_output n1 c3 2x1021");
+    assert_eq!((outcome.runs[0].cases, outcome.runs[0].unsupported.len()), (0, 1));
+    assert!(!outcome.passed());
+    assert!(outcome.to_string().contains("1021 columns are too many"), "{outcome}");
+    assert!(!Outcome::default().passed());
+}
+
+#[test]
+fn outcomes_of_several_runs_are_one() {
+    let mut all = outcome(Wrong::Nothing, CASE);
+    all.merge(outcome(Wrong::Element, "avg_pool"));
+    assert_eq!((all.runs.len(), all.runs[0].failed), (2, 0));
+    let pool = all.operations.iter().find(|row| row.operation == "avg_pool").unwrap();
+    assert_eq!((pool.cases, pool.failed), (19, 18));
+    assert!(pool.used > 1.0 && !all.passed());
+}
+
+#[test]
+fn the_command_says_what_ran() {
+    let folder = Folder::new();
+    let text = folder.kerase("validate --only avg_pool --device cpu --out report.json").succeeded();
+    assert!(text.contains("cpu: 36 cases run, all agree"), "{text}");
+    assert_eq!(folder.json("report.json")["runs"][0]["cases"], 36);
+
+    let names = folder.kerase("validate --only conv1x1 --random 50 --seed 3 --list").succeeded();
+    assert!(names.lines().count() > 10 && names.lines().all(|name| name.starts_with("conv1x1")), "{names}");
+    folder.kerase("validate --only nothing").failed(2, &["'nothing'", "--list"]);
+}
