@@ -146,6 +146,6 @@ mod tests {
             assert!(radices.len() <= MOST_PASSES, "{length}: {radices:?}");
         }
         assert_eq!(radices(368), [23, 8, 2]);
-        assert_eq!(radices(1), []);
+        assert!(radices(1).is_empty());
     }
 }
