@@ -7,6 +7,8 @@ use std::cell::Cell;
 use cli_support::Folder;
 use kerase::backend::*;
 use kerase::cpu::Cpu;
+use kerase::cuda::Cuda;
+use kerase::cuda::driver::emulated::Emulated;
 use kerase::error::{Error, Result};
 use kerase::validate::{Checked, Outcome, Problem, Selection, validate};
 
@@ -52,10 +54,17 @@ macro_rules! as_the_cpu {
     };
 }
 
+impl Memory for Faulty {
+    type Buffer = Buffer;
+
+    fn zeros(&self, purpose: Purpose, len: usize) -> Buffer {
+        self.cpu.zeros(purpose, len)
+    }
+}
+
 #[allow(clippy::too_many_arguments)]
 impl Backend for Faulty {
     type Real = f32;
-    type Buffer = Buffer;
     type Tape = ();
 
     fn avg_pool(&self, input: &Map, output: &mut Map) {
@@ -94,11 +103,8 @@ impl Backend for Faulty {
         build()
     }
 
-    fn zeros(&self, purpose: Purpose, len: usize) -> Buffer {
-        self.cpu.zeros(purpose, len)
-    }
-
     as_the_cpu! {
+        set_len(buffer: &mut Buffer, len: usize);
         upload(from: &[f32], to: &mut Buffer);
         download(from: &Buffer, to: &mut [f32]);
         clear(buffer: &mut Buffer);
@@ -169,7 +175,8 @@ fn problem(wrong: Wrong) -> Problem {
     // Whoever reads the report sees where, and how to see it again.
     let text = outcome.to_string();
     assert!(
-        text.contains(&format!("kerase validate --only '{CASE}'")) && text.contains("1 failed"),
+        text.contains(&format!("kerase validate --device faulty --only '{CASE}'"))
+            && text.contains("1 failed"),
         "{text}"
     );
     outcome.failures[0].problem.clone()
@@ -208,6 +215,18 @@ fn a_write_outside_of_a_buffer_is_seen() {
 }
 
 #[test]
+fn fences_of_a_device_are_where_its_buffers_end() {
+    let device = Cuda::new(Emulated::default());
+    let mut buffer = Checked::fenced(&device, 8);
+    device.upload(&[1.0; 8], &mut buffer);
+    assert!(Checked::fences_intact(&device, &buffer));
+    // Its last real now lies where the fence should begin.
+    device.set_len(&mut buffer, 7);
+    assert!(!Checked::fences_intact(&device, &buffer));
+    device.finish().unwrap();
+}
+
+#[test]
 fn a_device_that_gives_up_has_failed() {
     let messages = [Wrong::Panics, Wrong::Fails].map(|wrong| problem(wrong).to_string());
     assert!(messages[0].contains("pooling is too much"), "{}", messages[0]);
@@ -239,6 +258,9 @@ fn the_command_says_what_ran() {
     let text = folder.kerase("validate --only avg_pool --device cpu --out report.json").succeeded();
     assert!(text.contains("cpu: 36 cases run, all agree"), "{text}");
     assert_eq!(folder.json("report.json")["runs"][0]["cases"], 36);
+
+    let text = folder.kerase("validate --only avg_pool --device emulated --random 10").succeeded();
+    assert!(text.contains("emulated (") && !text.contains("failed\n"), "{text}");
 
     let names = folder.kerase("validate --only conv1x1 --random 50 --seed 3 --list").succeeded();
     assert!(names.lines().count() > 10 && names.lines().all(|name| name.starts_with("conv1x1")), "{names}");

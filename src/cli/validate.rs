@@ -7,6 +7,9 @@ use super::args::DeviceArgs;
 use super::output::{check_file, json, print, print_json};
 use crate::atomic;
 use crate::cpu::Cpu;
+use crate::cuda::Cuda;
+use crate::cuda::driver::Driver;
+use crate::cuda::driver::emulated::{Emulated, Schedule};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -17,6 +20,7 @@ Example:
   kerase validate                               all operations at the table's shapes
   kerase validate --random 200 --seed 7         and at 200 random ones
   kerase validate --only 'conv3x3 18' --list    which cases these are
+  kerase validate --device emulated             the GPU's kernels on the CPU, in three orders of their threads
 
 Every operation runs on the device, forward and backward, and is compared with the CPU's float64 reference. Outputs are
 full of NaN beforehand and fenced; a second run in dirty memory must give the same bits.";
@@ -78,8 +82,9 @@ impl Args {
             check_file(path, self.overwrite)?;
         }
         let device = self.device.start()?;
-        let mut progress = Progress::new(cases.len() as u64, "validating");
-        let outcome = check(device, &selection, |case| progress.step(&case.operation()));
+        let runs = runs(device, self.seed)?;
+        let mut progress = Progress::new((runs * cases.len()) as u64, "validating");
+        let outcome = check(device, &selection, |case| progress.step(&case.operation()))?;
         progress.finish();
 
         if let Some(path) = &self.out {
@@ -97,17 +102,52 @@ impl Args {
             return Ok(());
         }
         let failed: usize = outcome.runs.iter().map(|run| run.failed).sum();
-        let run: usize = outcome.runs.iter().map(|run| run.cases).sum();
-        Err(Error::Device(if run == 0 {
+        let ran: usize = outcome.runs.iter().map(|run| run.cases).sum();
+        Err(Error::Device(if ran == 0 {
             format!("{device} supports none of the {} cases: nothing was checked", cases.len())
         } else {
-            format!("{failed} of {run} cases failed on {device}")
+            format!("{failed} of {ran} cases failed on {device}")
         }))
     }
 }
 
-fn check(device: Device, selection: &Selection, progress: impl FnMut(&Case)) -> Outcome {
+/// In the orders of threads and blocks that an emulated device can have: what depends on them is a race.
+fn check(device: Device, selection: &Selection, progress: impl FnMut(&Case) + Send) -> Result<Outcome> {
     match device {
-        Device::Cpu => validate(&Cpu::<f32>::default(), &device.to_string(), selection, progress),
+        Device::Cpu => Ok(rayon::scope(|_| validate(&Cpu::<f32>::default(), "cpu", selection, progress))),
+        Device::Cuda(number) => {
+            let gpu = Cuda::open(number)?;
+            Ok(validate(&gpu, &gpu.driver().name(), selection, progress))
+        }
+        Device::Emulated => rayon::scope(|_| emulated(selection, progress)),
+    }
+}
+
+fn emulated(selection: &Selection, mut progress: impl FnMut(&Case)) -> Result<Outcome> {
+    let mut all: Option<Outcome> = None;
+    for schedule in schedules(selection.seed)? {
+        let device = Cuda::new(Emulated::new(schedule, usize::MAX));
+        let outcome = validate(&device, &format!("emulated ({schedule})"), selection, &mut progress);
+        match &mut all {
+            Some(all) => all.merge(outcome),
+            None => all = Some(outcome),
+        }
+    }
+    all.ok_or_else(|| Error::input("there is no order to emulate"))
+}
+
+/// The one that the environment names, or one of each kind.
+fn schedules(seed: u64) -> Result<Vec<Schedule>> {
+    match std::env::var("KERASE_EMULATED_SCHEDULE") {
+        Ok(name) => Ok(vec![name.parse()?]),
+        Err(_) => Ok(vec![Schedule::Forward, Schedule::Reverse, Schedule::Random(seed)]),
+    }
+}
+
+/// How often each case runs.
+fn runs(device: Device, seed: u64) -> Result<usize> {
+    match device {
+        Device::Emulated => schedules(seed).map(|schedules| schedules.len()),
+        Device::Cpu | Device::Cuda(_) => Ok(1),
     }
 }

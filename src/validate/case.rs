@@ -6,8 +6,9 @@ use super::cases::{
     cascade, conv, conv_transpose, conv1x1, fft, loss, memory, noise, pool, rss_output, sens, sens_backward,
     unet_io, update,
 };
+use super::checked::Checked;
 use super::random::Random;
-use super::rig::{Checked, Rig};
+use super::rig::Rig;
 use crate::backend::ImageShape;
 
 /// Operations that share the description of a shape.

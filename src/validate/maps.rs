@@ -4,8 +4,9 @@
 //! in their gradient, and neither is wrong. The normalised values of maps that are read here therefore keep a
 //! hundredth away from 0, or are exactly 0 (where the slope is that of negative numbers).
 
+use super::checked::Checked;
 use super::random::single;
-use super::rig::{Checked, Rig};
+use super::rig::Rig;
 use super::tolerance::Tolerance;
 use crate::backend::{FeatureMap, MapGradient, MapShape, Span};
 

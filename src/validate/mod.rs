@@ -6,6 +6,7 @@
 
 pub mod case;
 pub mod cases;
+pub mod checked;
 pub mod maps;
 pub mod random;
 pub mod report;
@@ -15,8 +16,9 @@ pub mod tolerance;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use case::Case;
+pub use checked::Checked;
 pub use report::{Failure, Outcome, Problem};
-pub use rig::{Checked, Rig};
+pub use rig::Rig;
 
 use crate::cpu::Cpu;
 use crate::error::{Error, Result};
@@ -91,7 +93,11 @@ fn check<B: Checked>(device: &B, reference: &Cpu<f64>, case: &Case) -> (Row, Vec
     };
     let runs = run(device, case, f64::NAN).and_then(|first| Ok([first, run(device, case, 3e5)?]));
     let problems = match runs {
-        Err(error) => vec![Problem::Device { message: error.to_string() }],
+        Err(error) => {
+            // Nothing is known of how far off it is.
+            row.used = f64::INFINITY;
+            vec![Problem::Device { message: error.to_string() }]
+        }
         Ok([first, second]) => {
             let mut problems: Vec<Problem> = first.faults.iter().cloned().map(Problem::from).collect();
             let mut rig = Rig::new(reference, &case.to_string());

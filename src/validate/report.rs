@@ -205,7 +205,7 @@ impl Outcome {
                 row.failed.to_string(),
                 format!("{:.1e}", row.absolute),
                 format!("{:.1e}", row.relative),
-                format!("{:.0} %", 100.0 * row.used),
+                if row.used.is_finite() { format!("{:.0} %", 100.0 * row.used) } else { "∞".into() },
                 // The operation need not be said again.
                 row.worst_case.split_once(' ').map_or("", |(_, shape)| shape).to_string(),
             ]
@@ -220,7 +220,9 @@ impl Outcome {
         } else {
             String::new()
         };
-        format!("kerase validate{random} --only '{}'", failure.case)
+        // A device's name begins with what --device takes.
+        let device = failure.device.split(' ').next().unwrap_or_default();
+        format!("kerase validate --device {device}{random} --only '{}'", failure.case)
     }
 }
 

@@ -8,38 +8,11 @@ use std::ops::Range;
 
 use num_traits::Zero as _;
 
+use super::checked::Checked;
 use super::random::{Random, single};
 use super::tolerance::Tolerance;
-use crate::backend::{Backend, Span};
-use crate::cpu::Cpu;
+use crate::backend::Span;
 use crate::real::Real;
-
-/// A backend that can be checked.
-pub trait Checked: Backend {
-    /// A buffer of `len` reals with fences on both sides: memory that nobody may write, filled with sentinels.
-    fn fenced(&self, len: usize) -> Self::Buffer;
-
-    /// Whether the fences of a buffer of [`Self::fenced`] still hold the sentinels.
-    fn fences_intact(&self, buffer: &Self::Buffer) -> bool;
-
-    /// Fills all memory that operations keep for their own use, and do not rely on the contents of, with a value.
-    fn dirty_scratch(&self, value: Self::Real);
-}
-
-/// Rust itself checks the bounds of a vector.
-impl<T: Real> Checked for Cpu<T> {
-    fn fenced(&self, len: usize) -> Vec<T> {
-        vec![T::zero(); len]
-    }
-
-    fn fences_intact(&self, _buffer: &Vec<T>) -> bool {
-        true
-    }
-
-    fn dirty_scratch(&self, value: T) {
-        self.fill_scratch(value);
-    }
-}
 
 /// A buffer that is with the case.
 struct Lent {
@@ -186,6 +159,7 @@ pub fn reals<T: Real>(values: &[f64]) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::Cpu;
 
     #[test]
     fn a_changed_input_is_a_fault() {

@@ -5,9 +5,10 @@ use std::fmt;
 
 use crate::backend::{FeatureMap, InputGradient, MapShape};
 use crate::validate::case::Family;
+use crate::validate::checked::Checked;
 use crate::validate::maps::{gain, sum_over_pixels};
 use crate::validate::random::Random;
-use crate::validate::rig::{Checked, Rig};
+use crate::validate::rig::Rig;
 use crate::validate::tolerance::Tolerance;
 
 /// What the backward does with an input's gradient.

@@ -6,9 +6,10 @@ use std::fmt;
 use super::{pass, raw};
 use crate::backend::MapShape;
 use crate::validate::case::Family;
+use crate::validate::checked::Checked;
 use crate::validate::maps::{gain, sum_over_pixels};
 use crate::validate::random::Random;
-use crate::validate::rig::{Checked, Rig};
+use crate::validate::rig::Rig;
 use crate::validate::tolerance::Tolerance;
 
 #[derive(Clone, Copy, Debug)]

@@ -5,8 +5,9 @@ use std::fmt;
 use super::images;
 use crate::backend::ImageShape;
 use crate::validate::case::Family;
+use crate::validate::checked::Checked;
 use crate::validate::random::Random;
-use crate::validate::rig::{Checked, Rig};
+use crate::validate::rig::Rig;
 use crate::validate::tolerance::Tolerance;
 
 #[derive(Clone, Copy, Debug)]

@@ -4,8 +4,9 @@ use std::fmt;
 
 use crate::backend::{Purpose, Span};
 use crate::validate::case::Family;
+use crate::validate::checked::Checked;
 use crate::validate::random::Random;
-use crate::validate::rig::{Checked, Rig, reals};
+use crate::validate::rig::{Rig, reals};
 use crate::validate::tolerance::Tolerance;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,12 +17,14 @@ enum Operation {
     /// To the front of a buffer, and the front of a buffer back.
     Upload,
     CopyPart,
+    /// Shorter and longer again.
+    SetLen,
     /// The same operation on the same buffers with other contents.
     Repeat,
 }
-use Operation::{Clear, CopyPart, Repeat, Upload, Zeros};
+use Operation::{Clear, CopyPart, Repeat, SetLen, Upload, Zeros};
 
-const ALL: [Operation; 5] = [Zeros, Clear, Upload, CopyPart, Repeat];
+const ALL: [Operation; 6] = [Zeros, Clear, Upload, CopyPart, SetLen, Repeat];
 
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
@@ -72,6 +75,17 @@ impl Family for Memory {
                 let part = ("the part", Span { offset: 2 * self.offset, len: self.len }, Tolerance::EXACT);
                 rig.result_in_parts("to", &to, &[part]);
                 rig.unchanged("from", &from);
+            }
+            SetLen => {
+                let ops = rig.ops();
+                let all = self.len + self.offset;
+                let mut buffer = ops.zeros(Purpose::Gradients, all);
+                for (label, len) in [("all", all), ("shorter", self.len), ("longer again", all)] {
+                    ops.set_len(&mut buffer, len);
+                    let values = rig.random.values(len);
+                    ops.upload(&reals(&values), &mut buffer);
+                    rig.plain_result(label, &buffer, len, Tolerance::EXACT);
+                }
             }
             Repeat => self.repeat(rig),
         }
@@ -129,6 +143,7 @@ impl fmt::Display for Memory {
             Clear => "clear",
             Upload => "upload",
             CopyPart => "copy_part",
+            SetLen => "set_len",
             Repeat => "repeat",
         };
         write!(f, "{name} {} at {}", self.len, self.offset)

@@ -7,8 +7,9 @@ use super::{images, pass};
 use crate::backend::ImageShape;
 use crate::cpu::{Cpu, cascade};
 use crate::validate::case::Family;
+use crate::validate::checked::Checked;
 use crate::validate::random::{Random, single};
-use crate::validate::rig::{Checked, Rig};
+use crate::validate::rig::Rig;
 
 #[derive(Clone, Copy, Debug)]
 pub struct RssOutput {

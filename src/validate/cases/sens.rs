@@ -6,8 +6,9 @@ use super::images;
 use crate::backend::ImageShape;
 use crate::cpu::{Cpu, sens};
 use crate::validate::case::Family;
+use crate::validate::checked::Checked;
 use crate::validate::random::{Random, single};
-use crate::validate::rig::{Checked, Rig};
+use crate::validate::rig::Rig;
 use crate::validate::tolerance::Tolerance;
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,0 +1,48 @@
+//! What a device must offer beyond its operations so that they can be checked.
+
+use crate::backend::Backend;
+use crate::cpu::Cpu;
+use crate::cuda::driver::Driver;
+use crate::cuda::{Buffer, Cuda};
+use crate::real::Real;
+
+/// A backend that can be checked.
+pub trait Checked: Backend {
+    /// A buffer of `len` reals with fences on both sides: memory that nobody may write, filled with sentinels.
+    fn fenced(&self, len: usize) -> Self::Buffer;
+
+    /// Whether the fences of a buffer of [`Self::fenced`] still hold the sentinels.
+    fn fences_intact(&self, buffer: &Self::Buffer) -> bool;
+
+    /// Fills all memory that operations keep for their own use, and do not rely on the contents of, with a value.
+    fn dirty_scratch(&self, value: Self::Real);
+}
+
+/// Rust itself checks the bounds of a vector.
+impl<T: Real> Checked for Cpu<T> {
+    fn fenced(&self, len: usize) -> Vec<T> {
+        vec![T::zero(); len]
+    }
+
+    fn fences_intact(&self, _buffer: &Vec<T>) -> bool {
+        true
+    }
+
+    fn dirty_scratch(&self, value: T) {
+        self.fill_scratch(value);
+    }
+}
+
+impl<D: Driver> Checked for Cuda<D> {
+    fn fenced(&self, len: usize) -> Buffer<D> {
+        Self::fenced(self, len)
+    }
+
+    fn fences_intact(&self, buffer: &Buffer<D>) -> bool {
+        Self::fences_intact(self, buffer)
+    }
+
+    fn dirty_scratch(&self, value: f32) {
+        self.fill_scratch(value);
+    }
+}
