@@ -54,3 +54,6 @@ template <class T> __device__ __forceinline__ T block_sum(T value) {
     for (unsigned warp = 1; warp < blockDim.x / WARP; ++warp) sum += of_warp[warp];
     return sum;
 }
+
+// Whether any thread of the block says so, in every thread. All threads of the block must call it.
+__device__ __forceinline__ bool block_any(bool mine) { return block_sum(mine ? 1 : 0) != 0; }

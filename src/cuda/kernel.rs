@@ -64,6 +64,11 @@ macro_rules! pointer {
             }
         }
         impl<T> Copy for $pointer<T> {}
+        impl<T> std::fmt::Debug for $pointer<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{:#x}", self.address)
+            }
+        }
         impl<T> $pointer<T> {
             /// To what lies at an address. Whoever makes one has checked how much that is.
             pub(in crate::cuda) fn at(address: u64) -> Self {
@@ -161,4 +166,17 @@ macro_rules! parameter_struct {
             }
         }
     };
+}
+
+parameter_struct! {
+    /// Complex images `[n, coils, rows, columns]`.
+    pub struct ImageShape { pub n: i32, pub coils: i32, pub rows: i32, pub columns: i32 }
+}
+
+impl From<crate::backend::ImageShape> for ImageShape {
+    fn from(shape: crate::backend::ImageShape) -> Self {
+        let crate::backend::ImageShape { n, coils, rows, columns } = shape;
+        let [n, coils, rows, columns] = [n, coils, rows, columns].map(super::int);
+        Self { n, coils, rows, columns }
+    }
 }

@@ -169,6 +169,17 @@ impl<D: Driver> Arena<D> {
         Ok(Buffer::new(Some(block.clone()), driver.address(&block), len))
     }
 
+    /// A buffer of constants, from a block of its own whatever buffers come from now. Constants are few and small, and
+    /// not on the books.
+    ///
+    /// # Errors
+    /// Where the device has not enough memory.
+    pub fn constants(&mut self, driver: &D, len: usize) -> Result<Buffer<D>> {
+        let block = Arc::new(driver.alloc(aligned(len))?);
+        let address = driver.address(&block);
+        Ok(Buffer::new(Some(block), address, len))
+    }
+
     /// Bytes handed out so far, by purpose; scratch counts once, at its largest.
     pub fn usage(&self) -> BTreeMap<Purpose, usize> {
         let mut usage = self.usage.clone();

@@ -19,6 +19,7 @@ mod operations;
 pub mod partial;
 pub mod pool;
 pub mod sens;
+pub mod twiddles;
 pub mod unet_io;
 pub mod update;
 
@@ -31,6 +32,7 @@ use driver::{Argument, Driver, Launch};
 use kernel::{Const, Declaration, Mut};
 pub use memory::Buffer;
 use memory::{Arena, fences, is_intact};
+use twiddles::Twiddles;
 
 /// A device as a [`crate::backend::Backend`].
 ///
@@ -39,6 +41,7 @@ use memory::{Arena, fences, is_intact};
 pub struct Cuda<D: Driver> {
     driver: D,
     arena: Mutex<Arena<D>>,
+    twiddles: Twiddles<D>,
     failure: Mutex<Option<Error>>,
 }
 
@@ -63,6 +66,9 @@ impl<D: Driver> Default for Tape<D> {
 pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
     [
         cascade::kernel::KERNELS,
+        cascade::rss_output::kernel::KERNELS,
+        cascade::sens_backward::kernel::KERNELS,
+        cascade::update::kernel::KERNELS,
         conv::kernel::KERNELS,
         conv1x1::kernel::KERNELS,
         conv_transpose::kernel::KERNELS,
@@ -93,7 +99,12 @@ impl Cuda<driver::cudarc::Gpu> {
 
 impl<D: Driver> Cuda<D> {
     pub fn new(driver: D) -> Self {
-        Self { driver, arena: Mutex::new(Arena::default()), failure: Mutex::new(None) }
+        Self {
+            driver,
+            arena: Mutex::new(Arena::default()),
+            twiddles: Twiddles::default(),
+            failure: Mutex::new(None),
+        }
     }
 
     pub fn driver(&self) -> &D {

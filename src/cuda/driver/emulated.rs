@@ -36,6 +36,9 @@ unsafe extern "C" {
 const MOST_THREADS: u32 = 1024;
 const MOST_SHARED: u32 = 99 << 10;
 
+/// Of one argument of a kernel.
+const MOST_BYTES: usize = 512;
+
 /// In which order the threads of a block take turns, and blocks theirs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Schedule {
@@ -145,7 +148,7 @@ pub struct Emulated {
 
 /// An argument's value, aligned for any type that a kernel takes.
 #[repr(C, align(16))]
-struct Value([u8; 128]);
+struct Value([u8; MOST_BYTES]);
 
 impl Default for Emulated {
     fn default() -> Self {
@@ -202,7 +205,7 @@ impl Emulated {
         let values: Vec<Value> = arguments
             .iter()
             .map(|bytes| {
-                let mut value = Value([0; 128]);
+                let mut value = Value([0; MOST_BYTES]);
                 value.0[..bytes.len()].copy_from_slice(bytes);
                 value
             })

@@ -1,0 +1,107 @@
+//! Data consistency in coil-combined images: the normal operator, the final coil combination and their gradients.
+//!
+//! A block owns one row of one slice and visits its coils; the multi-coil state never leaves its shared memory.
+
+pub mod rss_output;
+pub mod sens_backward;
+pub mod update;
+
+pub use rss_output::{rss_output, rss_output_backward};
+pub use sens_backward::sens_backward;
+pub use update::{cascade_update, cascade_update_backward};
+
+use crate::backend;
+use crate::cuda::driver::{Driver, Launch};
+use crate::cuda::fft::{FftPlan, LONGEST, rows_at_once, shared_bytes, threads};
+use crate::cuda::kernel::{C32, Const, ImageShape, Mut};
+use crate::cuda::{Buffer, Cuda, blocks_with, int};
+
+/// Columns of a row that a thread has in registers.
+const COLUMNS_PER_THREAD: usize = 4;
+const _: () =
+    assert!(LONGEST <= COLUMNS_PER_THREAD * 256, "the longest row fits the registers of 256 threads");
+
+crate::kernels! {
+    fn cascade_input(
+        sens_maps: Const<C32>, mask: Const<f32>, m0: Const<C32>, u: Const<C32>, v: Const<C32>, m: Mut<C32>,
+        shape: ImageShape, plan: FftPlan, at_once: i32,
+    );
+    fn cascade_input_backward(
+        sens_maps: Const<C32>, mask: Const<f32>, d_m: Const<C32>, d_u: Mut<C32>, d_v: Mut<C32>, d_m0: Mut<C32>,
+        shape: ImageShape, plan: FftPlan, at_once: i32,
+    );
+}
+
+/// A block for each row of each slice, and how many coils it has at once.
+fn block_per_row(shape: backend::ImageShape) -> (Launch, i32) {
+    let at_once = rows_at_once(shape.columns, shape.coils);
+    let launch = blocks_with(
+        shape.rows,
+        shape.n,
+        1,
+        threads_for_rows(at_once, shape.columns),
+        shared_bytes(at_once, shape.columns),
+    );
+    (launch, int(at_once))
+}
+
+/// Threads that transform `count` rows at once.
+fn threads_for_rows(count: usize, columns: usize) -> u32 {
+    threads(count * columns, columns.div_ceil(COLUMNS_PER_THREAD))
+}
+
+/// See [`crate::backend::Backend::cascade_input`].
+#[allow(clippy::too_many_arguments)]
+pub fn cascade_input<D: Driver>(
+    cuda: &Cuda<D>,
+    shape: backend::ImageShape,
+    sens_maps: &Buffer<D>,
+    mask: &Buffer<D>,
+    m0: &Buffer<D>,
+    u: &Buffer<D>,
+    v: &Buffer<D>,
+    m: &mut Buffer<D>,
+) {
+    let (launch, at_once) = block_per_row(shape);
+    kernel::cascade_input(
+        cuda,
+        launch,
+        sens_maps.read_complex(shape.multicoil()),
+        mask.read(shape.n * shape.columns),
+        m0.read_complex(shape.combined()),
+        u.read_complex(shape.combined()),
+        v.read_complex(shape.combined()),
+        m.write_complex(shape.combined()),
+        shape.into(),
+        FftPlan::new(cuda, shape.columns),
+        at_once,
+    );
+}
+
+/// See [`crate::backend::Backend::cascade_input_backward`].
+#[allow(clippy::too_many_arguments)]
+pub fn cascade_input_backward<D: Driver>(
+    cuda: &Cuda<D>,
+    shape: backend::ImageShape,
+    sens_maps: &Buffer<D>,
+    mask: &Buffer<D>,
+    d_m: &Buffer<D>,
+    d_u: &mut Buffer<D>,
+    d_v: &mut Buffer<D>,
+    d_m0: &mut Buffer<D>,
+) {
+    let (launch, at_once) = block_per_row(shape);
+    kernel::cascade_input_backward(
+        cuda,
+        launch,
+        sens_maps.read_complex(shape.multicoil()),
+        mask.read(shape.n * shape.columns),
+        d_m.read_complex(shape.combined()),
+        d_u.write_complex(shape.combined()),
+        d_v.write_complex(shape.combined()),
+        d_m0.write_complex(shape.combined()),
+        shape.into(),
+        FftPlan::new(cuda, shape.columns),
+        at_once,
+    );
+}

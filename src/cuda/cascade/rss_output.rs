@@ -1,0 +1,84 @@
+//! The final coil combination: the image from u and v.
+
+use super::block_per_row;
+use crate::backend;
+use crate::cuda::driver::Driver;
+use crate::cuda::fft::FftPlan;
+use crate::cuda::kernel::{C32, Const, ImageShape, Mut};
+use crate::cuda::{Buffer, Cuda};
+
+crate::kernels! {
+    fn rss_output(
+        sens_maps: Const<C32>, mask: Const<f32>, x0: Const<C32>, u: Const<C32>, v: Const<C32>, output: Mut<f32>,
+        shape: ImageShape, plan: FftPlan, at_once: i32,
+    );
+    fn rss_output_backward(
+        sens_maps: Const<C32>, mask: Const<f32>, x0: Const<C32>, u: Const<C32>, v: Const<C32>, output: Const<f32>,
+        d_output: Const<f32>, d_u: Mut<C32>, d_v: Mut<C32>, d_sens: Mut<C32>, shape: ImageShape, plan: FftPlan,
+        at_once: i32,
+    );
+}
+
+/// See [`crate::backend::Backend::rss_output`].
+#[allow(clippy::too_many_arguments)]
+pub fn rss_output<D: Driver>(
+    cuda: &Cuda<D>,
+    shape: backend::ImageShape,
+    sens_maps: &Buffer<D>,
+    mask: &Buffer<D>,
+    x0: &Buffer<D>,
+    u: &Buffer<D>,
+    v: &Buffer<D>,
+    output: &mut Buffer<D>,
+) {
+    let (launch, at_once) = block_per_row(shape);
+    kernel::rss_output(
+        cuda,
+        launch,
+        sens_maps.read_complex(shape.multicoil()),
+        mask.read(shape.n * shape.columns),
+        x0.read_complex(shape.multicoil()),
+        u.read_complex(shape.combined()),
+        v.read_complex(shape.combined()),
+        output.write(shape.n * shape.pixels()),
+        shape.into(),
+        FftPlan::new(cuda, shape.columns),
+        at_once,
+    );
+}
+
+/// See [`crate::backend::Backend::rss_output_backward`].
+#[allow(clippy::too_many_arguments)]
+pub fn rss_output_backward<D: Driver>(
+    cuda: &Cuda<D>,
+    shape: backend::ImageShape,
+    sens_maps: &Buffer<D>,
+    mask: &Buffer<D>,
+    x0: &Buffer<D>,
+    u: &Buffer<D>,
+    v: &Buffer<D>,
+    output: &Buffer<D>,
+    d_output: &Buffer<D>,
+    d_u: &mut Buffer<D>,
+    d_v: &mut Buffer<D>,
+    d_sens: &mut Buffer<D>,
+) {
+    let (launch, at_once) = block_per_row(shape);
+    kernel::rss_output_backward(
+        cuda,
+        launch,
+        sens_maps.read_complex(shape.multicoil()),
+        mask.read(shape.n * shape.columns),
+        x0.read_complex(shape.multicoil()),
+        u.read_complex(shape.combined()),
+        v.read_complex(shape.combined()),
+        output.read(shape.n * shape.pixels()),
+        d_output.read(shape.n * shape.pixels()),
+        d_u.write_complex(shape.combined()),
+        d_v.write_complex(shape.combined()),
+        d_sens.write_complex(shape.multicoil()),
+        shape.into(),
+        FftPlan::new(cuda, shape.columns),
+        at_once,
+    );
+}

@@ -1,0 +1,75 @@
+//! What all cascades together give the sensitivity maps.
+
+use super::threads_for_rows;
+use crate::backend;
+use crate::cuda::driver::Driver;
+use crate::cuda::fft::{FftPlan, shared_bytes};
+use crate::cuda::kernel::{C32, Const, ImageShape, Mut};
+use crate::cuda::{Buffer, Cuda, blocks_with, int};
+
+/// Coils of a block, whose maps and gradients are in registers.
+const COILS: usize = 2;
+/// Cascades of a launch. More take further launches, each of which reads the maps again.
+const MOST_PAIRS: usize = 16;
+
+crate::parameter_struct! {
+    /// The images v of some cascades, and the gradients g of their inputs: `[N, rows, columns] c` each.
+    pub struct Pairs {
+        pub v: [Const<C32>; MOST_PAIRS],
+        pub g: [Const<C32>; MOST_PAIRS],
+        pub count: i32,
+    }
+}
+
+crate::kernels! {
+    fn sens_backward(
+        sens_maps: Const<C32>, mask: Const<f32>, x0: Const<C32>, d_m0: Const<C32>, d_sens: Mut<C32>, pairs: Pairs,
+        shape: ImageShape, plan: FftPlan,
+    );
+}
+
+/// See [`crate::backend::Backend::sens_backward`].
+#[allow(clippy::too_many_arguments)]
+pub fn sens_backward<D: Driver>(
+    cuda: &Cuda<D>,
+    shape: backend::ImageShape,
+    sens_maps: &Buffer<D>,
+    mask: &Buffer<D>,
+    x0: &Buffer<D>,
+    d_m0: &Buffer<D>,
+    pairs: &[(&Buffer<D>, &Buffer<D>)],
+    d_sens: &mut Buffer<D>,
+) {
+    // Each coil is two lines.
+    let lines = 2 * COILS.min(shape.coils);
+    let launch = blocks_with(
+        shape.coils.div_ceil(COILS),
+        shape.rows,
+        shape.n,
+        threads_for_rows(lines, shape.columns),
+        shared_bytes(lines, shape.columns),
+    );
+    // The first launch adds the term of m₀, whether or not there are pairs.
+    for start in (0..pairs.len().max(1)).step_by(MOST_PAIRS) {
+        let pairs = &pairs[start..pairs.len().min(start + MOST_PAIRS)];
+        let image = |image: Option<&Buffer<D>>| {
+            image.map_or(Const::null(), |image| image.read_complex(shape.combined()))
+        };
+        kernel::sens_backward(
+            cuda,
+            launch,
+            sens_maps.read_complex(shape.multicoil()),
+            mask.read(shape.n * shape.columns),
+            x0.read_complex(shape.multicoil()),
+            image((start == 0).then_some(d_m0)),
+            d_sens.write_complex(shape.multicoil()),
+            Pairs {
+                v: std::array::from_fn(|t| image(pairs.get(t).map(|pair| pair.0))),
+                g: std::array::from_fn(|t| image(pairs.get(t).map(|pair| pair.1))),
+                count: int(pairs.len()),
+            },
+            shape.into(),
+            FftPlan::new(cuda, shape.columns),
+        );
+    }
+}
