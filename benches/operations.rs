@@ -5,10 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use kerase::backend::{Backend, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape, Purpose, Span};
+use kerase::backend::{
+    Backend, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape, Memory, Purpose, Span,
+};
 use kerase::cpu::Cpu;
 
-type Buffer = <Cpu<f32> as Backend>::Buffer;
+type Buffer = <Cpu<f32> as Memory>::Buffer;
 
 const CHANS: usize = 18;
 const SIDE: usize = 320;

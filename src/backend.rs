@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 use crate::real::Real;
 
 /// What a buffer is for: the groups that a memory plan is printed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// The network's weights.
     Parameters,
@@ -32,7 +33,7 @@ pub enum Purpose {
     SensNet,
     /// What the cascades' U-Nets keep for theirs.
     Cascades,
-    /// Gradients of feature maps while a backward pass is under way.
+    /// Gradients of feature maps while a backward pass is under way, and maps that live as briefly.
     Gradients,
     /// Partial sums and whatever else lives within one operation.
     Scratch,
@@ -212,11 +213,18 @@ pub struct LabelNoise {
     pub stream: u64,
 }
 
-/// A place where the operations run.
-pub trait Backend {
-    type Real: Real;
-    /// A flat array of reals on the device.
+/// Where buffers come from: all that is needed to lay out what a network works with, or to count it.
+pub trait Memory {
+    /// A flat array of reals.
     type Buffer;
+
+    /// A buffer of `len` zeros.
+    fn zeros(&self, purpose: Purpose, len: usize) -> Self::Buffer;
+}
+
+/// A place where the operations run.
+pub trait Backend: Memory {
+    type Real: Real;
     /// A sequence of operations that was carried out before and can be again, as one.
     type Tape: Default;
 
@@ -243,8 +251,9 @@ pub trait Backend {
     /// # Errors
     /// Those of `build`; and where the device has not enough memory, with how much is missing.
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R>;
-    /// A buffer of `len` zeros.
-    fn zeros(&self, purpose: Purpose, len: usize) -> Self::Buffer;
+    /// Makes a buffer `len` long, which is at most what it was made with. Its contents are unspecified then. This is
+    /// no operation: it takes effect at once, and a tape does not hold it.
+    fn set_len(&self, buffer: &mut Self::Buffer, len: usize);
     /// Copies host values to the front of a buffer that has room for them.
     fn upload(&self, from: &[Self::Real], to: &mut Self::Buffer);
     /// Copies the front of a buffer to the host.

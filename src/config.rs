@@ -54,6 +54,9 @@ pub struct Optimisation {
     pub max_steps: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<u64>,
+    /// Feature maps are made again in the backward pass instead of kept: the same bits with less memory.
+    #[serde(default)]
+    pub low_memory: bool,
     pub shuffle: bool,
     pub seed: u64,
     pub plateau: PlateauSettings,

@@ -66,6 +66,7 @@ fn optimisation(epochs: u64, patience: u64) -> Optimisation {
         epochs: Some(epochs),
         max_steps: None,
         checkpoint_every: None,
+        low_memory: false,
         shuffle: true,
         seed: SEED,
         plateau: PlateauSettings { factor: 0.1, patience },

@@ -4,6 +4,9 @@ use std::str::FromStr;
 
 use crate::backend::Backend;
 use crate::cpu::Cpu;
+use crate::cuda::Cuda;
+use crate::cuda::driver::emulated::Emulated;
+use crate::cuda::driver::gpus;
 use crate::error::{Error, Result};
 
 /// What was asked for.
@@ -46,16 +49,20 @@ impl std::fmt::Display for DeviceChoice {
     }
 }
 
-/// A device that this build can compute on.
+/// A device that this build can compute on, as far as that is known before it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
     Cpu,
+    Cuda(usize),
+    Emulated,
 }
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cpu => f.pad("cpu"),
+            Self::Cuda(number) => f.pad(&format!("cuda:{number}")),
+            Self::Emulated => f.pad("emulated"),
         }
     }
 }
@@ -77,6 +84,11 @@ impl Device {
             // On one of the threads that operations are spread over: from outside of the pool every operation would
             // wake a thread and wait for it.
             Self::Cpu => Ok(rayon::scope(|_| work.run(&Cpu::default()))),
+            Self::Cuda(number) => Ok(work.run(&Cuda::open(number)?)),
+            Self::Emulated => {
+                let device = Cuda::new(Emulated::from_environment()?);
+                Ok(rayon::scope(|_| work.run(&device)))
+            }
         }
     }
 }
@@ -88,12 +100,10 @@ impl DeviceChoice {
     /// [`Error::Input`] for a device that this build does not support.
     pub fn resolve(self) -> Result<Device> {
         match self {
-            Self::Auto | Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(_) | Self::Emulated => Err(Error::input(format!(
-                "--device {self}: kerase {} computes on the CPU only, it has no GPU kernels yet; use --device cpu or \
-                 leave --device out",
-                env!("CARGO_PKG_VERSION")
-            ))),
+            Self::Auto => Ok(gpus::first().map_or(Device::Cpu, Device::Cuda)),
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) => gpus::find(number).map(|_| Device::Cuda(number)),
+            Self::Emulated => Ok(Device::Emulated),
         }
     }
 }
@@ -133,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_said() {
-        let message = DeviceChoice::Cuda(1).resolve().unwrap_err().to_string();
-        assert!(message.contains("cuda:1") && message.contains("--device cpu"), "{message}");
+        let message = DeviceChoice::Cuda(4096).resolve().unwrap_err().to_string();
+        assert!(message.contains("cuda:4096"), "{message}");
     }
 }

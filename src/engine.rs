@@ -2,7 +2,7 @@
 
 use num_traits::Zero;
 
-use crate::backend::{Backend, ImageShape, LabelNoise, LossShape, LossWeights, Purpose, Update};
+use crate::backend::{Backend, ImageShape, LabelNoise, LossShape, LossWeights, Memory, Purpose, Update};
 use crate::batch::{Batch, Reference};
 use crate::error::{Error, Result};
 use crate::model::varnet::{Input, Mode, Workspace};
@@ -34,35 +34,44 @@ pub struct LossValue {
     pub l1: f64,
 }
 
-/// What a room is made for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Task {
+/// What buffers are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
     Reconstruct,
-    /// With targets `[N, height, width]` of this size.
-    Learn([usize; 2]),
+    Learn {
+        /// Height and width of the targets.
+        target: [usize; 2],
+        /// See [`Mode::Training`].
+        recompute: bool,
+    },
 }
 
 impl Task {
     fn mode(self) -> Mode {
         match self {
             Self::Reconstruct => Mode::Inference,
-            Self::Learn(_) => Mode::Training,
+            Self::Learn { recompute, .. } => Mode::Training { recompute },
         }
     }
 }
 
 /// Buffers for one shape and task.
+pub(crate) struct Buffers<B> {
+    workspace: Workspace<B>,
+    input: Input<B>,
+    d_output: B,
+    target: B,
+    /// `[N]`: SSIM's data range.
+    max_value: B,
+    /// `[2]`: 1 − SSIM and the mean absolute error.
+    losses: B,
+}
+
+/// Where batches of one shape are worked on.
 struct Room<B: Backend> {
     shape: ImageShape,
     task: Task,
-    workspace: Workspace<B::Buffer>,
-    input: Input<B::Buffer>,
-    d_output: B::Buffer,
-    target: B::Buffer,
-    /// `[N]`: SSIM's data range.
-    max_value: B::Buffer,
-    /// `[2]`: 1 − SSIM and the mean absolute error.
-    losses: B::Buffer,
+    buffers: Buffers<B::Buffer>,
     /// What the room repeats, for each set of scalars that it was asked to.
     passes: Vec<Pass<B::Tape>>,
 }
@@ -75,7 +84,7 @@ struct Pass<T> {
 }
 
 /// Adam's moments, and the gradient that an update will take.
-struct Learning<B> {
+pub(crate) struct Learning<B> {
     gradient: B,
     first_moment: B,
     second_moment: B,
@@ -88,6 +97,7 @@ pub struct Engine<'a, B: Backend> {
     net: VarNet,
     parameters: B::Buffer,
     learning: Option<Learning<B::Buffer>>,
+    recompute: bool,
     /// Most recently used first.
     rooms: Vec<Room<B>>,
     host: Vec<B::Real>,
@@ -108,8 +118,15 @@ impl<'a, B: Backend> Engine<'a, B> {
             )));
         }
         let buffer = ops.in_one_block(|| Ok(ops.zeros(Purpose::Parameters, parameters.len())))?;
-        let mut engine =
-            Self { ops, net, parameters: buffer, learning: None, rooms: Vec::new(), host: Vec::new() };
+        let mut engine = Self {
+            ops,
+            net,
+            parameters: buffer,
+            learning: None,
+            recompute: false,
+            rooms: Vec::new(),
+            host: Vec::new(),
+        };
         engine.set_parameters(parameters);
         Ok(engine)
     }
@@ -120,16 +137,14 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// As [`Self::new`].
     pub fn for_training(ops: &'a B, architecture: Architecture, parameters: &[f32]) -> Result<Self> {
         let mut engine = Self::new(ops, architecture, parameters)?;
-        engine.learning = Some(ops.in_one_block(|| {
-            let zeros = || ops.zeros(Purpose::Optimiser, parameters.len());
-            Ok(Learning {
-                gradient: zeros(),
-                first_moment: zeros(),
-                second_moment: zeros(),
-                norm: ops.zeros(Purpose::Optimiser, 1),
-            })
-        })?);
+        engine.learning = Some(ops.in_one_block(|| Ok(Learning::new(ops, parameters.len())))?);
         Ok(engine)
+    }
+
+    /// Whether gradients are computed with little memory, feature maps being made again where the backward pass needs
+    /// them. The results are the same bits.
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
     }
 
     pub fn architecture(&self) -> Architecture {
@@ -178,9 +193,11 @@ impl<'a, B: Backend> Engine<'a, B> {
         let Self { ops, net, parameters, rooms, host, .. } = self;
         let room = &mut rooms[0];
         let (mut tape, pass) = room.take_pass(LossWeights { ssim: 0.0, l1: 0.0 }, 1.0);
-        ops.repeat(&mut tape, || net.forward(*ops, parameters, &room.input, &mut room.workspace));
+        let Buffers { workspace, input, .. } = &mut room.buffers;
+        ops.repeat(&mut tape, || net.forward(*ops, parameters, input, workspace));
         room.passes[pass].tape = tape;
-        let images = download(*ops, host, &room.workspace.output, batch.shape.n * batch.shape.pixels());
+        let images =
+            download(*ops, host, &room.buffers.workspace.output, batch.shape.n * batch.shape.pixels());
         ops.finish()?;
         Ok(images)
     }
@@ -202,35 +219,34 @@ impl<'a, B: Backend> Engine<'a, B> {
             target: reference.size,
         };
         shape.check(weights)?;
-        self.load(batch, Task::Learn(reference.size))?;
-        let Self { ops, net, parameters, learning, rooms, host } = self;
+        self.load(batch, Task::Learn { target: reference.size, recompute: self.recompute })?;
+        let Self { ops, net, parameters, learning, rooms, host, .. } = self;
         let learning = learning.as_mut().expect("an engine for training");
         let room = &mut rooms[0];
-        upload(*ops, host, reference.images.iter().map(|&x| f64::from(x)), &mut room.target);
-        upload(*ops, host, reference.max_value.iter().copied(), &mut room.max_value);
+        let (mut tape, pass) = room.take_pass(weights, objective.weight);
+        let Buffers { workspace, input, d_output, target, max_value, losses } = &mut room.buffers;
+        upload(*ops, host, reference.images.iter().map(|&x| f64::from(x)), target);
+        upload(*ops, host, reference.max_value.iter().copied(), max_value);
         if let Some(noise) = objective.noise {
-            ops.label_noise(noise, reference.images.len(), &mut room.target);
+            ops.label_noise(noise, reference.images.len(), target);
         }
 
-        let (mut tape, pass) = room.take_pass(weights, objective.weight);
         ops.repeat(&mut tape, || {
-            net.forward(*ops, parameters, &room.input, &mut room.workspace);
+            net.forward(*ops, parameters, input, workspace);
             ops.image_loss(
                 shape,
                 weights,
                 objective.weight,
-                &room.workspace.output,
-                &room.target,
-                &room.max_value,
-                &mut room.losses,
-                &mut room.d_output,
+                &workspace.output,
+                target,
+                max_value,
+                losses,
+                d_output,
             );
-            let gradient = &mut learning.gradient;
-            net.backward(*ops, parameters, &room.input, &mut room.workspace, &room.d_output, gradient);
+            net.backward(*ops, parameters, input, workspace, d_output, &mut learning.gradient);
         });
+        let losses = read(*ops, host, losses, 2);
         room.passes[pass].tape = tape;
-
-        let losses = read(*ops, host, &room.losses, 2);
         ops.finish()?;
         let [ssim_loss, l1] = [losses[0], losses[1]].map(|x| x.as_f64());
         Ok(LossValue { loss: weights.ssim * ssim_loss + weights.l1 * l1, ssim_loss, l1 })
@@ -269,7 +285,7 @@ impl<'a, B: Backend> Engine<'a, B> {
                 self.rooms.insert(0, Room::new(self.ops, &self.net, shape, task)?);
             }
         }
-        let input = &mut self.rooms[0].input;
+        let input = &mut self.rooms[0].buffers.input;
         let kspace = batch.kspace.iter().flat_map(|z| [f64::from(z.re), f64::from(z.im)]);
         let columns = |flags: &[bool]| flags.iter().map(|&flag| f64::from(flag)).collect::<Vec<_>>();
         upload(self.ops, &mut self.host, kspace, &mut input.kspace);
@@ -279,32 +295,51 @@ impl<'a, B: Backend> Engine<'a, B> {
     }
 }
 
-impl<B: Backend> Room<B> {
-    fn new(ops: &B, net: &VarNet, shape: ImageShape, task: Task) -> Result<Self> {
+impl<B> Learning<B> {
+    pub(crate) fn new<M: Memory<Buffer = B>>(ops: &M, parameters: usize) -> Self {
+        let zeros = || ops.zeros(Purpose::Optimiser, parameters);
+        Self {
+            gradient: zeros(),
+            first_moment: zeros(),
+            second_moment: zeros(),
+            norm: ops.zeros(Purpose::Optimiser, 1),
+        }
+    }
+}
+
+impl<B> Buffers<B> {
+    pub(crate) fn new<M: Memory<Buffer = B>>(
+        ops: &M,
+        net: &VarNet,
+        shape: ImageShape,
+        task: Task,
+    ) -> Result<Self> {
         let (learns, [height, width]) = match task {
             Task::Reconstruct => (false, [0, 0]),
-            Task::Learn(size) => (true, size),
+            Task::Learn { target, .. } => (true, target),
         };
         let if_it_learns = |len| if learns { len } else { 0 };
-        ops.in_one_block(|| {
-            let input = |len| ops.zeros(Purpose::Input, len);
-            Ok(Self {
+        let input = |len| ops.zeros(Purpose::Input, len);
+        Ok(Self {
+            workspace: net.workspace(ops, shape, task.mode())?,
+            input: Input {
                 shape,
-                task,
-                workspace: net.workspace(ops, shape, task.mode())?,
-                input: Input {
-                    shape,
-                    kspace: input(shape.multicoil()),
-                    mask: input(shape.n * shape.columns),
-                    centre: input(shape.n * shape.columns),
-                },
-                d_output: ops.zeros(Purpose::Images, if_it_learns(shape.n * shape.pixels())),
-                target: input(shape.n * height * width),
-                max_value: input(if_it_learns(shape.n)),
-                losses: ops.zeros(Purpose::Images, if_it_learns(2)),
-                passes: Vec::new(),
-            })
+                kspace: input(shape.multicoil()),
+                mask: input(shape.n * shape.columns),
+                centre: input(shape.n * shape.columns),
+            },
+            d_output: ops.zeros(Purpose::Images, if_it_learns(shape.n * shape.pixels())),
+            target: input(shape.n * height * width),
+            max_value: input(if_it_learns(shape.n)),
+            losses: ops.zeros(Purpose::Images, if_it_learns(2)),
         })
+    }
+}
+
+impl<B: Backend> Room<B> {
+    fn new(ops: &B, net: &VarNet, shape: ImageShape, task: Task) -> Result<Self> {
+        let buffers = ops.in_one_block(|| Buffers::new(ops, net, shape, task))?;
+        Ok(Self { shape, task, buffers, passes: Vec::new() })
     }
 
     /// The tape of the pass with these scalars, to be put back where the number says.

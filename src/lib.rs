@@ -17,6 +17,7 @@ pub mod evaluate;
 pub mod json_float;
 pub mod metrics;
 pub mod model;
+pub mod plan;
 pub mod progress;
 pub mod real;
 pub mod reconstruct;

@@ -89,7 +89,8 @@ impl Training<'_> {
             }
             _ => config.network.initial_parameters(config.optimisation.seed),
         };
-        let mut engine = Engine::for_training(ops, config.network, &initial)?;
+        let mut engine =
+            Engine::for_training(ops, config.network, &initial)?.recomputing(config.optimisation.low_memory);
         drop(initial);
         let mut state =
             if restored { directory.restore(&mut engine)? } else { RunState::new(config.optimisation.lr) };

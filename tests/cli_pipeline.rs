@@ -201,6 +201,33 @@ fn bench_prints_what_the_comparison_reads() {
 }
 
 #[test]
+fn info_plans_the_memory_of_a_network() {
+    let folder = Folder::new();
+    folder.weights("model.safetensors");
+    let plan = |options: &str| -> serde_json::Value {
+        let text = folder.kerase(&format!("info --plan --json {options}")).succeeded();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["plan"].take()
+    };
+    let (kept, again) = (plan(""), plan("--low-memory"));
+    let total = |plan: &serde_json::Value, task: &str| plan[task]["total_bytes"].as_u64().unwrap();
+    assert_eq!(kept["architecture"]["cascades"], 12);
+    assert!(total(&kept, "training") > 3 * total(&again, "training"), "{kept}");
+    assert_eq!(total(&kept, "inference"), total(&again, "inference"));
+    let bytes = kept["training"]["bytes"].as_object().unwrap();
+    assert_eq!(bytes.values().map(|bytes| bytes.as_u64().unwrap()).sum::<u64>(), total(&kept, "training"));
+    let sized = plan("--model model.safetensors --coils 3 --matrix 32 24 --batch 2");
+    assert_eq!(sized["architecture"]["chans"], 2);
+    assert_eq!((&sized["coils"], &sized["batch"]), (&3.into(), &2.into()));
+
+    let text = folder.kerase("info --plan --cascades 2 --coils 4").succeeded();
+    assert!(text.contains("2 cascades") && text.contains("gradients of maps"), "{text}");
+    folder.kerase("info --coils 4").failed(2, &["--plan"]);
+    folder.kerase("info --plan --model model.safetensors --chans 8").failed(2, &["--model"]);
+    folder.kerase("info --plan --matrix 8 8 --pools 6").failed(2, &["8 × 8", "6 pools"]);
+    folder.kerase("info --plan --coils 0").failed(2, &["--coils 0"]);
+}
+
+#[test]
 fn info_describes_builds_weights_and_sets() {
     let folder = Folder::new();
     folder.simulate();

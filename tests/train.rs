@@ -187,6 +187,41 @@ fn threads_do_not_change_a_bit_and_seeds_do() {
     assert_ne!(folder.read("a/model.safetensors"), folder.read("b/model.safetensors"));
 }
 
+#[test]
+fn low_memory_changes_no_bit() {
+    let folder = Folder::new();
+    folder.sets();
+    let options = "--batch 2 --cascades 3 --validation test --epochs 2";
+    let train = |run: &str, more: &str| {
+        let network = NETWORK_OPTIONS.replace("--cascades 1", "");
+        format!("train --data brain --out {run} {network} {SAMPLING} {options} {more}")
+    };
+    // The state's reader knows the other network.
+    let lasting = |run: &str| {
+        let mut lines = folder.lines(run, "");
+        lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("seconds")));
+        (folder.read(&format!("{run}/model.safetensors")), lines)
+    };
+    let config = |run: &str| String::from_utf8(folder.read(&format!("{run}/config.toml"))).unwrap();
+    folder.kerase(&train("kept", "")).succeeded();
+    folder.kerase(&train("again", "--low-memory --threads 1")).succeeded();
+    assert_eq!(lasting("again"), lasting("kept"));
+    assert!(config("again").contains("low_memory = true"), "{}", config("again"));
+
+    // In parts, now with and now without; by a run that was begun before there was a choice.
+    folder.kerase(&train("parts", "--max-steps 1")).succeeded();
+    let old = config("parts").replace("low_memory = false\n", "");
+    assert!(!old.contains("low_memory"), "{old}");
+    std::fs::write(folder.path("parts/config.toml"), old).unwrap();
+    for (most, option, recorded) in
+        [(2, "", "false"), (3, "--low-memory", "true"), (4, "", "true"), (6, "--low-memory=false", "false")]
+    {
+        folder.kerase(&format!("train --resume --out parts --max-steps {most} {option}")).succeeded();
+        assert!(config("parts").contains(&format!("low_memory = {recorded}")), "{}", config("parts"));
+    }
+    assert_eq!(lasting("parts").0, lasting("kept").0);
+}
+
 /// fastMRI's SSIMLoss takes the mean over a batch's slices, each with its own range; so does L1.
 #[test]
 fn a_batch_has_the_mean_of_its_slices_gradients() {

@@ -9,7 +9,7 @@ mod run_support;
 
 use std::collections::BTreeMap;
 
-use kerase::backend::{Backend, LabelNoise, Purpose};
+use kerase::backend::{Backend, LabelNoise, Memory, Purpose};
 use kerase::cpu::Cpu;
 use kerase::data::set::{SliceId, VolumeSet};
 use kerase::data::write::write_volume;
@@ -305,13 +305,16 @@ fn signals_and_kills_change_no_bit() {
 }
 
 #[test]
-fn threads_do_not_change_a_bit() {
+fn threads_and_low_memory_do_not_change_a_bit() {
     let folder = trained(1);
-    for threads in [1, 2] {
-        let options = format!("--epochs 2 --retain-fraction 0.5 --batch 2 --recipe text --threads {threads}");
-        folder.kerase(&unlearn("ga-l1-ft", &format!("on{threads}"), &options)).succeeded();
+    for (run, computed) in
+        [("on1", "--threads 1"), ("on2", "--threads 2"), ("low", "--threads 2 --low-memory")]
+    {
+        let options = format!("--epochs 2 --retain-fraction 0.5 --batch 2 --recipe text {computed}");
+        folder.kerase(&unlearn("ga-l1-ft", run, &options)).succeeded();
     }
     assert_eq!(folder.lasting("on1"), folder.lasting("on2"));
+    assert_eq!(folder.lasting("low"), folder.lasting("on2"));
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -6,6 +6,7 @@ use crate::batch::{MaskSeeding, Sampler, Sampling};
 use crate::data::mask::MaskKind;
 use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
+use crate::model::Architecture;
 
 /// fastMRI's usual share of densely sampled columns is 0.08 at acceleration 4 and 0.04 at 8.
 const CENTER_FRACTION_TIMES_ACCELERATION: f64 = 0.32;
@@ -60,6 +61,54 @@ impl SamplingArgs {
             || !self.acceleration.is_empty()
             || !self.center_fraction.is_empty()
             || self.mask_seed.is_some()
+    }
+}
+
+/// The network; the defaults are the paper's.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkArgs {
+    /// Unrolled iterations [default: 12]
+    #[arg(long, value_name = "N")]
+    pub cascades: Option<usize>,
+
+    /// Channels of the cascades' U-Nets at full size [default: 18]
+    #[arg(long, value_name = "N")]
+    pub chans: Option<usize>,
+
+    /// Poolings of the cascades' U-Nets [default: 4]
+    #[arg(long, value_name = "N")]
+    pub pools: Option<usize>,
+
+    /// Channels of the sensitivity network's U-Net at full size [default: 8]
+    #[arg(long, value_name = "N")]
+    pub sens_chans: Option<usize>,
+
+    /// Poolings of the sensitivity network's U-Net [default: 4]
+    #[arg(long, value_name = "N")]
+    pub sens_pools: Option<usize>,
+}
+
+impl NetworkArgs {
+    /// Whether any of the options was given.
+    pub fn any(&self) -> bool {
+        [self.cascades, self.chans, self.pools, self.sens_chans, self.sens_pools].iter().any(Option::is_some)
+    }
+
+    /// The network that was asked for, `default` where it was not.
+    ///
+    /// # Errors
+    /// As [`Architecture::check`].
+    pub fn architecture(&self, default: Architecture) -> Result<Architecture> {
+        let architecture = Architecture {
+            cascades: self.cascades.unwrap_or(default.cascades),
+            chans: self.chans.unwrap_or(default.chans),
+            pools: self.pools.unwrap_or(default.pools),
+            sens_chans: self.sens_chans.unwrap_or(default.sens_chans),
+            sens_pools: self.sens_pools.unwrap_or(default.sens_pools),
+        };
+        architecture.check()?;
+        Ok(architecture)
     }
 }
 

@@ -45,6 +45,10 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 
+    /// Train with little memory: feature maps are computed again in the backward pass
+    #[arg(long)]
+    low_memory: bool,
+
     #[command(flatten)]
     network: Network,
 
@@ -95,6 +99,7 @@ struct Report {
     width: usize,
     parameters: usize,
     iters: u32,
+    low_memory: bool,
     /// Of the convolutions of one forward pass, a multiply-add counted as two.
     forward_convolution_gflop: f64,
     #[serde(flatten)]
@@ -143,7 +148,7 @@ impl Work for Measurement<'_> {
     type Output = Result<Report>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let Self { args: &Args { mode, iters, .. }, device, problem } = self;
+        let Self { args: &Args { mode, iters, low_memory, .. }, device, problem } = self;
         let parameters = problem.architecture.initial_parameters(0);
         // Inference first: the peak of memory only ever rises, and training needs the most.
         let inference = (mode != Mode::Train)
@@ -155,7 +160,8 @@ impl Work for Measurement<'_> {
             .transpose()?;
         let train = (mode != Mode::Inference)
             .then(|| -> Result<_> {
-                let mut engine = Engine::for_training(ops, problem.architecture, &parameters)?;
+                let mut engine =
+                    Engine::for_training(ops, problem.architecture, &parameters)?.recomputing(low_memory);
                 let [median, min] = times(iters, || problem.train(&mut engine))?;
                 Ok(TrainTimes { median, min })
             })
@@ -170,6 +176,7 @@ impl Work for Measurement<'_> {
             width: columns,
             parameters: parameters.len(),
             iters,
+            low_memory,
             forward_convolution_gflop: convolution_flop(problem.architecture, problem.batch.shape) / 1e9,
             inference,
             train,

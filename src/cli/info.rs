@@ -1,4 +1,4 @@
-//! `kerase info`: this build and machine, a file of weights, or a set of volumes.
+//! `kerase info`: this build and machine, a file of weights, a set of volumes, or the memory of a network.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::output::{print, print_json};
+use super::plan::{self, PlanArgs};
 use crate::data::set::VolumeSet;
 use crate::device::cpu_simd;
 use crate::error::Result;
@@ -15,9 +16,11 @@ const EXAMPLE: &str = "\
 Example:
   kerase info                                 what this build computes with
   kerase info --model run/model.safetensors   architecture, parameters and metadata of weights
-  kerase info --data brain/train --json       volumes, slices and shapes of a set";
+  kerase info --data brain/train --json       volumes, slices and shapes of a set
+  kerase info --plan --coils 15 --matrix 640 372 --batch 2 --low-memory
+                                              the memory that a network needs";
 
-/// Says what this build can do, or what is in a file of weights or a set of volumes
+/// Says what this build can do, what is in a file of weights or a set, or what memory a network needs
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
@@ -28,6 +31,9 @@ pub struct Args {
     /// A directory, file or manifest of volumes to describe
     #[arg(long, value_name = "SET")]
     data: Option<PathBuf>,
+
+    #[command(flatten)]
+    plan: PlanArgs,
 
     /// Print JSON
     #[arg(long)]
@@ -43,6 +49,8 @@ struct Report {
     model: Option<Model>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Data>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<plan::Report>,
 }
 
 #[derive(Serialize)]
@@ -87,11 +95,14 @@ struct Shape {
 
 impl Args {
     /// # Errors
-    /// Where the file or the set cannot be read.
+    /// Where the file or the set cannot be read, or the network to plan for is impossible.
     pub fn run(self) -> Result<()> {
+        let model = self.model.as_deref().map(Model::read).transpose()?;
+        let plan = self.plan.report(model.as_ref().map(|model| model.architecture))?;
         let report = Report {
-            build: (self.model.is_none() && self.data.is_none()).then(Build::this),
-            model: self.model.as_deref().map(Model::read).transpose()?,
+            build: (model.is_none() && self.data.is_none() && plan.is_none()).then(Build::this),
+            model,
+            plan,
             data: self.data.as_deref().map(Data::read).transpose()?,
         };
         if self.json { print_json(&report) } else { print(report) }
@@ -173,6 +184,11 @@ impl std::fmt::Display for Report {
             }
         }
         let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<14}{value}")).collect();
-        f.write_str(&lines.join("\n"))
+        f.write_str(&lines.join("\n"))?;
+        match &self.plan {
+            Some(plan) if lines.is_empty() => write!(f, "{plan}"),
+            Some(plan) => write!(f, "\n\n{plan}"),
+            None => Ok(()),
+        }
     }
 }

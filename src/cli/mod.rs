@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod info;
 pub mod labelled;
 pub mod output;
+pub mod plan;
 pub mod reconstruct;
 pub mod run_args;
 pub mod simulate;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::backend::Backend;
 use crate::batch::MaskSeeding;
-use crate::cli::args::{DeviceArgs, SamplingArgs};
+use crate::cli::args::{DeviceArgs, NetworkArgs, SamplingArgs};
 use crate::cli::output::print;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop;
@@ -48,49 +48,6 @@ pub struct Args {
     optimisation: OptimisationArgs,
     #[command(flatten)]
     device: DeviceArgs,
-}
-
-/// The network; the defaults are the paper's.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Network")]
-struct NetworkArgs {
-    /// Unrolled iterations [default: 12]
-    #[arg(long, value_name = "N")]
-    cascades: Option<usize>,
-
-    /// Channels of the cascades' U-Nets at full size [default: 18]
-    #[arg(long, value_name = "N")]
-    chans: Option<usize>,
-
-    /// Poolings of the cascades' U-Nets [default: 4]
-    #[arg(long, value_name = "N")]
-    pools: Option<usize>,
-
-    /// Channels of the sensitivity network's U-Net at full size [default: 8]
-    #[arg(long, value_name = "N")]
-    sens_chans: Option<usize>,
-
-    /// Poolings of the sensitivity network's U-Net [default: 4]
-    #[arg(long, value_name = "N")]
-    sens_pools: Option<usize>,
-}
-
-impl NetworkArgs {
-    fn any(&self) -> bool {
-        [self.cascades, self.chans, self.pools, self.sens_chans, self.sens_pools].iter().any(Option::is_some)
-    }
-
-    fn architecture(&self, default: Architecture) -> Result<Architecture> {
-        let architecture = Architecture {
-            cascades: self.cascades.unwrap_or(default.cascades),
-            chans: self.chans.unwrap_or(default.chans),
-            pools: self.pools.unwrap_or(default.pools),
-            sens_chans: self.sens_chans.unwrap_or(default.sens_chans),
-            sens_pools: self.sens_pools.unwrap_or(default.sens_pools),
-        };
-        architecture.check()?;
-        Ok(architecture)
-    }
 }
 
 impl Work for &Training<'_> {

@@ -7,9 +7,16 @@ use crate::cpu::{
 use crate::error::Result;
 use crate::real::Real;
 
+impl<T: Real> Memory for Cpu<T> {
+    type Buffer = Vec<T>;
+
+    fn zeros(&self, _purpose: Purpose, len: usize) -> Vec<T> {
+        vec![T::zero(); len]
+    }
+}
+
 impl<T: Real> Backend for Cpu<T> {
     type Real = T;
-    type Buffer = Vec<T>;
     type Tape = ();
 
     fn check(&self, _shape: ImageShape) -> Result<()> {
@@ -28,8 +35,9 @@ impl<T: Real> Backend for Cpu<T> {
         build()
     }
 
-    fn zeros(&self, _purpose: Purpose, len: usize) -> Vec<T> {
-        vec![T::zero(); len]
+    fn set_len(&self, buffer: &mut Vec<T>, len: usize) {
+        assert!(len <= buffer.capacity(), "a buffer of {} is asked to hold {len}", buffer.capacity());
+        buffer.resize(len, T::zero());
     }
 
     fn upload(&self, from: &[T], to: &mut Vec<T>) {

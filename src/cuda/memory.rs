@@ -22,12 +22,25 @@ pub struct Buffer<D: Driver> {
     _block: Option<Arc<D::Block>>,
     address: u64,
     len: usize,
+    /// What it was made with.
+    room: usize,
 }
 
 impl<D: Driver> Buffer<D> {
+    fn new(block: Option<Arc<D::Block>>, address: u64, len: usize) -> Self {
+        Self { _block: block, address, len, room: len }
+    }
+
+    /// # Panics
+    /// Beyond what it was made with.
+    pub(in crate::cuda) fn set_len(&mut self, len: usize) {
+        assert!(len <= self.room, "a buffer of {} reals is to become {len} long", self.room);
+        self.len = len;
+    }
+
     /// What stands in for a buffer that could not be made.
     pub(in crate::cuda) fn nothing(len: usize) -> Self {
-        Self { _block: None, address: 0, len }
+        Self::new(None, 0, len)
     }
 
     pub fn len(&self) -> usize {
@@ -89,14 +102,14 @@ enum Source<D: Driver> {
 }
 
 /// Who hands out memory, and keeps the books.
-pub struct Memory<D: Driver> {
+pub struct Arena<D: Driver> {
     source: Source<D>,
     usage: BTreeMap<Purpose, usize>,
     scratch: Option<Arc<D::Block>>,
     scratch_bytes: usize,
 }
 
-impl<D: Driver> Default for Memory<D> {
+impl<D: Driver> Default for Arena<D> {
     fn default() -> Self {
         Self { source: Source::Blocks, usage: BTreeMap::new(), scratch: None, scratch_bytes: 0 }
     }
@@ -106,7 +119,7 @@ fn aligned(len: usize) -> usize {
     (len * size_of::<f32>()).next_multiple_of(ALIGNMENT)
 }
 
-impl<D: Driver> Memory<D> {
+impl<D: Driver> Arena<D> {
     /// Until [`Self::carve`], buffers are only counted.
     pub fn count(&mut self) {
         self.source = Source::Counting(0);
@@ -138,22 +151,22 @@ impl<D: Driver> Memory<D> {
     pub fn take(&mut self, driver: &D, purpose: Purpose, len: usize) -> Result<Buffer<D>> {
         let bytes = aligned(len);
         match &mut self.source {
-            _ if len == 0 => return Ok(Buffer { _block: None, address: 0, len }),
+            _ if len == 0 => return Ok(Buffer::new(None, 0, len)),
             Source::Counting(counted) => {
                 *counted += bytes;
-                return Ok(Buffer { _block: None, address: 0, len });
+                return Ok(Buffer::new(None, 0, len));
             }
             Source::Carving { block, taken, bytes: all } if *taken + bytes <= *all => {
                 let address = driver.address(block) + *taken as u64;
                 *taken += bytes;
                 *self.usage.entry(purpose).or_default() += bytes;
-                return Ok(Buffer { _block: Some(block.clone()), address, len });
+                return Ok(Buffer::new(Some(block.clone()), address, len));
             }
             _ => {}
         }
         let block = Arc::new(driver.alloc(bytes)?);
         *self.usage.entry(purpose).or_default() += bytes;
-        Ok(Buffer { address: driver.address(&block), _block: Some(block), len })
+        Ok(Buffer::new(Some(block.clone()), driver.address(&block), len))
     }
 
     /// Bytes handed out so far, by purpose; scratch counts once, at its largest.
@@ -196,7 +209,7 @@ impl<D: Driver> Memory<D> {
         let whole = len + 2 * FENCE;
         let block = Arc::new(driver.alloc(whole * size_of::<f32>())?);
         let address = driver.address(&block) + (FENCE * size_of::<f32>()) as u64;
-        Ok((Buffer { _block: Some(block), address, len }, vec![SENTINEL; whole]))
+        Ok((Buffer::new(Some(block), address, len), vec![SENTINEL; whole]))
     }
 }
 

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use driver::{Argument, Driver, Launch};
 use kernel::{Const, Declaration, Mut};
 pub use memory::Buffer;
-use memory::{Memory, fences, is_intact};
+use memory::{Arena, fences, is_intact};
 
 /// A device as a [`crate::backend::Backend`].
 ///
@@ -38,7 +38,7 @@ use memory::{Memory, fences, is_intact};
 /// [`crate::backend::Backend::finish`] says what it was.
 pub struct Cuda<D: Driver> {
     driver: D,
-    memory: Mutex<Memory<D>>,
+    arena: Mutex<Arena<D>>,
     failure: Mutex<Option<Error>>,
 }
 
@@ -80,9 +80,20 @@ pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
     .flatten()
 }
 
+impl Cuda<driver::cudarc::Gpu> {
+    /// The GPU of this number.
+    ///
+    /// # Errors
+    /// Where there is none, or no kernel for it, with the remedy.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let kernels: Vec<_> = declarations().map(|kernel| kernel.name).collect();
+        driver::cudarc::Gpu::open(ordinal, &kernels).map(Self::new)
+    }
+}
+
 impl<D: Driver> Cuda<D> {
     pub fn new(driver: D) -> Self {
-        Self { driver, memory: Mutex::new(Memory::default()), failure: Mutex::new(None) }
+        Self { driver, arena: Mutex::new(Arena::default()), failure: Mutex::new(None) }
     }
 
     pub fn driver(&self) -> &D {
@@ -91,11 +102,11 @@ impl<D: Driver> Cuda<D> {
 
     /// Bytes of all buffers made so far, by purpose.
     pub fn usage(&self) -> BTreeMap<Purpose, usize> {
-        self.memory().usage()
+        self.arena().usage()
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory<D>> {
-        self.memory.lock().expect("nothing panics while it holds the books")
+    fn arena(&self) -> MutexGuard<'_, Arena<D>> {
+        self.arena.lock().expect("nothing panics while it holds the books")
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<Error>> {
@@ -122,13 +133,13 @@ impl<D: Driver> Cuda<D> {
 
     /// Working memory of one operation: `lens` reals each, with unspecified contents.
     fn scratch<const N: usize>(&self, lens: [usize; N]) -> [Mut<f32>; N] {
-        self.attempt(|driver| self.memory().scratch(driver, lens))
+        self.attempt(|driver| self.arena().scratch(driver, lens))
             .map_or([Mut::null(); N], |at| at.map(Mut::at))
     }
 
     /// Overwrites the working memory that operations leave behind.
     pub fn fill_scratch(&self, value: f32) {
-        let Some((block, bytes)) = self.memory().scratch_block() else { return };
+        let Some((block, bytes)) = self.arena().scratch_block() else { return };
         let values = vec![value; bytes / size_of::<f32>()];
         let to = self.driver.address(&block);
         // SAFETY: the block is alive and has so many bytes.
@@ -138,7 +149,7 @@ impl<D: Driver> Cuda<D> {
     /// A buffer of zeros between sentinels.
     pub fn fenced(&self, len: usize) -> Buffer<D> {
         let made = self.attempt(|driver| {
-            let (buffer, whole) = self.memory().fenced(driver, len)?;
+            let (buffer, whole) = self.arena().fenced(driver, len)?;
             let [before, _] = fences(&buffer);
             // SAFETY: the block was made for all of them.
             unsafe {

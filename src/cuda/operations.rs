@@ -7,9 +7,19 @@ use crate::cuda::{
 };
 use crate::error::{Error, Result};
 
+impl<D: Driver> Memory for Cuda<D> {
+    type Buffer = Buffer<D>;
+
+    fn zeros(&self, purpose: Purpose, len: usize) -> Buffer<D> {
+        let made = self.attempt(|driver| self.arena().take(driver, purpose, len));
+        let mut buffer = made.unwrap_or_else(|| Buffer::nothing(len));
+        self.clear(&mut buffer);
+        buffer
+    }
+}
+
 impl<D: Driver> Backend for Cuda<D> {
     type Real = f32;
-    type Buffer = Buffer<D>;
     type Tape = Tape<D>;
 
     fn check(&self, shape: ImageShape) -> Result<()> {
@@ -39,7 +49,7 @@ impl<D: Driver> Backend for Cuda<D> {
                 // SAFETY: the buffers that the operations were given are alive: `body` borrows them.
                 self.attempt(|driver| unsafe { driver.replay(&graph) });
                 *tape =
-                    Tape::Recorded { graph, _scratch: self.memory().scratch_block().map(|(block, _)| block) };
+                    Tape::Recorded { graph, _scratch: self.arena().scratch_block().map(|(block, _)| block) };
             }
             Tape::Recorded { graph, .. } => {
                 // SAFETY: `body` borrows the same buffers as when it was recorded (the contract of `repeat`), and the
@@ -55,22 +65,19 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
-        self.memory().count();
+        self.arena().count();
         let counted = build();
-        let carved = self.memory().carve(&self.driver);
+        let carved = self.arena().carve(&self.driver);
         counted?;
         carved?;
         let built = build();
-        self.memory().stop();
+        self.arena().stop();
         self.finish()?;
         built
     }
 
-    fn zeros(&self, purpose: Purpose, len: usize) -> Buffer<D> {
-        let made = self.attempt(|driver| self.memory().take(driver, purpose, len));
-        let mut buffer = made.unwrap_or_else(|| Buffer::nothing(len));
-        self.clear(&mut buffer);
-        buffer
+    fn set_len(&self, buffer: &mut Buffer<D>, len: usize) {
+        buffer.set_len(len);
     }
 
     fn upload(&self, from: &[f32], to: &mut Buffer<D>) {

@@ -1,7 +1,11 @@
 //! fastMRI's `NormUnet`: normalise, pad to multiples of 16, U-Net, crop, un-normalise; forward, and below it the
 //! backward, the same names in reverse.
 
-use crate::backend::{Backend, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape, Purpose};
+use std::mem::swap;
+
+use crate::backend::{
+    Backend, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape, Memory, Purpose,
+};
 use crate::error::{Error, Result};
 use crate::model::architecture::{ConvBlockSpans, UnetSpans};
 
@@ -18,15 +22,14 @@ struct ConvBlock<B> {
     second: FeatureMap<B>,
 }
 
-/// What a forward pass leaves behind for its backward.
+/// What a forward pass leaves behind for its backward. Pooled maps are not kept: to make one again costs less than to
+/// have it lie there for every cascade and coil.
 pub struct Activations<B> {
     shape: ImageShape,
     /// `[N, 2, H', W']`, H' and W' multiples of 16.
     input: FeatureMap<B>,
     moments: B,
     down: Vec<ConvBlock<B>>,
-    /// What each level hands down: `pooled[l]` has level l's channels and half its size.
-    pooled: Vec<FeatureMap<B>>,
     bottom: ConvBlock<B>,
     /// From the deepest level up.
     transposed: Vec<FeatureMap<B>>,
@@ -34,26 +37,53 @@ pub struct Activations<B> {
     output: FeatureMap<B>,
 }
 
-/// Gradients of one level's maps while a backward pass is under way.
-struct LevelGradients<B> {
-    /// Of the down path's second map: from the concatenation first, then from pooling.
-    skip: MapGradient<B>,
-    /// Of the first map of either path.
-    first: MapGradient<B>,
-    /// Of the up path's maps.
-    second: MapGradient<B>,
-    transposed: MapGradient<B>,
-    pooled: MapGradient<B>,
+/// What lives within one pass: room for the most demanding of several U-Nets, which take turns and cut it to their
+/// maps' sizes.
+pub struct Passing<B> {
+    /// What the level at work hands down: its channels at half its size.
+    pooled: FeatureMap<B>,
+    gradients: Option<Gradients<B>>,
 }
 
-/// Room for a backward pass, shared by all U-Nets of one shape.
-pub struct Gradients<B> {
-    levels: Vec<LevelGradients<B>>,
-    bottom_first: MapGradient<B>,
-    bottom_second: MapGradient<B>,
-    input: MapGradient<B>,
-    output: MapGradient<B>,
+/// The gradients of a backward pass. A map's gradient is done with when its inputs' are there, all but those that a
+/// skip connection waits for.
+struct Gradients<B> {
+    /// Of each level's second map on the way down: from the concatenation first, then from pooling.
+    skip: Vec<MapGradient<B>>,
+    /// Of maps with statistics, in turn.
+    working: [MapGradient<B>; 2],
+    /// Of maps without: the output, pooled maps, the input.
+    plain: MapGradient<B>,
     moments: B,
+}
+
+/// Reals of a gradient's values and plane means.
+type GradientLen = [usize; 2];
+
+/// What one U-Net needs of a [`Passing`].
+#[derive(Default)]
+struct PassingLens {
+    pooled: usize,
+    skip: Vec<GradientLen>,
+    working: GradientLen,
+    plain: usize,
+    moments: usize,
+}
+
+impl PassingLens {
+    /// What is enough for both.
+    fn max(self, other: Self) -> Self {
+        let longer = |a: GradientLen, b: GradientLen| [a[0].max(b[0]), a[1].max(b[1])];
+        let levels = self.skip.len().max(other.skip.len());
+        let skip = |lens: &Self, level: usize| lens.skip.get(level).copied().unwrap_or_default();
+        Self {
+            pooled: self.pooled.max(other.pooled),
+            skip: (0..levels).map(|level| longer(skip(&self, level), skip(&other, level))).collect(),
+            working: longer(self.working, other.working),
+            plain: self.plain.max(other.plain),
+            moments: self.moments.max(other.moments),
+        }
+    }
 }
 
 /// The gradient of an input that has no other reader.
@@ -86,6 +116,16 @@ impl NormUnet {
         }
     }
 
+    /// What level `level` hands down.
+    fn pooled(&self, shape: ImageShape, level: usize) -> MapShape {
+        self.level(shape, level + 1).with_channels(self.chans << level)
+    }
+
+    /// Input and output.
+    fn ends(&self, shape: ImageShape) -> MapShape {
+        self.level(shape, 0).with_channels(2)
+    }
+
     /// Errors where an image is too small for the network's depth.
     pub fn check(&self, shape: ImageShape) -> Result<()> {
         let bottom = self.level(shape, self.pools());
@@ -104,12 +144,12 @@ impl NormUnet {
     }
 
     /// Room for the activations of `[N, rows, columns] c` images.
-    pub fn activations<B: Backend>(
+    pub fn activations<M: Memory>(
         &self,
-        ops: &B,
+        ops: &M,
         purpose: Purpose,
         shape: ImageShape,
-    ) -> Activations<B::Buffer> {
+    ) -> Activations<M::Buffer> {
         let zeros = |len| ops.zeros(purpose, len);
         let raw = |shape: MapShape| FeatureMap {
             shape,
@@ -120,7 +160,6 @@ impl NormUnet {
         let block =
             |level| ConvBlock { first: raw(self.level(shape, level)), second: raw(self.level(shape, level)) };
         let pools = self.pools();
-        let ends = self.level(shape, 0).with_channels(2);
         // A transposed convolution doubles the level below, which may be one short of this level's size.
         let transposed = |level: usize| {
             let below = self.level(shape, level + 1);
@@ -133,46 +172,37 @@ impl NormUnet {
         };
         Activations {
             shape,
-            input: plain(ends),
+            input: plain(self.ends(shape)),
             moments: zeros(4 * shape.n),
             down: (0..pools).map(block).collect(),
-            pooled: (0..pools)
-                .map(|level| plain(self.level(shape, level + 1).with_channels(self.chans << level)))
-                .collect(),
             bottom: block(pools),
             transposed: (0..pools).rev().map(|level| raw(transposed(level))).collect(),
             up: (0..pools).rev().map(block).collect(),
-            output: plain(ends),
+            output: plain(self.ends(shape)),
         }
     }
 
-    /// Room for the gradients of a backward pass over such activations.
-    pub fn gradients<B: Backend>(
-        &self,
-        ops: &B,
-        activations: &Activations<B::Buffer>,
-    ) -> Gradients<B::Buffer> {
-        let like = |map: &FeatureMap<B::Buffer>| MapGradient {
-            values: ops.zeros(Purpose::Gradients, map.shape.len()),
-            sums: map.stats.as_ref().map(|_| ops.zeros(Purpose::Gradients, 2 * map.shape.planes())),
-        };
+    fn passing_lens(&self, shape: ImageShape) -> PassingLens {
         let pools = self.pools();
-        Gradients {
-            levels: (0..pools)
-                .map(|level| LevelGradients {
-                    skip: like(&activations.down[level].second),
-                    first: like(&activations.down[level].first),
-                    second: like(&activations.up[pools - 1 - level].second),
-                    transposed: like(&activations.transposed[pools - 1 - level]),
-                    pooled: like(&activations.pooled[level]),
-                })
-                .collect(),
-            bottom_first: like(&activations.bottom.first),
-            bottom_second: like(&activations.bottom.second),
-            input: like(&activations.input),
-            output: like(&activations.output),
-            moments: ops.zeros(Purpose::Gradients, 4 * activations.shape.n),
+        let with_sums = |level: usize| {
+            let map = self.level(shape, level);
+            [map.len(), 2 * map.planes()]
+        };
+        let longest = |lens: &mut dyn Iterator<Item = usize>| lens.max().unwrap_or_default();
+        let pooled = longest(&mut (0..pools).map(|level| self.pooled(shape, level).len()));
+        PassingLens {
+            pooled,
+            skip: (0..pools).map(with_sums).collect(),
+            working: [0, 1].map(|part| longest(&mut (0..=pools).map(|level| with_sums(level)[part]))),
+            plain: pooled.max(self.ends(shape).len()),
+            moments: 4 * shape.n,
         }
+    }
+
+    /// Reals of all gradients that a backward pass over such images needs room for.
+    pub fn gradients_len(&self, shape: ImageShape) -> usize {
+        let PassingLens { skip, working, plain, moments, .. } = self.passing_lens(shape);
+        skip.iter().flatten().sum::<usize>() + 2 * working.iter().sum::<usize>() + plain + moments
     }
 
     /// `result = NormUnet(image)`, both `[N, rows, columns] c`.
@@ -182,20 +212,22 @@ impl NormUnet {
         parameters: &B::Buffer,
         image: &B::Buffer,
         a: &mut Activations<B::Buffer>,
+        passing: &mut Passing<B::Buffer>,
         result: &mut B::Buffer,
     ) {
         let conv_block =
-            |inputs: &[&FeatureMap<B::Buffer>], spans: ConvBlockSpans, block: &mut ConvBlock<B::Buffer>| {
-                ops.conv3x3(inputs, parameters, spans[0], &mut block.first);
+            |input: &[&FeatureMap<B::Buffer>], spans: ConvBlockSpans, block: &mut ConvBlock<B::Buffer>| {
+                ops.conv3x3(input, parameters, spans[0], &mut block.first);
                 ops.conv3x3(&[&block.first], parameters, spans[1], &mut block.second);
             };
+        let pooled = &mut passing.pooled;
         ops.unet_input(a.shape, image, &mut a.input, &mut a.moments);
         for level in 0..self.pools() {
-            let above = if level == 0 { &a.input } else { &a.pooled[level - 1] };
+            let above = if level == 0 { &a.input } else { &*pooled };
             conv_block(&[above], self.spans.down[level], &mut a.down[level]);
-            ops.avg_pool(&a.down[level].second, &mut a.pooled[level]);
+            self.pool(ops, a, level, pooled);
         }
-        conv_block(&[&a.pooled[self.pools() - 1]], self.spans.bottom, &mut a.bottom);
+        conv_block(&[pooled], self.spans.bottom, &mut a.bottom);
         for (i, level) in (0..self.pools()).rev().enumerate() {
             let below = if i == 0 { &a.bottom.second } else { &a.up[i - 1].second };
             ops.conv_transpose(below, parameters, self.spans.up_transpose[i], &mut a.transposed[i]);
@@ -206,117 +238,192 @@ impl NormUnet {
         ops.unet_output(a.shape, &a.output, &a.moments, result);
     }
 
+    /// What level `level` hands down, in forward and again in backward.
+    fn pool<B: Backend>(
+        &self,
+        ops: &B,
+        a: &Activations<B::Buffer>,
+        level: usize,
+        pooled: &mut FeatureMap<B::Buffer>,
+    ) {
+        pooled.shape = self.pooled(a.shape, level);
+        ops.set_len(&mut pooled.values, pooled.shape.len());
+        ops.avg_pool(&a.down[level].second, pooled);
+    }
+
     /// Adds to `d_parameters`; from `d_result` to `d_image`, which may be left out where nobody asks for it.
+    ///
+    /// # Panics
+    /// Where `passing` is made for inference.
     #[allow(clippy::too_many_arguments)]
     pub fn backward<B: Backend>(
         &self,
         ops: &B,
         parameters: &B::Buffer,
         a: &Activations<B::Buffer>,
+        passing: &mut Passing<B::Buffer>,
         d_result: &B::Buffer,
-        g: &mut Gradients<B::Buffer>,
         d_parameters: &mut B::Buffer,
         d_image: Option<&mut B::Buffer>,
     ) {
         let pools = self.pools();
         let (spans, p) = (&self.spans, parameters);
+        let Passing { pooled, gradients } = passing;
+        let Gradients { skip, working, plain, moments } =
+            gradients.as_mut().expect("room for a backward pass");
+        // The gradient that the next operation reads, and the one that it writes.
+        let [mut from, mut to] = working.each_mut();
+        ops.set_len(moments, 4 * a.shape.n);
 
-        ops.unet_output_backward(a.shape, &a.output, &a.moments, d_result, &mut g.output, &mut g.moments);
+        fit(ops, plain, &a.output);
+        ops.unet_output_backward(a.shape, &a.output, &a.moments, d_result, plain, moments);
         let top = &a.up[pools - 1].second;
-        ops.conv1x1_backward(
-            top,
-            p,
-            spans.head_weight,
-            spans.head_bias,
-            &a.output,
-            &g.output,
-            d_parameters,
-            &mut g.levels[0].second,
-        );
-        for level in 0..pools {
+        fit(ops, to, top);
+        ops.conv1x1_backward(top, p, spans.head_weight, spans.head_bias, &a.output, plain, d_parameters, to);
+        swap(&mut from, &mut to);
+        for (level, skip) in skip[..pools].iter_mut().enumerate() {
             let i = pools - 1 - level;
-            let (above, below) = g.levels.split_at_mut(level + 1);
-            let g_level = &mut above[level];
+            fit(ops, to, &a.up[i].first);
             ops.conv3x3_backward(
                 &[&a.up[i].first],
                 p,
                 spans.up[i][1],
                 &a.up[i].second,
-                &g_level.second,
+                from,
                 d_parameters,
-                &mut [finished(&mut g_level.first)],
+                &mut [finished(to)],
             );
+            swap(&mut from, &mut to);
+            fit(ops, to, &a.transposed[i]);
+            fit(ops, skip, &a.down[level].second);
             ops.conv3x3_backward(
                 &[&a.transposed[i], &a.down[level].second],
                 p,
                 spans.up[i][0],
                 &a.up[i].first,
-                &g_level.first,
+                from,
                 d_parameters,
-                &mut [finished(&mut g_level.transposed), partial(&mut g_level.skip)],
+                &mut [finished(to), partial(skip)],
             );
-            let (source, g_source) = match below.first_mut() {
-                Some(g_below) => (&a.up[i - 1].second, &mut g_below.second),
-                None => (&a.bottom.second, &mut g.bottom_second),
-            };
+            swap(&mut from, &mut to);
+            let below = if i == 0 { &a.bottom.second } else { &a.up[i - 1].second };
+            fit(ops, to, below);
             ops.conv_transpose_backward(
-                source,
+                below,
                 p,
                 spans.up_transpose[i],
                 &a.transposed[i],
-                &g_level.transposed,
+                from,
                 d_parameters,
-                g_source,
+                to,
             );
+            swap(&mut from, &mut to);
         }
+        fit(ops, to, &a.bottom.first);
         ops.conv3x3_backward(
             &[&a.bottom.first],
             p,
             spans.bottom[1],
             &a.bottom.second,
-            &g.bottom_second,
+            from,
             d_parameters,
-            &mut [finished(&mut g.bottom_first)],
+            &mut [finished(to)],
         );
+        swap(&mut from, &mut to);
+        self.pool(ops, a, pools - 1, pooled);
+        fit(ops, plain, pooled);
         ops.conv3x3_backward(
-            &[&a.pooled[pools - 1]],
+            &[pooled],
             p,
             spans.bottom[0],
             &a.bottom.first,
-            &g.bottom_first,
+            from,
             d_parameters,
-            &mut [finished(&mut g.levels[pools - 1].pooled)],
+            &mut [finished(plain)],
         );
-        for level in (0..pools).rev() {
+        for (level, skip) in skip[..pools].iter_mut().enumerate().rev() {
             let block = &a.down[level];
-            let (above, at) = g.levels.split_at_mut(level);
-            let g_level = &mut at[0];
-            ops.avg_pool_backward(&block.second, &a.pooled[level], &g_level.pooled, &mut g_level.skip);
+            ops.avg_pool_backward(&block.second, pooled, plain, skip);
+            fit(ops, to, &block.first);
             ops.conv3x3_backward(
                 &[&block.first],
                 p,
                 spans.down[level][1],
                 &block.second,
-                &g_level.skip,
+                skip,
                 d_parameters,
-                &mut [finished(&mut g_level.first)],
+                &mut [finished(to)],
             );
-            let (source, g_source) = match above.last_mut() {
-                Some(g_above) => (&a.pooled[level - 1], finished(&mut g_above.pooled)),
-                None => (&a.input, if d_image.is_some() { finished(&mut g.input) } else { None }),
+            swap(&mut from, &mut to);
+            let (source, asked) = if level == 0 {
+                (&a.input, d_image.is_some())
+            } else {
+                self.pool(ops, a, level - 1, pooled);
+                (&*pooled, true)
             };
+            fit(ops, plain, source);
             ops.conv3x3_backward(
                 &[source],
                 p,
                 spans.down[level][0],
                 &block.first,
-                &g_level.first,
+                from,
                 d_parameters,
-                &mut [g_source],
+                &mut [if asked { finished(plain) } else { None }],
             );
         }
         if let Some(d_image) = d_image {
-            ops.unet_input_backward(a.shape, &a.input, &a.moments, &g.input, &g.moments, d_image);
+            ops.unet_input_backward(a.shape, &a.input, &a.moments, plain, moments, d_image);
         }
+    }
+}
+
+impl<B> Activations<B> {
+    /// Cuts the room to `n` images, at most as many as it was made for.
+    pub fn set_images<O: Backend<Buffer = B>>(&mut self, ops: &O, n: usize) {
+        if self.shape.n == n {
+            return;
+        }
+        self.shape.n = n;
+        ops.set_len(&mut self.moments, 4 * n);
+        let Self { input, down, bottom, transposed, up, output, .. } = self;
+        let blocks = down.iter_mut().chain([bottom]).chain(up);
+        let maps = blocks.flat_map(|block| [&mut block.first, &mut block.second]).chain(transposed);
+        for map in maps.chain([input, output]) {
+            map.shape.n = n;
+            ops.set_len(&mut map.values, map.shape.len());
+            if let Some(stats) = &mut map.stats {
+                ops.set_len(stats, 2 * map.shape.planes());
+            }
+        }
+    }
+}
+
+impl<B> Passing<B> {
+    /// Room for each of the U-Nets with its images, and for their backward passes if these are to follow.
+    pub fn new<M: Memory<Buffer = B>>(ops: &M, users: [(&NormUnet, ImageShape); 2], backward: bool) -> Self {
+        let [a, b] = users.map(|(unet, shape)| unet.passing_lens(shape));
+        let lens = a.max(b);
+        let zeros = |len| ops.zeros(Purpose::Gradients, len);
+        let with_sums =
+            |[values, sums]: GradientLen| MapGradient { values: zeros(values), sums: Some(zeros(sums)) };
+        let (unet, shape) = users[0];
+        Self {
+            pooled: FeatureMap { shape: unet.pooled(shape, 0), values: zeros(lens.pooled), stats: None },
+            gradients: backward.then(|| Gradients {
+                skip: lens.skip.into_iter().map(with_sums).collect(),
+                working: [with_sums(lens.working), with_sums(lens.working)],
+                plain: MapGradient { values: zeros(lens.plain), sums: None },
+                moments: zeros(lens.moments),
+            }),
+        }
+    }
+}
+
+/// Cuts room for gradients to that of `map`.
+fn fit<B: Backend>(ops: &B, gradient: &mut MapGradient<B::Buffer>, map: &FeatureMap<B::Buffer>) {
+    ops.set_len(&mut gradient.values, map.shape.len());
+    if let Some(sums) = &mut gradient.sums {
+        ops.set_len(sums, 2 * map.shape.planes());
     }
 }

@@ -10,10 +10,12 @@
 //! exactly: masks depend on the column alone, P is a projection, and the maps are normalised. A cascade costs one
 //! normal operator N, and no multi-coil state is stored.
 
-use crate::backend::{Backend, ImageShape, Purpose};
+use std::ops::Range;
+
+use crate::backend::{Backend, ImageShape, Memory, Purpose};
 use crate::error::Result;
 use crate::model::architecture::{Architecture, ParameterLayout, VarNetSpans};
-use crate::model::norm_unet::{Activations, Gradients, NormUnet};
+use crate::model::norm_unet::{Activations, NormUnet, Passing};
 
 /// The network: where its parameters lie and how they are applied. The parameters themselves are a flat buffer.
 pub struct VarNet {
@@ -38,25 +40,37 @@ pub struct Input<B> {
 /// Everything that a pass over one shape needs; nothing is allocated in a step.
 pub struct Workspace<B> {
     shape: ImageShape,
+    mode: Mode,
     /// Zero-filled coil images.
     x0: B,
-    centre_images: B,
-    /// The sensitivity network's output before the division by its root sum of squares.
+    /// Coil images of the centre first; each group of them becomes the sensitivity network's output for it, before the
+    /// division by its root sum of squares.
     raw_maps: B,
     pub sens_maps: B,
     m0: B,
-    m: B,
+    /// What each cascade's U-Net is shown; one for all where it is not shown it again.
+    m: Vec<B>,
     r: B,
-    /// `u[t]`, `v[t]` before cascade t, and the last ones; two of each where no backward follows.
+    /// `u[t]`, `v[t]` before cascade t, and the last ones; two of each where no backward follows. In a backward pass
+    /// `u[t]` becomes the gradient of m_t, once cascade t has no use for it.
     u: Vec<B>,
     v: Vec<B>,
+    /// Of each group of coil images and of each cascade; one for all where they are not kept.
     sens: Vec<Activations<B>>,
     cascades: Vec<Activations<B>>,
+    passing: Passing<B>,
     /// `[N, rows, columns]` real: the reconstruction.
     pub output: B,
-    /// One coil's image and map, where the coils go one by one.
-    coil: [B; 2],
+    group: Group<B>,
     backward: Option<Backward<B>>,
+}
+
+/// The coil images that the sensitivity network sees at a time, and its maps of them or their gradients.
+struct Group<B> {
+    /// How many, but for the last group, which may be smaller.
+    images: usize,
+    image: B,
+    map: B,
 }
 
 /// Gradients while a backward pass is under way.
@@ -64,19 +78,35 @@ struct Backward<B> {
     d_u: B,
     d_v: B,
     d_r: B,
-    d_m: Vec<B>,
     d_m0: B,
     d_sens: B,
-    sens: Gradients<B>,
-    cascades: Gradients<B>,
 }
 
-/// Whether a backward pass will follow.
+/// What a workspace is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    Training,
+    /// A backward pass follows each forward pass. It finds every feature map that it needs, or makes the maps of one
+    /// U-Net at a time again, to the same bits.
+    Training {
+        recompute: bool,
+    },
     Inference,
 }
+
+impl Mode {
+    fn trains(self) -> bool {
+        self != Self::Inference
+    }
+
+    /// Whether what a U-Net makes in the forward pass is still there in the backward pass.
+    fn keeps_maps(self) -> bool {
+        self == Self::Training { recompute: false }
+    }
+}
+
+/// Reals of gradients that a group of coil images may take whatever the cascades take: below that there is nothing worth
+/// saving, and larger groups are fewer operations.
+const LEAST_GROUP: usize = 1 << 22;
 
 impl VarNet {
     /// # Errors
@@ -100,53 +130,78 @@ impl VarNet {
         self.cascades[0].check(shape)
     }
 
+    /// Coil images that the sensitivity network sees at a time: as many as need no more room for gradients than the
+    /// cascades' U-Nets, which is there anyway and with the work of a cascade to each operation. It follows from the
+    /// shape alone, in every mode: what is computed does too.
+    pub fn group(&self, shape: ImageShape) -> usize {
+        let coils = shape.coils_as_batch();
+        let room = self.cascades[0].gradients_len(shape).max(LEAST_GROUP);
+        let each = self.sens_net.gradients_len(ImageShape { n: 1, ..coils });
+        (room / each).clamp(1, coils.n)
+    }
+
     /// # Errors
     /// Where images of this shape are too small for the network's depth.
-    pub fn workspace<B: Backend>(
+    pub fn workspace<M: Memory>(
         &self,
-        ops: &B,
+        ops: &M,
         shape: ImageShape,
         mode: Mode,
-    ) -> Result<Workspace<B::Buffer>> {
+    ) -> Result<Workspace<M::Buffer>> {
+        self.workspace_in_groups(ops, shape, mode, self.group(shape))
+    }
+
+    /// A workspace with groups of `images` coil images. Weight gradients are summed group by group: other groups round
+    /// them otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::workspace`].
+    pub fn workspace_in_groups<M: Memory>(
+        &self,
+        ops: &M,
+        shape: ImageShape,
+        mode: Mode,
+        images: usize,
+    ) -> Result<Workspace<M::Buffer>> {
         self.check(shape)?;
         let coils = shape.coils_as_batch();
-        let training = mode == Mode::Training;
         let combined = || ops.zeros(Purpose::Images, shape.combined());
         let multicoil = || ops.zeros(Purpose::Images, shape.multicoil());
-        let states = if training { self.cascades.len() + 1 } else { 2 };
-        // Without a backward pass all cascades share one set of activations, and the coils go one by one.
-        let sens_shape = if training { coils } else { ImageShape { n: 1, ..coils } };
-        let sens = vec![self.sens_net.activations(ops, Purpose::SensNet, sens_shape)];
-        let kept = if training { self.cascades.len() } else { 1 };
-        let cascades: Vec<_> =
-            (0..kept).map(|_| self.cascades[0].activations(ops, Purpose::Cascades, shape)).collect();
-        let backward = training.then(|| Backward {
+        let states = if mode.trains() { self.cascades.len() + 1 } else { 2 };
+        let of_group = |group: Range<usize>| ImageShape { n: group.len(), ..coils };
+        let sens_kept = if mode.keeps_maps() { usize::MAX } else { 1 };
+        let cascades_kept = if mode.keeps_maps() { self.cascades.len() } else { 1 };
+        let shown_again = mode == Mode::Training { recompute: true };
+        let backward = mode.trains().then(|| Backward {
             d_u: combined(),
             d_v: combined(),
             d_r: combined(),
-            d_m: (0..self.cascades.len()).map(|_| combined()).collect(),
             d_m0: combined(),
             d_sens: multicoil(),
-            sens: self.sens_net.gradients(ops, &sens[0]),
-            cascades: self.cascades[0].gradients(ops, &cascades[0]),
         });
+        let users = [(&self.sens_net, of_group(0..images)), (&self.cascades[0], shape)];
+        let group_image = || ops.zeros(Purpose::Images, of_group(0..images).combined());
         Ok(Workspace {
             shape,
+            mode,
             x0: multicoil(),
-            centre_images: multicoil(),
             raw_maps: multicoil(),
             sens_maps: multicoil(),
             m0: combined(),
-            m: combined(),
+            m: (0..if shown_again { self.cascades.len() } else { 1 }).map(|_| combined()).collect(),
             r: combined(),
             u: (0..states).map(|_| combined()).collect(),
             v: (0..states).map(|_| combined()).collect(),
-            sens,
-            cascades,
+            sens: groups(coils.n, images)
+                .take(sens_kept)
+                .map(|group| self.sens_net.activations(ops, Purpose::SensNet, of_group(group)))
+                .collect(),
+            cascades: (0..cascades_kept)
+                .map(|_| self.cascades[0].activations(ops, Purpose::Cascades, shape))
+                .collect(),
+            passing: Passing::new(ops, users, mode.trains()),
             output: ops.zeros(Purpose::Images, shape.n * shape.pixels()),
-            coil: std::array::from_fn(|_| {
-                ops.zeros(Purpose::Images, if training { 0 } else { sens_shape.combined() })
-            }),
+            group: Group { images, image: group_image(), map: group_image() },
             backward,
         })
     }
@@ -161,8 +216,12 @@ impl VarNet {
     ) {
         let shape = w.shape;
         ops.ifft2c(shape, &input.kspace, &input.mask, &mut w.x0);
-        ops.ifft2c(shape, &input.kspace, &input.centre, &mut w.centre_images);
-        self.sens_net_forward(ops, parameters, w);
+        ops.ifft2c(shape, &input.kspace, &input.centre, &mut w.raw_maps);
+        for (i, group) in groups(shape.n * shape.coils, w.group.images).enumerate() {
+            self.sens_net_forward(ops, parameters, w, i, group.clone());
+            let image = 2 * shape.pixels();
+            ops.copy_part(&w.group.map, 0, &mut w.raw_maps, group.start * image, group.len() * image);
+        }
         ops.divide_by_rss(shape, &w.raw_maps, &mut w.sens_maps);
 
         ops.sens_reduce(shape, &w.sens_maps, &w.x0, &mut w.m0);
@@ -170,9 +229,11 @@ impl VarNet {
         ops.clear(&mut w.v[0]);
         for t in 0..self.cascades.len() {
             let (now, next) = (t % w.u.len(), (t + 1) % w.u.len());
-            let kept = t % w.cascades.len();
-            ops.cascade_input(shape, &w.sens_maps, &input.mask, &w.m0, &w.u[now], &w.v[now], &mut w.m);
-            self.cascades[t].forward(ops, parameters, &w.m, &mut w.cascades[kept], &mut w.r);
+            let (m, kept) = (t % w.m.len(), t % w.cascades.len());
+            let m = &mut w.m[m];
+            ops.cascade_input(shape, &w.sens_maps, &input.mask, &w.m0, &w.u[now], &w.v[now], m);
+            let activations = &mut w.cascades[kept];
+            self.cascades[t].forward(ops, parameters, m, activations, &mut w.passing, &mut w.r);
             let [u, u_next] = pair(&mut w.u, now, next);
             let [v, v_next] = pair(&mut w.v, now, next);
             ops.cascade_update(parameters, self.spans.cascades[t].0, &w.r, u, v, u_next, v_next);
@@ -181,18 +242,24 @@ impl VarNet {
         ops.rss_output(shape, &w.sens_maps, &input.mask, &w.x0, &w.u[last], &w.v[last], &mut w.output);
     }
 
-    fn sens_net_forward<B: Backend>(&self, ops: &B, parameters: &B::Buffer, w: &mut Workspace<B::Buffer>) {
-        if w.backward.is_some() {
-            self.sens_net.forward(ops, parameters, &w.centre_images, &mut w.sens[0], &mut w.raw_maps);
-            return;
-        }
+    /// From one group's centre images, in `w.raw_maps`, to its maps in `w.group.map`.
+    fn sens_net_forward<B: Backend>(
+        &self,
+        ops: &B,
+        parameters: &B::Buffer,
+        w: &mut Workspace<B::Buffer>,
+        number: usize,
+        group: Range<usize>,
+    ) {
         let image = 2 * w.shape.pixels();
-        let [coil, map] = &mut w.coil;
-        for i in 0..w.shape.n * w.shape.coils {
-            ops.copy_part(&w.centre_images, i * image, coil, 0, image);
-            self.sens_net.forward(ops, parameters, coil, &mut w.sens[0], map);
-            ops.copy_part(map, 0, &mut w.raw_maps, i * image, image);
-        }
+        let Group { image: images, map, .. } = &mut w.group;
+        ops.set_len(images, group.len() * image);
+        ops.set_len(map, group.len() * image);
+        ops.copy_part(&w.raw_maps, group.start * image, images, 0, group.len() * image);
+        let kept = number % w.sens.len();
+        let activations = &mut w.sens[kept];
+        activations.set_images(ops, group.len());
+        self.sens_net.forward(ops, parameters, images, activations, &mut w.passing, map);
     }
 
     /// After [`Self::forward`] in a training workspace: adds the gradient of the loss to `d_parameters`, given
@@ -229,7 +296,7 @@ impl VarNet {
         );
         ops.clear(&mut g.d_m0);
         for t in (0..cascades).rev() {
-            let (dc_weight, d_m) = (self.spans.cascades[t].0, &mut g.d_m[t]);
+            let dc_weight = self.spans.cascades[t].0;
             ops.cascade_update_backward(
                 parameters,
                 dc_weight,
@@ -240,17 +307,40 @@ impl VarNet {
                 &mut g.d_r,
                 d_parameters,
             );
-            let activations = &w.cascades[t];
-            let unet = &self.cascades[t];
-            unet.backward(ops, parameters, activations, &g.d_r, &mut g.cascades, d_parameters, Some(d_m));
+            let (unet, kept) = (&self.cascades[t], t % w.cascades.len());
+            let activations = &mut w.cascades[kept];
+            if !w.mode.keeps_maps() {
+                unet.forward(ops, parameters, &w.m[t], activations, &mut w.passing, &mut w.r);
+            }
+            let d_m = &mut w.u[t];
+            unet.backward(ops, parameters, activations, &mut w.passing, &g.d_r, d_parameters, Some(d_m));
             ops.cascade_input_backward(shape, sens_maps, mask, d_m, &mut g.d_u, &mut g.d_v, &mut g.d_m0);
         }
         // v₀ is zero: the first cascade's normal operator gives the maps nothing.
-        let pairs: Vec<_> = (1..cascades).map(|t| (&w.v[t], &g.d_m[t])).collect();
+        let pairs: Vec<_> = (1..cascades).map(|t| (&w.v[t], &w.u[t])).collect();
         ops.sens_backward(shape, sens_maps, mask, &w.x0, &g.d_m0, &pairs, &mut g.d_sens);
         ops.divide_by_rss_backward(shape, &w.raw_maps, sens_maps, &mut g.d_sens);
-        self.sens_net.backward(ops, parameters, &w.sens[0], &g.d_sens, &mut g.sens, d_parameters, None);
+        if !w.mode.keeps_maps() {
+            ops.ifft2c(shape, &input.kspace, &input.centre, &mut w.raw_maps);
+        }
+        let image = 2 * shape.pixels();
+        for (i, group) in groups(shape.n * shape.coils, w.group.images).enumerate() {
+            if !w.mode.keeps_maps() {
+                self.sens_net_forward(ops, parameters, w, i, group.clone());
+            }
+            let (d_map, kept) = (&mut w.group.map, i % w.sens.len());
+            let d_sens = &w.backward.as_ref().expect("a training workspace").d_sens;
+            ops.set_len(d_map, group.len() * image);
+            ops.copy_part(d_sens, group.start * image, d_map, 0, group.len() * image);
+            let activations = &w.sens[kept];
+            self.sens_net.backward(ops, parameters, activations, &mut w.passing, d_map, d_parameters, None);
+        }
     }
+}
+
+/// `total` images in groups of `size`; the last may be smaller.
+fn groups(total: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..total).step_by(size).map(move |start| start..(start + size).min(total))
 }
 
 /// Two different elements of a list, both mutable.

@@ -158,7 +158,8 @@ impl Unlearning<'_> {
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
         let fixed = Sampler::fixed(&config.sampling)?;
 
-        let mut engine = Engine::for_training(ops, weights.architecture, &weights.parameters)?;
+        let mut engine = Engine::for_training(ops, weights.architecture, &weights.parameters)?
+            .recomputing(config.optimisation.low_memory);
         let mut state = match self.start {
             Start::Resume if directory.state().exists() => directory.restore(&mut engine)?,
             _ => self.initial_state(&mut engine)?,

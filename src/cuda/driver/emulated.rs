@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
+use super::faults::out_of_memory;
 use super::{Argument, Driver, Launch};
 use crate::error::{Error, Result};
 
@@ -153,6 +154,25 @@ impl Default for Emulated {
 }
 
 impl Emulated {
+    /// As `--device emulated` has it: `KERASE_EMULATED_MEMORY=MIB` limits its memory, `KERASE_EMULATED_SCHEDULE` is
+    /// forward, reverse or random:SEED.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for values that mean nothing.
+    pub fn from_environment() -> Result<Self> {
+        let limit = match std::env::var("KERASE_EMULATED_MEMORY") {
+            Err(_) => usize::MAX,
+            Ok(mib) => {
+                mib.parse::<usize>().ok().and_then(|mib| mib.checked_mul(1 << 20)).ok_or_else(|| {
+                    Error::input(format!("KERASE_EMULATED_MEMORY={mib}: expected a number of MiB"))
+                })?
+            }
+        };
+        let schedule =
+            std::env::var("KERASE_EMULATED_SCHEDULE").map_or(Ok(Schedule::Forward), |s| s.parse())?;
+        Ok(Self::new(schedule, limit))
+    }
+
     pub fn new(schedule: Schedule, limit: usize) -> Self {
         let kernels = Kernel::all().map(|kernel| (kernel.name(), kernel)).collect();
         Self { schedule, kernels, limit, used: Arc::default(), recording: Mutex::new(None) }
@@ -240,7 +260,7 @@ impl Driver for Emulated {
         let free = self.limit.saturating_sub(before);
         if bytes > free || memory.try_reserve_exact(lines).is_err() {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(super::out_of_memory(&self.name(), bytes, free));
+            return Err(Error::input(out_of_memory(&self.name(), bytes, [free, self.limit])));
         }
         // As on a GPU nobody may count on what is in it.
         memory.resize(lines, Line([0xff; 256]));

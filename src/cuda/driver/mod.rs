@@ -3,12 +3,16 @@
 //! Everything is asked for in one order and happens in that order; only [`Driver::download`] and
 //! [`Driver::synchronize`] wait for it. Addresses are the device's own: the host never follows them.
 
+pub mod cudarc;
+pub mod dry;
 pub mod emulated;
 pub mod fatbins;
+pub mod faults;
+pub mod gpus;
 
 use std::ffi::c_void;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// How a kernel is spread: blocks, threads of a block (one dimension), bytes of dynamic shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,17 +112,4 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// Where any of it failed; the message names the first kernel known to be affected.
     fn synchronize(&self) -> Result<()>;
-}
-
-/// What every device says when memory is short: what is missing, and which options need less.
-fn out_of_memory(device: &str, bytes: usize, free: usize) -> Error {
-    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-    Error::input(format!(
-        "{device} has {} MiB of memory free, {} MiB are needed: {} MiB are missing. --low-memory keeps less during \
-         training, a smaller --batch or network needs less, and 'kerase info --plan' says how much before anything \
-         starts",
-        mib(free),
-        mib(bytes),
-        mib(bytes.saturating_sub(free))
-    ))
 }

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# gpu-check.sh [OPTIONS] [KERASE]: checks and measures a kerase executable that was built elsewhere on a machine with
+# a GPU, and writes benches/results/DEVICE-DATE.json. KERASE: target/release/kerase.
+#
+# Needs the NVIDIA driver and Python 3.9 with its standard library; compute-sanitizer and PyTorch with fastMRI where
+# they are to be used. The exit code is 1 where a part failed. A part that could not run is "not available", and the
+# whole is then "incomplete": it is never a pass.
+#
+#   --device NAME     what to check (default cuda:0)
+#   --commit HASH     what the executable was built from (default: git's HEAD here)
+#   --only PARTS      of info, validate, train, memcheck, racecheck, bench, pytorch, pytorch-tf32; with commas
+#   --out DIR         where the JSON goes (default benches/results)
+#   --timeout SECONDS for each part (default 600)
+#   PYTHON            the interpreter that has PyTorch (default: .venv/bin/python, then python3)
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+case " $* " in *" -h "* | *" --help "*) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
+command -v python3 >/dev/null || { echo "gpu-check.sh: python3 was not found" >&2; exit 2; }
+exec python3 "$here/gpu_check.py" "$@"

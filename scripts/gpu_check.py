@@ -1,0 +1,272 @@
+"""What gpu-check.sh does; see there."""
+
+import argparse
+import datetime
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = "--cascades 2 --chans 4 --pools 2 --sens-chans 2 --sens-pools 2".split()
+STEPS = 10
+# A tensor core's TF32 products carry 10 bits, an error of up to 5e-4 each; a loss averages over many.
+FIRST_LOSS = 1e-3
+# From the first update on a parameter whose gradient is near 0 may move by the learning rate either way.
+EVERY_LOSS = 2e-2
+
+
+class NotAvailable(Exception):
+    """The part cannot run here."""
+
+
+class Failed(Exception):
+    """The part ran, and something is wrong."""
+
+    def __init__(self, why, **found):
+        super().__init__(why)
+        self.found = found
+
+
+class Check:
+    def __init__(self, arguments, work):
+        self.kerase, self.device, self.timeout = arguments.kerase, arguments.device, arguments.timeout
+        self.work = Path(work)
+        self.tiny_data = None
+
+    def call(self, command):
+        """Runs a command; its standard output, or Failed with the end of what it said."""
+        command = [str(word) for word in command]
+        shown = self.shown(shlex.join(command))
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=self.timeout, cwd=ROOT)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"took longer than {self.timeout:g} s", command=shown) from None
+        except OSError as error:
+            raise Failed(f"cannot be run: {error}", command=shown) from None
+        if done.returncode != 0:
+            result = readable(done.stdout)
+            said = ("" if result else done.stdout[-4000:]) + done.stderr[-4000:]
+            raise Failed(f"exit code {done.returncode}", command=shown, said=self.shown(said.strip()), result=result)
+        return done.stdout
+
+    def shown(self, text):
+        """Without the paths of this machine."""
+        return text.replace(str(self.work), "WORK").replace(f"{ROOT}/", "").replace(str(self.kerase), "kerase")
+
+    def json(self, *words):
+        output = self.call([self.kerase, *words, "--json"])
+        result = readable(output)
+        if result is None:
+            raise Failed("what it printed is no JSON", said=self.shown(output.strip()[-4000:]))
+        return result
+
+    def data(self):
+        if self.tiny_data is None:
+            folder = self.work / "data"
+            self.call([self.kerase, "simulate", "--anatomy", "brain", "--volumes", 2, "--slices", 4, "--coils", 4]
+                      + ["--matrix", 128, 64, "--out", folder])
+            self.tiny_data = folder
+        return self.tiny_data
+
+    def training(self, run, device, steps):
+        words = ["train", "--data", self.data(), "--out", self.work / run, "--overwrite", "--max-steps", steps]
+        return [self.kerase, *words, "--acceleration", 4, *TINY, "--device", device]
+
+    # ---- the parts, in their order -------------------------------------------------------------------------
+
+    def info(self):
+        return self.json("info")
+
+    def validate(self):
+        return self.json("validate", "--device", self.device)
+
+    def train(self):
+        losses = {}
+        for run, device in [("on-cpu", "cpu"), ("on-device", self.device)]:
+            self.call(self.training(run, device, STEPS))
+            lines = (self.work / run / "metrics.jsonl").read_text().splitlines()
+            losses[run] = [line["loss"] for line in map(json.loads, lines) if line["kind"] == "step"]
+        cpu, device = losses["on-cpu"], losses["on-device"]
+        if not len(cpu) == len(device) == STEPS:
+            raise Failed(f"{STEPS} steps were asked for, {len(cpu)} and {len(device)} were logged", **losses)
+        apart = [abs(a - b) / abs(a) for a, b in zip(cpu, device)]
+        found = {"cpu_losses": cpu, "device_losses": device, "first_apart": apart[0], "most_apart": max(apart)}
+        # Written so that a NaN is a failure.
+        if not (apart[0] <= FIRST_LOSS and all(a <= EVERY_LOSS for a in apart)):
+            raise Failed(f"losses differ by more than {FIRST_LOSS} at first or {EVERY_LOSS} later", **found)
+        return found
+
+    def sanitizer(self, tool, clean):
+        if not self.device.startswith("cuda"):
+            raise NotAvailable(f"compute-sanitizer watches GPUs, not {self.device}")
+        homes = [os.environ[name] + "/bin" for name in ["CUDA_HOME", "CUDA_PATH"] if os.environ.get(name)]
+        places = [os.environ.get("PATH", ""), *homes, "/usr/local/cuda/bin"]
+        program = shutil.which("compute-sanitizer", path=os.pathsep.join(places))
+        if program is None:
+            raise NotAvailable("compute-sanitizer was not found")
+        command = [program, "--tool", tool, "--error-exitcode", 99, *self.training(tool, self.device, 1)]
+        said = self.call(command)
+        summary = [line.strip("= ") for line in said.splitlines() if "SUMMARY" in line]
+        # Where it could not attach, it says so and ends well.
+        if not any(re.search(clean, line) for line in summary) or "before first instrumented" in said:
+            raise Failed("it did not say that all is well", said=self.shown(said.strip()[-4000:]))
+        return {"summary": summary, "tool": tool}
+
+    def memcheck(self):
+        return self.sanitizer("memcheck", r"ERROR SUMMARY: 0 errors")
+
+    def racecheck(self):
+        return self.sanitizer("racecheck", r"RACECHECK SUMMARY: 0 hazards")
+
+    def bench(self):
+        result = self.json("bench", "--step", "--device", self.device)
+        if not str(result.get("device", "")).startswith(self.device):
+            raise Failed(f"asked for {self.device}, timed on {result.get('device')}", result=result)
+        return result
+
+    def pytorch(self, matmul="highest"):
+        python = self.python_with_torch()
+        inside = self.kerase.is_relative_to(ROOT)
+        kerase = self.kerase.relative_to(ROOT) if inside else self.kerase
+        bench = shlex.join([str(kerase), "bench", "--step", "--json", "--device", self.device])
+        command = [python, ROOT / "scripts" / "bench_pytorch.py", "--device", self.device, "--matmul", matmul]
+        output = self.call([*command, "--rounds", 3, "--alternate", bench])
+        result = readable(output)
+        if result is None:
+            raise Failed("what it printed is no JSON", said=self.shown(output.strip()[-4000:]))
+        return result
+
+    def pytorch_tf32(self):
+        return self.pytorch("high")
+
+    def python_with_torch(self):
+        named = os.environ.get("PYTHON")
+        tried = [named] if named else [str(ROOT / ".venv/bin/python"), "python3"]
+        test = "import torch, fastmri"
+        test += "; assert torch.cuda.is_available()" if self.device.startswith("cuda") else ""
+        for python in filter(shutil.which, tried):
+            if subprocess.run([python, "-c", test], capture_output=True).returncode == 0:
+                return python
+        raise NotAvailable(self.shown(f"none of {', '.join(tried)} has torch and fastmri that work on {self.device}"))
+
+
+PARTS = ["info", "validate", "train", "memcheck", "racecheck", "bench", "pytorch", "pytorch-tf32"]
+
+
+def readable(text):
+    """The JSON that a program printed, which may follow other lines; None where there is none."""
+    for start in [0, *(match.start() for match in re.finditer(r"^\{", text, re.MULTILINE))]:
+        try:
+            return json.loads(text[start:])
+        except ValueError:
+            continue
+    return None
+
+
+def describe(device):
+    """The device as nvidia-smi has it; of anything else the name that was asked for."""
+    number = device.partition(":")[2] or "0"
+    query = ["nvidia-smi", "-i", number, "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader"]
+    if device.startswith("cuda") and shutil.which("nvidia-smi"):
+        done = subprocess.run(query, capture_output=True, text=True)
+        if done.returncode == 0 and done.stdout.count(",") >= 3:
+            values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]
+            return dict(zip(["name", "driver", "memory", "compute_capability"], values))
+    return {"name": device}
+
+
+def commit(given):
+    if given:
+        return given
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        head = None
+    if head is None or head.returncode != 0:
+        sys.exit("gpu-check.sh: this is no git checkout; say with --commit what the executable was built from")
+    return head.stdout.strip()
+
+
+def overall(parts):
+    states = {part["status"] for part in parts.values()}
+    return "failed" if "failed" in states else "incomplete" if "not available" in states else "complete"
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="gpu-check.sh", add_help=False)
+    parser.add_argument("kerase", nargs="?", type=Path, default=ROOT / "target/release/kerase")
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--commit")
+    parser.add_argument("--only")
+    parser.add_argument("--out", type=Path, default=ROOT / "benches/results")
+    parser.add_argument("--timeout", type=float, default=600)
+    arguments = parser.parse_args()
+    arguments.only = arguments.only.split(",") if arguments.only else PARTS
+    for part in arguments.only:
+        if part not in PARTS:
+            parser.error(f"there is no part {part}; there are {', '.join(PARTS)}")
+    arguments.kerase = arguments.kerase.resolve()
+    if not os.access(arguments.kerase, os.X_OK) or arguments.kerase.is_dir():
+        parser.error(f"{arguments.kerase} is no executable: build it with cargo build --release and bring it along")
+    return arguments
+
+
+def main():
+    arguments = parse()
+    device = describe(arguments.device)
+    parts = {part: {"status": "not available", "why": "not reached" if part in arguments.only else "not asked for"}
+             for part in PARTS}
+    report = {
+        "device": device["name"],
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(arguments.commit),
+        "asked_for": arguments.device,
+        "machine": device,
+        "executable_sha256": hashlib.sha256(arguments.kerase.read_bytes()).hexdigest(),
+        "status": "incomplete",
+        "parts": parts,
+    }
+    slug = re.sub(r"[^a-z0-9]+", "-", device["name"].lower()).strip("-")
+    target = arguments.out / f"{slug}-{report['date']}.json"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    # Parts that took turns with the same executable on the same day belong together.
+    earlier = readable(target.read_text()) if target.exists() else None
+    if earlier and all(earlier.get(key) == report[key] for key in ["executable_sha256", "asked_for", "machine"]):
+        parts.update({part: outcome for part, outcome in earlier["parts"].items() if part not in arguments.only})
+
+    with tempfile.TemporaryDirectory(prefix="kerase-gpu-check-") as work:
+        check = Check(arguments, work)
+        for part in arguments.only:
+            began = time.monotonic()
+            try:
+                outcome = {"status": "run", "result": getattr(check, part.replace("-", "_"))()}
+            except NotAvailable as why:
+                outcome = {"status": "not available", "why": str(why)}
+            except Failed as why:
+                outcome = {"status": "failed", "why": str(why)} | {k: v for k, v in why.found.items() if v is not None}
+            except Exception as error:  # whatever it is, the other parts are still worth having
+                outcome = {"status": "failed", "why": f"{type(error).__name__}: {error}"}
+            outcome["seconds"] = round(time.monotonic() - began, 2)
+            parts[part] = outcome
+            report["status"] = overall(parts)
+            # After each part, so that a run that is cut off leaves what it found.
+            target.write_text(json.dumps(report, indent=1) + "\n")
+            print(f"{part:<14}{outcome['status']:<15}{outcome.get('why', '')}", flush=True)
+            for line in outcome.get("said", "").splitlines()[-5:]:
+                print(f"{'':<14}{line}", flush=True)
+
+    ran = [part for part, outcome in parts.items() if outcome["status"] == "run"]
+    print(f"{report['status']} on {report['device']}: {len(ran)} of {len(PARTS)} parts ran; {target}")
+    sys.exit(1 if report["status"] == "failed" else 0)
+
+
+if __name__ == "__main__":
+    main()

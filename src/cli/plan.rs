@@ -1,0 +1,165 @@
+//! `kerase info --plan`: what a network needs of a device's memory, before anything is started.
+
+use serde::Serialize;
+
+use super::args::NetworkArgs;
+use crate::backend::{ImageShape, Purpose};
+use crate::engine::Task;
+use crate::error::{Error, Result};
+use crate::model::{Architecture, VarNet};
+use crate::plan::Plan;
+
+/// What is planned for; without options it is the paper's network on a fastMRI brain slice.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PlanArgs {
+    /// Count the memory that training and inference of a network need: that of --model, or of the options below
+    #[arg(long)]
+    pub plan: bool,
+
+    #[command(flatten)]
+    network: NetworkArgs,
+
+    /// Coils of a slice [default: 16]
+    #[arg(long, value_name = "N", help_heading = "Slices of a plan")]
+    coils: Option<usize>,
+
+    /// k-space matrix [default: 640 368]
+    #[arg(long, num_args = 2, value_names = ["ROWS", "COLUMNS"], help_heading = "Slices of a plan")]
+    matrix: Option<Vec<usize>>,
+
+    /// Slices in a step [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Slices of a plan")]
+    batch: Option<usize>,
+
+    /// Plan for a training with --low-memory
+    #[arg(long, help_heading = "Slices of a plan")]
+    low_memory: bool,
+}
+
+/// What a network needs for batches of one shape.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    architecture: Architecture,
+    batch: usize,
+    coils: usize,
+    matrix: [usize; 2],
+    low_memory: bool,
+    /// Coil images that go through the sensitivity network at a time.
+    group: usize,
+    training: Need,
+    inference: Need,
+    /// Training with the room for inference beside it.
+    training_and_validation_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Need {
+    total_bytes: u64,
+    /// By what buffers are for. Working memory of operations is in here where the device says what it takes.
+    bytes: Plan,
+    keeps: &'static str,
+    /// In the backward pass.
+    makes_again: &'static str,
+}
+
+impl PlanArgs {
+    /// What needs how much, where `--plan` was given. `model` is the network of `--model`.
+    ///
+    /// # Errors
+    /// Options of a plan without it, a network that is impossible, or images that are too small for it.
+    pub fn report(&self, model: Option<Architecture>) -> Result<Option<Report>> {
+        let Self { plan, network, coils, matrix, batch, low_memory } = self;
+        let shaped = coils.is_some() || matrix.is_some() || batch.is_some() || *low_memory;
+        if !plan {
+            return if shaped || network.any() {
+                Err(Error::input("the options of a network and its slices go with --plan: add it"))
+            } else {
+                Ok(None)
+            };
+        }
+        if model.is_some() && network.any() {
+            return Err(Error::input(
+                "--plan counts for the network of --model: leave out the network's options",
+            ));
+        }
+        let architecture = network.architecture(model.unwrap_or_default())?;
+        let matrix = matrix.as_ref().map_or([640, 368], |sizes| [sizes[0], sizes[1]]);
+        let [rows, columns] = matrix;
+        let shape = ImageShape { n: batch.unwrap_or(1), coils: coils.unwrap_or(16), rows, columns };
+        // Larger than any acquisition, and small enough to be counted.
+        let sizes = [(shape.n, 256), (shape.coils, 256), (rows, 16384), (columns, 16384)];
+        if sizes.iter().any(|&(size, most)| size == 0 || size > most) {
+            return Err(Error::input(format!(
+                "--coils {} --matrix {rows} {columns} --batch {}: expected 1 to 256 coils and slices and 1 to 16384 rows \
+                 and columns",
+                shape.coils, shape.n
+            )));
+        }
+        let net = VarNet::new(architecture)?;
+        // A target is as large as its image at most.
+        let learn = Task::Learn { target: matrix, recompute: *low_memory };
+        let training = Plan::of(&net, shape, learn)?;
+        let inference = Plan::of(&net, shape, Task::Reconstruct)?;
+        let parameters = inference.by_purpose().get(&Purpose::Parameters).copied().unwrap_or_default();
+        let (keeps, makes_again) = if *low_memory {
+            ("each cascade's input", "all feature maps, one U-Net at a time")
+        } else {
+            ("every feature map but pooled ones", "pooled maps")
+        };
+        Ok(Some(Report {
+            architecture,
+            batch: shape.n,
+            coils: shape.coils,
+            matrix,
+            low_memory: *low_memory,
+            group: net.group(shape),
+            training_and_validation_bytes: training.total().saturating_add(inference.total() - parameters),
+            training: Need { total_bytes: training.total(), bytes: training, keeps, makes_again },
+            inference: Need {
+                total_bytes: inference.total(),
+                bytes: inference,
+                keeps: "the maps of one U-Net of either kind",
+                makes_again: "nothing",
+            },
+        }))
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / f64::from(1 << 20))
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { architecture, batch, coils, matrix: [rows, columns], training, inference, .. } = self;
+        let slices = if *batch == 1 { "slice" } else { "slices" };
+        writeln!(f, "VarNet of {architecture}")?;
+        writeln!(
+            f,
+            "{batch} {slices} of {coils} coils, {rows} x {columns}; {} coil images at a time\n",
+            self.group
+        )?;
+        let mut row = |name: &str, training: &str, inference: &str| {
+            writeln!(f, "{name:<20}{training:>12}{inference:>12}")
+        };
+        row("MiB", if self.low_memory { "low memory" } else { "training" }, "inference")?;
+        for (purpose, bytes) in training.bytes.by_purpose() {
+            let inference = inference.bytes.by_purpose().get(purpose);
+            row(&purpose.to_string(), &mib(*bytes), &inference.map_or("-".into(), |bytes| mib(*bytes)))?;
+        }
+        row("total", &mib(training.total_bytes), &mib(inference.total_bytes))?;
+        for (name, need) in [("training", training), ("inference", inference)] {
+            write!(
+                f,
+                "\n{name} keeps {}; made again for the backward pass: {}",
+                need.keeps, need.makes_again
+            )?;
+        }
+        write!(
+            f,
+            "\nnot counted: an operation's own working memory; a second shape, whose room is kept beside the first's\n\
+             training with --validation, the rooms of both: {} MiB",
+            mib(self.training_and_validation_bytes)
+        )
+    }
+}

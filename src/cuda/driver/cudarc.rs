@@ -1,0 +1,286 @@
+//! A GPU, through NVIDIA's driver library, which is looked for when a GPU is opened: kerase starts without one.
+//!
+//! One stream, so that everything happens in the order in which it was asked for. `KERASE_SYNC=1` in the environment
+//! waits for every kernel, so that the one that fails is named; a recorded step is then carried out piece by piece.
+
+mod context;
+mod graph;
+mod staging;
+
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, PoisonError};
+
+use ::cudarc::driver::result::{self, DriverError, stream};
+use ::cudarc::driver::sys::{CUresult, CUstreamCaptureMode};
+
+use self::context::{Context, Kernel};
+use self::graph::{Captured, Command, Recording, abandon};
+use self::staging::Pinned;
+use super::faults::{out_of_memory, text, too_much_shared};
+use super::{Argument, Driver, Launch};
+use crate::error::{Error, Result};
+
+pub use self::graph::Graph;
+
+/// A GPU with kerase's kernels on it.
+pub struct Gpu {
+    context: Arc<Context>,
+}
+
+/// Memory of a GPU.
+pub struct Block {
+    address: u64,
+    context: Arc<Context>,
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.context.free(self.address);
+    }
+}
+
+impl Gpu {
+    /// The GPU `cuda:ordinal` with these kernels, each of which must be in some file of kernels/.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where there is no such GPU, driver or kernel for it, with the remedy.
+    pub fn open(ordinal: usize, kernels: &[&'static str]) -> Result<Self> {
+        Ok(Self { context: Arc::new(Context::open(ordinal, kernels)?) })
+    }
+
+    fn kernel(&self, kernel: &'static str, launch: Launch) -> Result<Kernel> {
+        let found = self.context.kernels.get(kernel).copied().ok_or_else(|| {
+            Error::Device(format!(
+                "{}: kernel {kernel} was not asked for when it was opened",
+                self.context.name
+            ))
+        })?;
+        if launch.shared > found.shared {
+            return Err(Error::Device(too_much_shared(&self.context.name, kernel, launch, found.shared)));
+        }
+        Ok(found)
+    }
+
+    /// Puts a command on the list of the recording under way, if that is what it keeps.
+    fn listed(&self, command: impl FnOnce() -> Command) -> bool {
+        let mut state = self.context.state();
+        let Some(commands) = state.recording.as_mut().and_then(|r| r.commands.as_mut()) else { return false };
+        commands.push(command());
+        true
+    }
+
+    /// `None` where nothing is being recorded. The context is bound, and `to` has room for `from`.
+    fn upload_recorded(&self, from: &[u8], to: u64) -> Option<std::result::Result<(), DriverError>> {
+        let mut state = self.context.state();
+        let recording = state.recording.as_mut()?;
+        // The graph reads it again at every replay, so that it stays as long as the graph does.
+        Some(Pinned::new(from.len()).and_then(|mut pinned| {
+            // SAFETY: nothing reads memory that is new; the rest is as said above.
+            let outcome = unsafe { result::memcpy_htod_async(to, pinned.fill(from), self.context.stream) };
+            recording.pinned.push(pinned);
+            outcome
+        }))
+    }
+
+    fn done(&self, outcome: std::result::Result<(), DriverError>, doing: &str) -> Result<()> {
+        outcome.map_err(|e| self.context.failed(e, doing))
+    }
+
+    /// # Safety
+    /// As [`Driver::launch`], with pointers to the arguments' values.
+    unsafe fn start(&self, kernel: &'static str, launch: Launch, values: &mut [*mut c_void]) -> Result<()> {
+        let Kernel { function, .. } = self.kernel(kernel, launch)?;
+        self.context.bind()?;
+        let [x, y, z] = launch.grid;
+        // SAFETY: the function's module is loaded; arguments and addresses are the caller's promise.
+        let outcome = unsafe {
+            result::launch_kernel(
+                function,
+                (x, y, z),
+                (launch.threads, 1, 1),
+                launch.shared,
+                self.context.stream,
+                values,
+            )
+        };
+        self.done(outcome, &format!("launching {kernel} ({launch})"))?;
+        let mut state = self.context.state();
+        state.recent.launched(kernel, launch);
+        if let Some(recording) = &mut state.recording {
+            recording.kernels += 1;
+            return Ok(());
+        }
+        drop(state);
+        if self.context.at_once { self.context.wait("running a kernel") } else { Ok(()) }
+    }
+
+    /// # Safety
+    /// As [`Driver::replay`].
+    unsafe fn carry_out(&self, command: &Command) -> Result<()> {
+        // SAFETY: the recorded operations' own promises, which the caller says still hold.
+        unsafe {
+            match command {
+                Command::Launch { kernel, launch, arguments } => {
+                    let mut values: Vec<_> =
+                        arguments.iter().map(|a| a.as_ptr().cast_mut().cast::<c_void>()).collect();
+                    self.start(kernel, *launch, &mut values)
+                }
+                Command::Upload { from, to } => self.upload(from, *to),
+                Command::Copy { from, to, bytes } => self.copy(*from, *to, *bytes),
+                Command::Zero { at, bytes } => self.zero(*at, *bytes),
+            }
+        }
+    }
+}
+
+impl Driver for Gpu {
+    type Block = Block;
+    type Graph = Graph;
+
+    fn name(&self) -> String {
+        self.context.name.clone()
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Block> {
+        self.context.bind()?;
+        // SAFETY: the block gives it back, and `Driver` promises no contents. Of nothing there is no address.
+        match unsafe { result::malloc_sync(bytes.max(1)) } {
+            Ok(address) => Ok(Block { address, context: Arc::clone(&self.context) }),
+            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                Err(Error::input(out_of_memory(&self.context.name, bytes, self.memory()?)))
+            }
+            Err(e) => Err(self.context.failed(e, &format!("asking for {bytes} bytes of memory"))),
+        }
+    }
+
+    fn address(&self, block: &Block) -> u64 {
+        block.address
+    }
+
+    fn memory(&self) -> Result<[usize; 2]> {
+        self.context.bind()?;
+        let (free, total) =
+            result::mem_get_info().map_err(|e| self.context.failed(e, "asking for its memory"))?;
+        Ok([free, total])
+    }
+
+    unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
+        if from.is_empty() || self.listed(|| Command::Upload { from: from.into(), to }) {
+            return Ok(());
+        }
+        self.context.bind()?;
+        let outcome = self.upload_recorded(from, to).unwrap_or_else(|| {
+            let mut staging = self.context.staging.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the context is bound, and `to` has room, as the caller promises.
+            unsafe { staging.upload(from, to, self.context.stream) }
+        });
+        self.done(outcome, "uploading")
+    }
+
+    unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
+        if self.context.state().recording.is_some() {
+            return Err(Error::Device(format!("{}: a recorded step cannot download", self.context.name)));
+        }
+        self.context.bind()?;
+        if !to.is_empty() {
+            // SAFETY: `from` has as many bytes, and `to` stays where it is until the wait below is over.
+            let outcome = unsafe { result::memcpy_dtoh_async(to, from, self.context.stream) };
+            self.done(outcome, "downloading")?;
+        }
+        self.context.wait("downloading")
+    }
+
+    unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        if bytes == 0 || self.listed(|| Command::Copy { from, to, bytes }) {
+            return Ok(());
+        }
+        self.context.bind()?;
+        // SAFETY: both have as many bytes, as the caller promises.
+        let outcome = unsafe { result::memcpy_dtod_async(to, from, bytes, self.context.stream) };
+        self.done(outcome, "copying")
+    }
+
+    unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
+        if bytes == 0 || self.listed(|| Command::Zero { at, bytes }) {
+            return Ok(());
+        }
+        self.context.bind()?;
+        // SAFETY: there are as many bytes, as the caller promises.
+        let outcome = unsafe { result::memset_d8_async(at, 0, bytes, self.context.stream) };
+        self.done(outcome, "setting memory to zero")
+    }
+
+    unsafe fn launch(&self, kernel: &'static str, launch: Launch, arguments: &[Argument]) -> Result<()> {
+        // SAFETY: each value has the length that stands beside it, as the caller promises.
+        let bytes = |a: &Argument| unsafe { std::slice::from_raw_parts(a.value.cast::<u8>(), a.bytes) };
+        if self.listed(|| Command::Launch {
+            kernel,
+            launch,
+            arguments: arguments.iter().map(|a| bytes(a).into()).collect(),
+        }) {
+            return self.kernel(kernel, launch).map(|_| ());
+        }
+        let mut values: Vec<_> = arguments.iter().map(|a| a.value.cast_mut()).collect();
+        // SAFETY: as the caller promises.
+        unsafe { self.start(kernel, launch, &mut values) }
+    }
+
+    fn record(&self, body: &mut dyn FnMut()) -> Result<Graph> {
+        let context = &self.context;
+        context.bind()?;
+        let mut state = context.state();
+        if state.recording.is_some() {
+            return Err(Error::Device(format!("{}: a recording is under way already", context.name)));
+        }
+        let commands = context.at_once.then(Vec::new);
+        if commands.is_none() {
+            // Relaxed: other threads may allocate meanwhile, and a recorded upload takes memory of its own.
+            let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+            // SAFETY: the stream is the context's.
+            unsafe { stream::begin_capture(context.stream, mode) }.map_err(|e| {
+                Error::Device(format!("{}: {} while starting to record", context.name, text(e)))
+            })?;
+        }
+        state.recording = Some(Recording { commands, ..Recording::default() });
+        drop(state);
+
+        let outcome = catch_unwind(AssertUnwindSafe(body));
+        context.bind()?;
+        let mut recording = context.state().recording.take().unwrap_or_default();
+        let freed = std::mem::take(&mut recording.freed);
+        let graph = match outcome {
+            Err(panic) => {
+                abandon(context, recording);
+                resume_unwind(panic);
+            }
+            Ok(()) => match recording.commands.take() {
+                Some(commands) => Ok(Graph::Listed(commands)),
+                None => Captured::end(context, recording).map(Graph::Captured),
+            },
+        };
+        freed.into_iter().for_each(|address| context.free(address));
+        graph.map_err(|e| context.failed(e, "recording a step"))
+    }
+
+    unsafe fn replay(&self, graph: &Graph) -> Result<()> {
+        match graph {
+            // SAFETY: as the caller promises.
+            Graph::Listed(commands) => commands.iter().try_for_each(|c| unsafe { self.carry_out(c) }),
+            Graph::Captured(captured) => {
+                self.context.bind()?;
+                self.done(captured.launch(), "replaying a recorded step")?;
+                self.context.state().recent.replayed(captured.kernels);
+                Ok(())
+            }
+        }
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.context.bind()?;
+        self.context.wait("waiting for it")
+    }
+}
+
+#[cfg(test)]
+mod tests;

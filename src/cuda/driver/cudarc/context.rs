@@ -1,0 +1,192 @@
+//! A GPU that was opened: its context, its one stream and the kernels that were found.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Mutex, MutexGuard};
+
+use ::cudarc::driver::result::{self, DriverError, device, function, primary_ctx, stream};
+use ::cudarc::driver::sys::{self, CUdevice_attribute, CUfunction_attribute, CUresult};
+
+use super::graph::Recording;
+use super::staging::Staging;
+use crate::cuda::driver::fatbins::{CUDA_BUILD, CudaBuild, FATBINS};
+use crate::cuda::driver::faults::{Recent, text};
+use crate::cuda::driver::gpus::{self, DeviceInfo};
+use crate::error::{Error, Result};
+
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    pub function: sys::CUfunction,
+    /// The most dynamic shared memory that a launch can have.
+    pub shared: u32,
+}
+
+/// What changes while the device is at work.
+#[derive(Default)]
+pub struct State {
+    pub recent: Recent,
+    pub recording: Option<Recording>,
+}
+
+pub struct Context {
+    /// "cuda:0 (NVIDIA H100 80GB HBM3)".
+    pub name: String,
+    /// Each launch is waited for.
+    pub at_once: bool,
+    pub stream: sys::CUstream,
+    pub kernels: HashMap<&'static str, Kernel>,
+    pub staging: Mutex<Staging>,
+    state: Mutex<State>,
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    modules: Vec<sys::CUmodule>,
+}
+
+// SAFETY: the handles are valid in every thread that has made the context its current one, which `bind` does before
+// each use; the driver locks for itself, and what kerase keeps beside them is behind mutexes.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+impl Context {
+    pub fn open(ordinal: usize, kernels: &[&'static str]) -> Result<Self> {
+        let input = |why: String| Error::input(format!("--device cuda:{ordinal}: {why}"));
+        let info = gpus::find(ordinal)?;
+        let failed = |e: DriverError| input(text(e));
+        let number = i32::try_from(ordinal).expect("the driver counts in these");
+        let device = device::get(number).map_err(failed)?;
+        // SAFETY: the device comes from the line before; `drop` releases what is retained.
+        let context = unsafe { primary_ctx::retain(device) }.map_err(failed)?;
+        let mut opened = Self {
+            name: format!("cuda:{ordinal} ({})", info.name),
+            at_once: std::env::var("KERASE_SYNC").is_ok_and(|v| !v.is_empty() && v != "0"),
+            stream: std::ptr::null_mut(),
+            kernels: HashMap::new(),
+            staging: Mutex::default(),
+            state: Mutex::default(),
+            device,
+            context,
+            modules: Vec::new(),
+        };
+        opened.bind()?;
+        opened.stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
+        opened.load(&info).map_err(input)?;
+        opened.find(kernels).map_err(input)?;
+        Ok(opened)
+    }
+
+    fn load(&mut self, info: &DeviceInfo) -> std::result::Result<(), String> {
+        for (file, fatbin) in FATBINS {
+            // SAFETY: the image is a whole fatbin, aligned and compiled in, and says its own length.
+            let module = unsafe { result::module::load_data(fatbin.as_ptr().cast::<c_void>()) };
+            self.modules.push(module.map_err(|e| match (e.0, CUDA_BUILD) {
+                (CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU, CudaBuild::Compiled { architectures, .. }) => {
+                    gpus::no_architecture(info.compute_capability, architectures)
+                }
+                _ => format!("the driver does not load kernels/{file}.cu: {} ({CUDA_BUILD})", text(e)),
+            })?);
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, kernels: &[&'static str]) -> std::result::Result<(), String> {
+        // SAFETY: the device was named by the driver.
+        let most = unsafe {
+            device::get_attribute(
+                self.device,
+                CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            )
+        }
+        .map_err(text)?;
+        for &name in kernels {
+            let symbol = CString::new(name).map_err(|_| format!("kernel name {name:?} has a zero in it"))?;
+            // SAFETY: the modules are loaded, and stay so until `drop`.
+            let find = |&module: &sys::CUmodule| unsafe {
+                result::module::get_function(module, symbol.clone()).ok()
+            };
+            let function = self.modules.iter().find_map(find).ok_or_else(|| {
+                format!("kernel {name} is in none of kernels/*.cu ({CUDA_BUILD}): a mistake in kerase")
+            })?;
+            let shared = allow_shared(function, most).map_err(|e| format!("kernel {name}: {}", text(e)))?;
+            self.kernels.insert(name, Kernel { function, shared });
+        }
+        Ok(())
+    }
+
+    /// Makes this thread's calls go to this GPU.
+    pub fn bind(&self) -> Result<()> {
+        // SAFETY: the context is retained until `drop`.
+        unsafe { result::ctx::set_current(self.context) }.map_err(|e| self.failed(e, "taking the device up"))
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        // What is in there is whole after every statement.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The error for a failure, which may be that of a kernel launched before.
+    pub fn failed(&self, error: DriverError, doing: &str) -> Error {
+        Error::Device(self.state().recent.explain(&self.name, doing, &text(error), self.at_once))
+    }
+
+    pub fn wait(&self, doing: &str) -> Result<()> {
+        // SAFETY: the stream lives until `drop`.
+        unsafe { stream::synchronize(self.stream) }.map_err(|e| self.failed(e, doing))?;
+        self.state().recent.clear();
+        Ok(())
+    }
+
+    /// Gives memory back once nothing uses it. A failure has been or will be reported by whoever asks next.
+    pub fn free(&self, address: u64) {
+        if let Some(recording) = &mut self.state().recording {
+            recording.freed.push(address);
+            return;
+        }
+        if self.bind().is_ok() {
+            // SAFETY: the address came from `alloc`, its block is gone, and what was asked for before is done.
+            unsafe {
+                let _ = stream::synchronize(self.stream);
+                let _ = result::free_sync(address);
+            }
+        }
+    }
+}
+
+/// Lets a kernel have all the shared memory that it does not take itself.
+fn allow_shared(function: sys::CUfunction, most: i32) -> std::result::Result<u32, DriverError> {
+    // SAFETY: the function belongs to a loaded module.
+    unsafe {
+        let own = function::get_function_attribute(
+            function,
+            CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES,
+        )?;
+        let left = (most - own).max(0);
+        function::set_function_attribute(
+            function,
+            CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            left,
+        )?;
+        Ok(left.unsigned_abs())
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if self.bind().is_ok() {
+            // SAFETY: blocks and graphs hold the context, so that none is left; the stream has done its work before
+            // what it uses goes. Failures leave nothing to be done.
+            unsafe {
+                let _ = stream::synchronize(self.stream);
+                self.staging.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).free();
+                for module in self.modules.drain(..) {
+                    let _ = result::module::unload(module);
+                }
+                if !self.stream.is_null() {
+                    let _ = stream::destroy(self.stream);
+                }
+            }
+        }
+        // SAFETY: retained by `open`, once.
+        let _ = unsafe { primary_ctx::release(self.device) };
+    }
+}

@@ -1,0 +1,102 @@
+//! A recorded step: a CUDA graph, or, where every kernel is to be waited for, the list of what was asked for.
+
+use std::sync::Arc;
+
+use ::cudarc::driver::result::{self, DriverError, graph, stream};
+use ::cudarc::driver::sys;
+
+use super::context::Context;
+use super::staging::Pinned;
+use crate::cuda::driver::Launch;
+
+/// One thing that was asked for.
+pub enum Command {
+    Launch { kernel: &'static str, launch: Launch, arguments: Vec<Box<[u8]>> },
+    Upload { from: Box<[u8]>, to: u64 },
+    Copy { from: u64, to: u64, bytes: usize },
+    Zero { at: u64, bytes: usize },
+}
+
+/// What a recording under way has gathered.
+#[derive(Default)]
+pub struct Recording {
+    /// `None` where the driver captures for itself.
+    pub commands: Option<Vec<Command>>,
+    pub kernels: usize,
+    /// What recorded uploads read.
+    pub pinned: Vec<Pinned>,
+    /// Blocks that were dropped meanwhile: freeing would break the capture off.
+    pub freed: Vec<u64>,
+}
+
+pub enum Graph {
+    Listed(Vec<Command>),
+    Captured(Captured),
+}
+
+pub struct Captured {
+    pub executable: sys::CUgraphExec,
+    pub kernels: usize,
+    graph: sys::CUgraph,
+    pinned: Vec<Pinned>,
+    context: Arc<Context>,
+}
+
+// SAFETY: graphs are used by one thread at a time, which has bound the context.
+unsafe impl Send for Captured {}
+
+impl Captured {
+    /// The context is bound, and its stream has captured what `recording` gathered.
+    pub fn end(context: &Arc<Context>, recording: Recording) -> Result<Self, DriverError> {
+        let context = Arc::clone(context);
+        // SAFETY: the stream is the context's; a broken capture is an error here.
+        let graph = unsafe { stream::end_capture(context.stream) }?;
+        let Recording { kernels, pinned, .. } = recording;
+        let mut captured = Self { executable: std::ptr::null_mut(), kernels, graph, pinned, context };
+        // SAFETY: the graph was captured above; `drop` destroys both.
+        captured.executable = unsafe { graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) }?;
+        Ok(captured)
+    }
+
+    pub fn launch(&self) -> Result<(), DriverError> {
+        // SAFETY: both live as long as this; the addresses in the graph are the caller's promise.
+        unsafe { graph::launch(self.executable, self.context.stream) }
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        if self.context.bind().is_err() {
+            return;
+        }
+        // SAFETY: the stream is done with the graph before it and the memory that it reads go.
+        unsafe {
+            let _ = stream::synchronize(self.context.stream);
+            if !self.executable.is_null() {
+                let _ = graph::exec_destroy(self.executable);
+            }
+            if !self.graph.is_null() {
+                let _ = graph::destroy(self.graph);
+            }
+            for pinned in self.pinned.drain(..) {
+                pinned.free();
+            }
+        }
+    }
+}
+
+/// Ends a capture whose outcome nobody wants.
+pub fn abandon(context: &Context, recording: Recording) {
+    // SAFETY: the stream is the context's; without an executable nothing reads the pinned memory.
+    unsafe {
+        if recording.commands.is_none()
+            && let Ok(captured) = stream::end_capture(context.stream)
+            && !captured.is_null()
+        {
+            let _ = result::graph::destroy(captured);
+        }
+        for pinned in recording.pinned {
+            pinned.free();
+        }
+    }
+}

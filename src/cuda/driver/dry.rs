@@ -1,0 +1,90 @@
+//! A device that does nothing: what a step would allocate and launch can be found out on any machine.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::{Argument, Driver, Launch};
+use crate::error::Result;
+
+/// Keeps count of what it is asked for.
+#[derive(Default)]
+pub struct Dry {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Where the next block begins. Nobody follows addresses, but they must differ.
+    next: u64,
+    launches: BTreeMap<&'static str, usize>,
+}
+
+impl Dry {
+    /// How often each kernel was launched.
+    pub fn launches(&self) -> BTreeMap<&'static str, usize> {
+        self.state().launches.clone()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds this")
+    }
+}
+
+impl Driver for Dry {
+    type Block = u64;
+    type Graph = ();
+
+    fn name(&self) -> String {
+        "dry run".into()
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<u64> {
+        let mut state = self.state();
+        let address = state.next + 256;
+        state.next = (address + bytes as u64).next_multiple_of(256);
+        Ok(address)
+    }
+
+    fn address(&self, block: &u64) -> u64 {
+        *block
+    }
+
+    fn memory(&self) -> Result<[usize; 2]> {
+        Ok([usize::MAX; 2])
+    }
+
+    unsafe fn upload(&self, _from: &[u8], _to: u64) -> Result<()> {
+        Ok(())
+    }
+
+    unsafe fn download(&self, _from: u64, to: &mut [u8]) -> Result<()> {
+        to.fill(0);
+        Ok(())
+    }
+
+    unsafe fn copy(&self, _from: u64, _to: u64, _bytes: usize) -> Result<()> {
+        Ok(())
+    }
+
+    unsafe fn zero(&self, _at: u64, _bytes: usize) -> Result<()> {
+        Ok(())
+    }
+
+    unsafe fn launch(&self, kernel: &'static str, _launch: Launch, _arguments: &[Argument]) -> Result<()> {
+        *self.state().launches.entry(kernel).or_default() += 1;
+        Ok(())
+    }
+
+    fn record(&self, body: &mut dyn FnMut()) -> Result<()> {
+        body();
+        Ok(())
+    }
+
+    unsafe fn replay(&self, _graph: &()) -> Result<()> {
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+}

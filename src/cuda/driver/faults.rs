@@ -1,0 +1,150 @@
+//! What a GPU's failures are called, and which kernels may be the cause.
+
+use std::collections::VecDeque;
+
+use ::cudarc::driver::result::DriverError;
+
+use super::Launch;
+
+/// Kernels fail after their launch has been accepted, so a message names the latest few.
+const REMEMBERED: usize = 6;
+
+#[derive(Debug)]
+enum Asked {
+    Kernel(&'static str, Launch),
+    Recording { kernels: usize },
+}
+
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kernel(kernel, launch) => write!(f, "{kernel} ({launch})"),
+            Self::Recording { kernels } => write!(f, "a replayed recording of {kernels} kernels"),
+        }
+    }
+}
+
+/// What was asked of the device lately, the latest first.
+#[derive(Debug, Default)]
+pub struct Recent(VecDeque<Asked>);
+
+impl Recent {
+    pub fn launched(&mut self, kernel: &'static str, launch: Launch) {
+        self.push(Asked::Kernel(kernel, launch));
+    }
+
+    pub fn replayed(&mut self, kernels: usize) {
+        self.push(Asked::Recording { kernels });
+    }
+
+    fn push(&mut self, what: Asked) {
+        self.0.truncate(REMEMBERED - 1);
+        self.0.push_front(what);
+    }
+
+    /// Whatever was asked for has succeeded.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// `at_once`: every kernel was waited for, so that the latest is the one.
+    pub fn explain(&self, device: &str, doing: &str, error: &str, at_once: bool) -> String {
+        let Some(latest) = self.0.front() else {
+            return format!("{device}: {error} while {doing}, with no kernel under way");
+        };
+        if at_once {
+            return format!("{device}: {error} while {doing}, after the kernel {latest}");
+        }
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        format!(
+            "{device}: {error} while {doing}. One of the kernels launched before may be the cause; the latest first: \
+             {}. Run again with KERASE_SYNC=1 in the environment to have the kernel named",
+            all.join("; ")
+        )
+    }
+}
+
+/// "CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was encountered)".
+pub fn text(error: DriverError) -> String {
+    match error.error_string() {
+        Ok(words) => format!("{:?} ({})", error.0, words.to_string_lossy()),
+        Err(_) => format!("{:?}", error.0),
+    }
+}
+
+/// Bytes, for people.
+pub fn size(bytes: usize) -> String {
+    const UNITS: [(usize, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+pub fn out_of_memory(device: &str, asked: usize, [free, total]: [usize; 2]) -> String {
+    let missing = if asked > free {
+        format!("{} are missing", size(asked - free))
+    } else {
+        "not in one piece, or something else took it meanwhile".into()
+    };
+    format!(
+        "{device} has not enough memory: {} are needed, {} of {} are free, {missing}. --low-memory keeps less during \
+         training, a smaller --batch or network needs less; 'kerase info --plan' says how much before anything starts",
+        size(asked),
+        size(free),
+        size(total)
+    )
+}
+
+pub fn too_much_shared(device: &str, kernel: &str, launch: Launch, most: u32) -> String {
+    format!(
+        "{device}: kernel {kernel} asks for {} bytes of dynamic shared memory, and a block of it can have {most} here \
+         ({launch})",
+        launch.shared
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAUNCH: Launch = Launch { grid: [3, 2, 1], threads: 128, shared: 65536 };
+
+    #[test]
+    fn the_latest_kernels_are_named_with_their_launch() {
+        let mut recent = Recent::default();
+        for kernel in ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7"] {
+            recent.launched(kernel, LAUNCH);
+        }
+        let message = recent.explain("cuda:0 (X)", "downloading", "CUDA_ERROR_LAUNCH_FAILED", false);
+        assert!(message.contains("latest first: k7 (3x2x1 blocks of 128 threads"), "{message}");
+        assert!(message.contains("k2 ") && !message.contains("k1 "), "{message}");
+        assert!(message.contains("KERASE_SYNC=1"), "{message}");
+        let message = recent.explain("cuda:0 (X)", "waiting", "CUDA_ERROR_LAUNCH_FAILED", true);
+        assert!(message.contains("after the kernel k7") && !message.contains("KERASE_SYNC"), "{message}");
+        recent.clear();
+        assert!(recent.explain("cuda:0", "waiting", "E", false).contains("no kernel under way"));
+        recent.replayed(812);
+        assert!(recent.explain("cuda:0", "waiting", "E", false).contains("recording of 812 kernels"));
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        assert_eq!(
+            [0, 1023, 1536, 3 << 20, 80 << 30].map(size),
+            ["0 bytes", "1023 bytes", "1.5 KiB", "3.0 MiB", "80.0 GiB"]
+        );
+    }
+
+    #[test]
+    fn too_little_memory_says_how_much_is_missing() {
+        let message = out_of_memory("cuda:1 (X)", 5 << 30, [3 << 30, 8 << 30]);
+        for part in ["cuda:1 (X)", "5.0 GiB are needed", "3.0 GiB of 8.0 GiB", "2.0 GiB are missing"] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(out_of_memory("cuda:0", 1, [2, 3]).contains("in one piece"));
+        let message = too_much_shared("cuda:0", "fft", LAUNCH, 49152);
+        assert!(message.contains("kernel fft") && message.contains("65536 bytes"), "{message}");
+        assert!(message.contains("49152"), "{message}");
+    }
+}
