@@ -48,7 +48,8 @@ for sanitizer in "${sanitizers[@]}"; do
     KERASE_SANITIZE=$sanitizer cargo build --release --locked --target-dir "$target" ||
         fail "the build for the $sanitizer sanitizer failed"
     echo "== $sanitizer: kerase ${command[*]}"
-    "${start[@]}" LD_PRELOAD="$library" "$target/release/kerase" "${command[@]}" || { found=1; echo "== $sanitizer: exit code $?"; }
+    "${start[@]}" LD_PRELOAD="$library" "$target/release/kerase" "${command[@]}" ||
+        { echo "== $sanitizer: exit code $?"; found=1; }
     if [ "$sanitizer" = thread ]; then
         echo "== thread: a barrier that is missing"
         "${start[@]}" cargo test --release --locked --test removed_barrier -- --ignored || found=1
