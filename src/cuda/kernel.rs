@@ -98,6 +98,13 @@ impl<T> Mut<T> {
     }
 }
 
+impl Mut<f32> {
+    /// Half as many doubles. Buffers and scratch are aligned for them.
+    pub fn doubles(self) -> Mut<f64> {
+        Mut::at(self.address)
+    }
+}
+
 /// A value as an argument of a launch.
 pub fn argument<P: Parameter>(value: &P) -> Argument {
     Argument { value: std::ptr::from_ref(value).cast::<c_void>(), bytes: size_of::<P>() }

@@ -1,13 +1,26 @@
-//! Label noise from counters.
+//! Label noise from the counter-based generator.
 
-use crate::backend::*;
+use crate::backend::LabelNoise;
 use crate::cuda::driver::Driver;
-use crate::cuda::{Buffer, Cuda};
+use crate::cuda::kernel::Mut;
+use crate::cuda::{Buffer, Cuda, blocks};
 
-crate::kernels! {}
+const THREADS: u32 = 128;
+
+crate::kernels! {
+    fn label_noise(target: Mut<f32>, len: u64, key: u64, stream: u64, lambda: f64, absolute: i32);
+}
 
 /// See [`crate::backend::Backend::label_noise`].
-#[allow(clippy::too_many_arguments, unused_variables)]
 pub fn label_noise<D: Driver>(cuda: &Cuda<D>, noise: LabelNoise, len: usize, target: &mut Buffer<D>) {
-    todo!()
+    kernel::label_noise(
+        cuda,
+        blocks(len.div_ceil(THREADS as usize), 1, THREADS),
+        target.write(len),
+        len as u64,
+        noise.key,
+        noise.stream,
+        noise.lambda,
+        i32::from(noise.absolute),
+    );
 }

@@ -1,24 +1,45 @@
 //! Sensitivity maps: normalised by their root sum of squares, and used to combine coils.
 
-use crate::backend::*;
-use crate::cuda::driver::Driver;
-use crate::cuda::{Buffer, Cuda};
+use crate::backend::ImageShape;
+use crate::cuda::driver::{Driver, Launch};
+use crate::cuda::kernel::{C32, Const, Mut};
+use crate::cuda::{Buffer, Cuda, blocks, int};
 
-crate::kernels! {}
+const THREADS: u32 = 128;
+
+crate::kernels! {
+    fn divide_by_rss(raw: Const<C32>, sens_maps: Mut<C32>, coils: i32, pixels: i32);
+    fn sens_reduce(
+        sens_maps: Const<C32>, images: Const<C32>, combined: Mut<C32>, coils: i32, pixels: i32,
+    );
+    fn divide_by_rss_backward(
+        raw: Const<C32>, sens_maps: Const<C32>, d: Mut<C32>, coils: i32, pixels: i32,
+    );
+}
+
+/// A thread for each pixel of each slice.
+fn pixelwise(shape: ImageShape) -> Launch {
+    blocks(shape.pixels().div_ceil(THREADS as usize), shape.n, THREADS)
+}
 
 /// See [`crate::backend::Backend::divide_by_rss`].
-#[allow(clippy::too_many_arguments, unused_variables)]
 pub fn divide_by_rss<D: Driver>(
     cuda: &Cuda<D>,
     shape: ImageShape,
     raw: &Buffer<D>,
     sens_maps: &mut Buffer<D>,
 ) {
-    todo!()
+    kernel::divide_by_rss(
+        cuda,
+        pixelwise(shape),
+        raw.read_complex(shape.multicoil()),
+        sens_maps.write_complex(shape.multicoil()),
+        int(shape.coils),
+        int(shape.pixels()),
+    );
 }
 
 /// See [`crate::backend::Backend::sens_reduce`].
-#[allow(clippy::too_many_arguments, unused_variables)]
 pub fn sens_reduce<D: Driver>(
     cuda: &Cuda<D>,
     shape: ImageShape,
@@ -26,11 +47,18 @@ pub fn sens_reduce<D: Driver>(
     images: &Buffer<D>,
     combined: &mut Buffer<D>,
 ) {
-    todo!()
+    kernel::sens_reduce(
+        cuda,
+        pixelwise(shape),
+        sens_maps.read_complex(shape.multicoil()),
+        images.read_complex(shape.multicoil()),
+        combined.write_complex(shape.combined()),
+        int(shape.coils),
+        int(shape.pixels()),
+    );
 }
 
 /// See [`crate::backend::Backend::divide_by_rss_backward`].
-#[allow(clippy::too_many_arguments, unused_variables)]
 pub fn divide_by_rss_backward<D: Driver>(
     cuda: &Cuda<D>,
     shape: ImageShape,
@@ -38,5 +66,13 @@ pub fn divide_by_rss_backward<D: Driver>(
     sens_maps: &Buffer<D>,
     d_sens: &mut Buffer<D>,
 ) {
-    todo!()
+    kernel::divide_by_rss_backward(
+        cuda,
+        pixelwise(shape),
+        raw.read_complex(shape.multicoil()),
+        sens_maps.read_complex(shape.multicoil()),
+        d_sens.write_complex(shape.multicoil()),
+        int(shape.coils),
+        int(shape.pixels()),
+    );
 }

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# sanitize.sh [thread] [address] [-- COMMAND ...]: runs the kernels on the emulated device, compiled for
+# ThreadSanitizer (a missing barrier) and for AddressSanitizer (shared or global memory out of bounds).
+#
+# Without names both. COMMAND is what kerase is asked for, `validate --device emulated` unless given. Also shows that a
+# barrier taken out of a kernel is found by file and line. The exit code is 1 where anything was found, and 2 where a
+# sanitizer is missing or something could not be built. Needs GCC or Clang with their sanitizers, on Linux; builds into
+# target/sanitize, in minutes.
+set -euo pipefail
+
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
+fail() { echo "sanitize.sh: $*" >&2; exit 2; }
+
+sanitizers=()
+command=(validate --device emulated)
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help) usage; exit 0 ;;
+        thread | address) sanitizers+=("$1") ;;
+        --) shift; [ $# -gt 0 ] || fail "-- needs a command"; command=("$@"); break ;;
+        *) fail "unknown argument $1; see --help" ;;
+    esac
+    shift
+done
+[ ${#sanitizers[@]} -gt 0 ] || sanitizers=(thread address)
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# The emulation and Rust's own code are not instrumented, so the order in which they run is not known: what they copy,
+# allocate and free is no finding. Launches order themselves. Leaks are not looked for: a process's last buffers go
+# with it.
+export TSAN_OPTIONS="ignore_interceptors_accesses=1 exitcode=66 ${TSAN_OPTIONS:-}"
+export ASAN_OPTIONS="detect_leaks=0 exitcode=66 ${ASAN_OPTIONS:-}"
+# Device code has nothing to do with this.
+export KERASE_CUDA=off
+
+# Older sanitizers do not start where addresses are too random.
+start=(env)
+if command -v setarch >/dev/null && setarch -R true 2>/dev/null; then start=(setarch -R env); fi
+
+found=0
+for sanitizer in "${sanitizers[@]}"; do
+    name=libtsan.so
+    [ "$sanitizer" = thread ] || name=libasan.so
+    library=$(${CXX:-c++} -print-file-name="$name") || fail "the C++ compiler ${CXX:-c++} does not run"
+    [ -e "$library" ] || fail "${CXX:-c++} has no $name: install GCC's sanitizers, or set CXX"
+    target=target/sanitize
+    echo "== $sanitizer: building into $target"
+    KERASE_SANITIZE=$sanitizer cargo build --release --locked --target-dir "$target" ||
+        fail "the build for the $sanitizer sanitizer failed"
+    echo "== $sanitizer: kerase ${command[*]}"
+    "${start[@]}" LD_PRELOAD="$library" "$target/release/kerase" "${command[@]}" ||
+        { echo "== $sanitizer: exit code $?"; found=1; }
+    if [ "$sanitizer" = thread ]; then
+        echo "== thread: a barrier that is missing"
+        "${start[@]}" cargo test --release --locked --test removed_barrier -- --ignored || found=1
+    fi
+done
+[ $found = 0 ] || { echo "sanitize.sh: something was found, see above" >&2; exit 1; }
+echo "sanitize.sh: nothing was found (${sanitizers[*]})"
