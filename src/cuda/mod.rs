@@ -46,7 +46,9 @@ pub struct Cuda<D: Driver> {
 }
 
 /// Operations that are recorded the second time, and replayed from then on: the first time they may still allocate.
+#[derive(Default)]
 pub enum Tape<D: Driver> {
+    #[default]
     Unknown,
     Known,
     Recorded {
@@ -54,12 +56,6 @@ pub enum Tape<D: Driver> {
         /// Keeps alive what the operations used within themselves.
         _scratch: Option<Arc<D::Block>>,
     },
-}
-
-impl<D: Driver> Default for Tape<D> {
-    fn default() -> Self {
-        Self::Unknown
-    }
 }
 
 /// All kernels that any operation launches.

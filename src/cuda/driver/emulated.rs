@@ -304,7 +304,8 @@ impl Driver for Emulated {
         let Some(&kernel) = self.kernels.get(name) else {
             return Err(Error::Device(format!("the emulated device has no kernel {name}")));
         };
-        if launch.threads > MOST_THREADS || launch.threads % 32 != 0 || launch.shared > MOST_SHARED {
+        if launch.threads > MOST_THREADS || !launch.threads.is_multiple_of(32) || launch.shared > MOST_SHARED
+        {
             return Err(Error::Device(format!("no GPU takes the launch of kernel {name} with {launch}")));
         }
         let arguments = arguments
