@@ -4,11 +4,12 @@
 // it stores, which makes the two forward transforms an inverse one.
 #include "fft.cuh"
 
-constexpr int FFT_THREADS = 256;
+// So many blocks on a multiprocessor leave each thread 64 registers; left to itself, nvcc spills some.
+constexpr int FFT_THREADS = 256, FFT_BLOCKS = 4;
 
 // kspace, images: [n, coils, rows, columns]; weights: [n, columns]. A block takes `count` neighbouring columns of one
 // image: blocks are groups of columns, images. A column of weight 0 is not read.
-extern "C" __global__ void __launch_bounds__(FFT_THREADS)
+extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 ifft_columns(const float2* kspace, const float* weights, float2* images, ImageShape shape,
              const __grid_constant__ FftPlan plan, int count, int stride, float scale) {
     DYNAMIC_SHARED(float2, memory);
@@ -38,7 +39,7 @@ ifft_columns(const float2* kspace, const float* weights, float2* images, ImageSh
 KERNEL(ifft_columns)
 
 // images: [rows, length] with all rows of all images, in place. A block takes `count` of them.
-extern "C" __global__ void __launch_bounds__(FFT_THREADS)
+extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 ifft_rows(float2* images, const __grid_constant__ FftPlan plan, int count, int rows) {
     DYNAMIC_SHARED(float2, memory);
     const int first = blockIdx.x * count, length = plan.length;

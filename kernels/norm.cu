@@ -1,11 +1,12 @@
 // The statistics of planes, from the parts that the blocks of another kernel left. One block a plane.
 #include "norm.cuh"
 
-constexpr int NORM_THREADS = 64;
+// So many blocks on a multiprocessor leave each thread 64 registers; left to itself, nvcc spills some.
+constexpr int NORM_THREADS = 64, NORM_BLOCKS = 16;
 
 // partial: [planes, parts, 3], count, mean and sum of squared deviations of each part; stats: [planes, 2], mean and
 // 1/√(variance + ε).
-extern "C" __global__ void __launch_bounds__(NORM_THREADS)
+extern "C" __global__ void __launch_bounds__(NORM_THREADS, NORM_BLOCKS)
 norm_stats(const float* partial, float* stats, int parts) {
     SHARED(double, shared, [3][NORM_THREADS]);
     const int plane = blockIdx.x, thread = threadIdx.x;
@@ -27,7 +28,7 @@ norm_stats(const float* partial, float* stats, int parts) {
 KERNEL(norm_stats)
 
 // partial: [planes, parts, 2], sums of g and of g·x̂ over each part; sums: [planes, 2], their means over the plane.
-extern "C" __global__ void __launch_bounds__(NORM_THREADS)
+extern "C" __global__ void __launch_bounds__(NORM_THREADS, NORM_BLOCKS)
 gradient_means(const float* partial, float* sums, int parts, int pixels) {
     const int plane = blockIdx.x;
     const float* of_plane = partial + 2ll * parts * plane;
