@@ -134,12 +134,12 @@ constexpr int FOLD_THREADS = 256;
 extern "C" __global__ void __launch_bounds__(FOLD_THREADS)
 conv3x3_fold(const float* wide, const float* values, const float* stats, float* d, float* partial, int height,
              int width, int wide_height, int wide_width) {
-    const int plane = blockIdx.y;
+    const int plane = blockIdx.x;
     const Norm norm = norm_of(stats, plane);
     const float* from = wide + (long long)plane * wide_height * wide_width;
     const long long first = (long long)plane * height * width;
     float sum_g = 0.0f, sum_gx = 0.0f;
-    for (int i = blockIdx.x * FOLD_THREADS + threadIdx.x; i < height * width; i += gridDim.x * FOLD_THREADS) {
+    for (int i = blockIdx.y * FOLD_THREADS + threadIdx.x; i < height * width; i += gridDim.y * FOLD_THREADS) {
         const int y = i / width, x = i % width;
         const bool row = wide_height > height && y == height - 2, column = wide_width > width && x == width - 2;
         float g = from[y * wide_width + x];
@@ -155,7 +155,7 @@ conv3x3_fold(const float* wide, const float* values, const float* stats, float* 
     sum_g = block_sum(sum_g);
     sum_gx = block_sum(sum_gx);
     if (!norm.present || threadIdx.x != 0) return;
-    float* part = partial + 2ll * ((long long)plane * gridDim.x + blockIdx.x);
+    float* part = partial + 2ll * ((long long)plane * gridDim.y + blockIdx.y);
     part[0] = sum_g;
     part[1] = sum_gx;
 }

@@ -3,13 +3,13 @@
 
 constexpr int POOL_THREADS = 256;
 
-// pooled: [planes, height/2, width/2], the means of what a reader of the map reads. Blocks: parts of a plane, planes.
+// pooled: [planes, height/2, width/2], the means of what a reader of the map reads. Blocks: planes, parts of a plane.
 extern "C" __global__ void __launch_bounds__(POOL_THREADS)
 avg_pool(const float* values, const float* stats, float* pooled, int height, int width) {
-    const int plane = blockIdx.y, rows = height / 2, columns = width / 2;
+    const int plane = blockIdx.x, rows = height / 2, columns = width / 2;
     const Norm norm = norm_of(stats, plane);
     const float* from = values + (long long)plane * height * width;
-    for (int i = blockIdx.x * POOL_THREADS + threadIdx.x; i < rows * columns; i += gridDim.x * POOL_THREADS) {
+    for (int i = blockIdx.y * POOL_THREADS + threadIdx.x; i < rows * columns; i += gridDim.y * POOL_THREADS) {
         const float* at = from + 2 * (i / columns) * width + 2 * (i % columns);
         const float upper = norm.activate(at[0]) + norm.activate(at[1]);
         const float lower = norm.activate(at[width]) + norm.activate(at[width + 1]);
@@ -18,15 +18,15 @@ avg_pool(const float* values, const float* stats, float* pooled, int height, int
 }
 KERNEL(avg_pool)
 
-// Adds d_pooled to the gradient d and finishes it. partial: [planes, parts, 2], sums of g and g·x̂; parts are gridDim.x.
+// Adds d_pooled to the gradient d and finishes it. partial: [planes, parts, 2], sums of g and g·x̂; parts are gridDim.y.
 extern "C" __global__ void __launch_bounds__(POOL_THREADS)
 avg_pool_backward(const float* values, const float* stats, const float* d_pooled, float* d, float* partial, int height,
                   int width) {
-    const int plane = blockIdx.y, rows = height / 2, columns = width / 2;
+    const int plane = blockIdx.x, rows = height / 2, columns = width / 2;
     const Norm norm = norm_of(stats, plane);
     const long long first = (long long)plane * height * width;
     float sum_g = 0.0f, sum_gx = 0.0f;
-    for (int i = blockIdx.x * POOL_THREADS + threadIdx.x; i < height * width; i += gridDim.x * POOL_THREADS) {
+    for (int i = blockIdx.y * POOL_THREADS + threadIdx.x; i < height * width; i += gridDim.y * POOL_THREADS) {
         const int y = i / width / 2, x = i % width / 2;
         float g = d[first + i];
         if (y < rows && x < columns) g += 0.25f * d_pooled[((long long)plane * rows + y) * columns + x];
@@ -39,7 +39,7 @@ avg_pool_backward(const float* values, const float* stats, const float* d_pooled
     sum_g = block_sum(sum_g);
     sum_gx = block_sum(sum_gx);
     if (!norm.present || threadIdx.x != 0) return;
-    float* part = partial + 2ll * ((long long)plane * gridDim.x + blockIdx.x);
+    float* part = partial + 2ll * ((long long)plane * gridDim.y + blockIdx.y);
     part[0] = sum_g;
     part[1] = sum_gx;
 }

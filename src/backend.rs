@@ -35,7 +35,7 @@ pub enum Purpose {
     Cascades,
     /// Gradients of feature maps while a backward pass is under way, and maps that live as briefly.
     Gradients,
-    /// Partial sums and whatever else lives within one operation.
+    /// Partial sums and whatever else lives within one operation, on a GPU.
     Scratch,
 }
 
@@ -169,6 +169,10 @@ pub struct LossShape {
 }
 
 impl LossShape {
+    pub fn new(images: ImageShape, target: [usize; 2]) -> Self {
+        Self { n: images.n, output: [images.rows, images.columns], target }
+    }
+
     /// Height and width of what the two images have in common.
     pub fn crop(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.output[axis].min(self.target[axis]))
@@ -233,6 +237,13 @@ pub trait Backend: Memory {
     /// # Errors
     /// Where the backend has no operations for images of this shape.
     fn check(&self, shape: ImageShape) -> Result<()>;
+
+    /// Takes what the operations of `body` use within themselves, so that none of them allocates. Nothing is computed,
+    /// and no buffer changes.
+    ///
+    /// # Errors
+    /// Where the device has not enough memory, with how much is missing.
+    fn prepare(&self, body: impl FnOnce()) -> Result<()>;
 
     /// Carries `body` out. The next time with the same tape it may be replayed instead: `body` must then consist of
     /// the same operations on the same buffers with the same scalars, and only the buffers' contents may differ.

@@ -125,6 +125,12 @@ impl Sampler {
     }
 }
 
+/// The shape of a batch of `n` slices of a volume.
+pub fn image_shape(volume: &VolumeFile, n: usize) -> ImageShape {
+    let [rows, columns] = volume.matrix;
+    ImageShape { n, coils: volume.coils, rows, columns }
+}
+
 impl Batch {
     /// Joins slices of one shape with their masks.
     ///
@@ -132,12 +138,8 @@ impl Batch {
     /// Where there are none, or their sizes differ from `shape`'s.
     pub fn new<'s>(volume: &VolumeFile, slices: impl IntoIterator<Item = (&'s Slice, ColumnMask)>) -> Self {
         let [rows, columns] = volume.matrix;
-        let mut batch = Self {
-            shape: ImageShape { n: 0, coils: volume.coils, rows, columns },
-            kspace: Vec::new(),
-            mask: Vec::new(),
-            centre: Vec::new(),
-        };
+        let mut batch =
+            Self { shape: image_shape(volume, 0), kspace: Vec::new(), mask: Vec::new(), centre: Vec::new() };
         for (slice, mask) in slices {
             assert_eq!(slice.kspace.len(), volume.coils * rows * columns, "a slice of another shape");
             let band = mask.center_band();

@@ -59,6 +59,7 @@ impl Task {
 pub(crate) struct Buffers<B> {
     workspace: Workspace<B>,
     input: Input<B>,
+    loss: LossShape,
     d_output: B,
     target: B,
     /// `[N]`: SSIM's data range.
@@ -147,6 +148,11 @@ impl<'a, B: Backend> Engine<'a, B> {
         Self { recompute, ..self }
     }
 
+    /// What [`Self::accumulate`] does with targets of this height and width.
+    pub fn learning_task(&self, target: [usize; 2]) -> Task {
+        Task::Learn { target, recompute: self.recompute }
+    }
+
     pub fn architecture(&self) -> Architecture {
         self.net.architecture
     }
@@ -193,8 +199,8 @@ impl<'a, B: Backend> Engine<'a, B> {
         let Self { ops, net, parameters, rooms, host, .. } = self;
         let room = &mut rooms[0];
         let (mut tape, pass) = room.take_pass(LossWeights { ssim: 0.0, l1: 0.0 }, 1.0);
-        let Buffers { workspace, input, .. } = &mut room.buffers;
-        ops.repeat(&mut tape, || net.forward(*ops, parameters, input, workspace));
+        let buffers = &mut room.buffers;
+        ops.repeat(&mut tape, || buffers.reconstruct(*ops, net, parameters));
         room.passes[pass].tape = tape;
         let images =
             download(*ops, host, &room.buffers.workspace.output, batch.shape.n * batch.shape.pixels());
@@ -213,39 +219,22 @@ impl<'a, B: Backend> Engine<'a, B> {
         weights: LossWeights,
         objective: Objective,
     ) -> Result<LossValue> {
-        let shape = LossShape {
-            n: batch.shape.n,
-            output: [batch.shape.rows, batch.shape.columns],
-            target: reference.size,
-        };
-        shape.check(weights)?;
-        self.load(batch, Task::Learn { target: reference.size, recompute: self.recompute })?;
+        LossShape::new(batch.shape, reference.size).check(weights)?;
+        self.load(batch, self.learning_task(reference.size))?;
         let Self { ops, net, parameters, learning, rooms, host, .. } = self;
         let learning = learning.as_mut().expect("an engine for training");
         let room = &mut rooms[0];
         let (mut tape, pass) = room.take_pass(weights, objective.weight);
-        let Buffers { workspace, input, d_output, target, max_value, losses } = &mut room.buffers;
-        upload(*ops, host, reference.images.iter().map(|&x| f64::from(x)), target);
-        upload(*ops, host, reference.max_value.iter().copied(), max_value);
+        let buffers = &mut room.buffers;
+        upload(*ops, host, reference.images.iter().map(|&x| f64::from(x)), &mut buffers.target);
+        upload(*ops, host, reference.max_value.iter().copied(), &mut buffers.max_value);
         if let Some(noise) = objective.noise {
-            ops.label_noise(noise, reference.images.len(), target);
+            ops.label_noise(noise, reference.images.len(), &mut buffers.target);
         }
-
         ops.repeat(&mut tape, || {
-            net.forward(*ops, parameters, input, workspace);
-            ops.image_loss(
-                shape,
-                weights,
-                objective.weight,
-                &workspace.output,
-                target,
-                max_value,
-                losses,
-                d_output,
-            );
-            net.backward(*ops, parameters, input, workspace, d_output, &mut learning.gradient);
+            buffers.learn(*ops, net, parameters, &mut learning.gradient, weights, objective.weight);
         });
-        let losses = read(*ops, host, losses, 2);
+        let losses = read(*ops, host, &buffers.losses, 2);
         room.passes[pass].tape = tape;
         ops.finish()?;
         let [ssim_loss, l1] = [losses[0], losses[1]].map(|x| x.as_f64());
@@ -259,32 +248,38 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// Where the device fails.
     pub fn update(&mut self, update: Update) -> Result<f64> {
         let learning = self.learning.as_mut().expect("an engine for training");
-        self.ops.update(
-            update,
-            &mut self.parameters,
-            &learning.gradient,
-            &mut learning.first_moment,
-            &mut learning.second_moment,
-            &mut learning.norm,
-        );
+        learning.update(self.ops, update, &mut self.parameters);
         self.ops.clear(&mut learning.gradient);
         let norm = read(self.ops, &mut self.host, &learning.norm, 1)[0].as_f64();
         self.ops.finish()?;
         Ok(norm)
     }
 
-    /// Brings a batch to the device, into the room for its shape, which becomes `self.rooms[0]`.
-    fn load(&mut self, batch: &Batch, task: Task) -> Result<()> {
-        let shape = batch.shape;
+    /// Takes the memory for batches of a shape, unless it is there: whoever asks before a long task learns in time
+    /// whether it fits.
+    ///
+    /// # Errors
+    /// Where the images are too small for the network or too large for the device, or the device has not enough
+    /// memory.
+    pub fn make_room(&mut self, shape: ImageShape, task: Task) -> Result<()> {
         match self.rooms.iter().position(|room| (room.shape, room.task) == (shape, task)) {
             Some(at) => self.rooms[..=at].rotate_right(1),
             None => {
                 self.ops.check(shape)?;
                 // Make way first: two rooms of a large shape may not fit beside each other.
                 self.rooms.truncate(ROOMS - 1);
-                self.rooms.insert(0, Room::new(self.ops, &self.net, shape, task)?);
+                let mut room = Room::new(self.ops, &self.net, shape, task)?;
+                let Self { ops, net, parameters, learning, .. } = self;
+                room.buffers.prepare(*ops, net, task, parameters, learning.as_mut())?;
+                self.rooms.insert(0, room);
             }
         }
+        Ok(())
+    }
+
+    /// Brings a batch to the device, into the room for its shape, which becomes `self.rooms[0]`.
+    fn load(&mut self, batch: &Batch, task: Task) -> Result<()> {
+        self.make_room(batch.shape, task)?;
         let input = &mut self.rooms[0].buffers.input;
         let kspace = batch.kspace.iter().flat_map(|z| [f64::from(z.re), f64::from(z.im)]);
         let columns = |flags: &[bool]| flags.iter().map(|&flag| f64::from(flag)).collect::<Vec<_>>();
@@ -304,6 +299,11 @@ impl<B> Learning<B> {
             second_moment: zeros(),
             norm: ops.zeros(Purpose::Optimiser, 1),
         }
+    }
+
+    fn update<O: Backend<Buffer = B>>(&mut self, ops: &O, update: Update, parameters: &mut B) {
+        let Self { gradient, first_moment, second_moment, norm } = self;
+        ops.update(update, parameters, gradient, first_moment, second_moment, norm);
     }
 }
 
@@ -328,11 +328,54 @@ impl<B> Buffers<B> {
                 mask: input(shape.n * shape.columns),
                 centre: input(shape.n * shape.columns),
             },
+            loss: LossShape::new(shape, [height, width]),
             d_output: ops.zeros(Purpose::Images, if_it_learns(shape.n * shape.pixels())),
             target: input(shape.n * height * width),
             max_value: input(if_it_learns(shape.n)),
             losses: ops.zeros(Purpose::Images, if_it_learns(2)),
         })
+    }
+
+    /// Takes what the operations of the task use within themselves.
+    pub(crate) fn prepare<O: Backend<Buffer = B>>(
+        &mut self,
+        ops: &O,
+        net: &VarNet,
+        task: Task,
+        parameters: &mut B,
+        learning: Option<&mut Learning<B>>,
+    ) -> Result<()> {
+        ops.prepare(|| match (task, learning) {
+            (Task::Learn { .. }, Some(learning)) => {
+                // The scalars decide nothing about memory.
+                let weights = LossWeights { ssim: 1.0, l1: 1.0 };
+                self.learn(ops, net, parameters, &mut learning.gradient, weights, 1.0);
+                let (clip, l1) = (Some(1.0), 1.0);
+                let update = Update { lr: 0.0, beta1: 0.0, beta2: 0.0, eps: 1.0, step: 1, clip, l1 };
+                learning.update(ops, update, parameters);
+            }
+            _ => self.reconstruct(ops, net, parameters),
+        })
+    }
+
+    fn reconstruct<O: Backend<Buffer = B>>(&mut self, ops: &O, net: &VarNet, parameters: &B) {
+        net.forward(ops, parameters, &self.input, &mut self.workspace);
+    }
+
+    /// Forward, loss and backward.
+    fn learn<O: Backend<Buffer = B>>(
+        &mut self,
+        ops: &O,
+        net: &VarNet,
+        parameters: &B,
+        d_parameters: &mut B,
+        weights: LossWeights,
+        scale: f64,
+    ) {
+        let Self { workspace, input, loss, d_output, target, max_value, losses } = self;
+        net.forward(ops, parameters, input, workspace);
+        ops.image_loss(*loss, weights, scale, &workspace.output, target, max_value, losses, d_output);
+        net.backward(ops, parameters, input, workspace, d_output, d_parameters);
     }
 }
 

@@ -35,6 +35,15 @@ impl Error {
         Self::Io { action, path: path.as_ref().to_path_buf(), source }
     }
 
+    /// Names the file whose slices made it fail.
+    pub(crate) fn of_file(self, path: &Path) -> Self {
+        match self {
+            Self::Input(message) => Self::Input(format!("{}: {message}", path.display())),
+            Self::NotFinite(message) => Self::NotFinite(format!("{}: {message}", path.display())),
+            other => other,
+        }
+    }
+
     /// 2 where the user can mend it before anything is computed, 1 where the computation itself failed.
     pub fn exit_code(&self) -> u8 {
         match self {

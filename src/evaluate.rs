@@ -11,7 +11,7 @@ use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::{self, Images, ScoreSummary, Scores, VolumeScores};
-use crate::reconstruct::{of_file, reconstruct_set};
+use crate::reconstruct::reconstruct_set;
 
 /// The measures of one volume.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +53,7 @@ impl Comparison {
         let shape = [self.slices.len(), self.size[0], self.size[1]];
         let scores = Images::new(&self.targets, shape)
             .and_then(|targets| metrics::evaluate(targets, Images::new(&self.images, shape)?, file.max))
-            .map_err(|error| of_file(error, &file.path))?;
+            .map_err(|error| error.of_file(&file.path))?;
         Ok(VolumeResult {
             volume: file.name.clone(),
             path: file.path.clone(),

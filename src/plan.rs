@@ -1,34 +1,20 @@
-//! How much memory a network needs for a task, counted without taking any: the buffers are laid out by the same code as
-//! for the task itself.
+//! How much memory a network needs for a task, found out without a device: everything is laid out and asked for by the
+//! same code as for the task itself.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crate::backend::{ImageShape, Memory, Purpose};
+use crate::backend::{Backend, ImageShape, Memory, Purpose};
+use crate::cuda::Cuda;
+use crate::cuda::driver::dry::Dry;
 use crate::engine::{Buffers, Learning, Task};
 use crate::error::Result;
 use crate::model::VarNet;
 
-/// Every buffer of a task, added up. An operation's own working memory is its device's business and not in here.
+/// Every buffer of a task on a GPU, added up. The CPU has the same, but for what operations use within themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(transparent)]
 pub struct Plan {
     bytes: BTreeMap<Purpose, u64>,
-}
-
-/// Memory that only remembers what was asked for.
-#[derive(Default)]
-struct Count(RefCell<Plan>);
-
-impl Memory for Count {
-    type Buffer = ();
-
-    fn zeros(&self, purpose: Purpose, len: usize) {
-        // What computes works in float32.
-        let mut plan = self.0.borrow_mut();
-        let bytes = plan.bytes.entry(purpose).or_default();
-        *bytes = bytes.saturating_add((len as u64).saturating_mul(size_of::<f32>() as u64));
-    }
 }
 
 impl Plan {
@@ -36,16 +22,19 @@ impl Plan {
     /// shape's room. An engine keeps the room of one other shape or task beside it.
     ///
     /// # Errors
-    /// Where images of this shape are too small for the network's depth.
+    /// Where images of this shape are too small for the network's depth, or too large for the kernels.
     pub fn of(net: &VarNet, shape: ImageShape, task: Task) -> Result<Self> {
-        let count = Count::default();
-        let parameters = net.layout.len();
-        count.zeros(Purpose::Parameters, parameters);
-        if let Task::Learn { .. } = task {
-            Learning::new(&count, parameters);
-        }
-        Buffers::new(&count, net, shape, task)?;
-        Ok(count.0.into_inner())
+        let ops = Cuda::new(Dry::default());
+        ops.check(shape)?;
+        let mut parameters = ops.zeros(Purpose::Parameters, net.layout.len());
+        let mut learning = match task {
+            Task::Learn { .. } => Some(Learning::new(&ops, net.layout.len())),
+            Task::Reconstruct => None,
+        };
+        let mut buffers = Buffers::new(&ops, net, shape, task)?;
+        buffers.prepare(&ops, net, task, &mut parameters, learning.as_mut())?;
+        let bytes = ops.usage().into_iter().map(|(purpose, bytes)| (purpose, bytes as u64)).collect();
+        Ok(Self { bytes })
     }
 
     /// Bytes of all buffers.

@@ -1,10 +1,10 @@
 //! From the k-space of a set to images: slice by slice through the network, or zero-filled for comparison.
 
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::backend::{Backend, ImageShape};
-use crate::batch::{Batch, Sampler};
+use crate::batch::{Batch, Sampler, image_shape};
 use crate::cpu::{Cpu, fft::ifft2c};
 use crate::crop::{center_crop, smaller};
 use crate::data::fastmri::VolumeFile;
@@ -12,7 +12,7 @@ use crate::data::loader::{Loader, LoaderOptions};
 use crate::data::order::epoch_order;
 use crate::data::set::VolumeSet;
 use crate::data::volume::Slice;
-use crate::engine::Engine;
+use crate::engine::{Engine, Task};
 use crate::error::{Error, Result};
 
 /// A slice that the network has seen.
@@ -52,7 +52,7 @@ pub fn reconstruct_set<B: Backend>(
             let file = &set.volumes()[loaded.volume];
             let mask = sampler.mask(file, loaded.slice, 0)?;
             let batch = Batch::new(file, [(&loaded.data, mask)]);
-            let image = engine.reconstruct(&batch).map_err(|error| of_file(error, &file.path))?;
+            let image = engine.reconstruct(&batch).map_err(|error| error.of_file(&file.path))?;
             check_finite(&image, file, loaded.slice)?;
             each(ReconstructedSlice {
                 volume: loaded.volume,
@@ -62,6 +62,22 @@ pub fn reconstruct_set<B: Backend>(
                 batch,
                 image,
             })?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the memory for every shape in a set, so that what does not fit is known before anything is computed.
+///
+/// # Errors
+/// Those of [`Engine::make_room`]; the file is named.
+pub fn make_rooms<B: Backend>(engine: &mut Engine<'_, B>, set: &VolumeSet) -> Result<()> {
+    let mut made = BTreeSet::new();
+    for (index, file) in set.volumes().iter().enumerate() {
+        if made.insert(set.shape(index)) {
+            engine
+                .make_room(image_shape(file, 1), Task::Reconstruct)
+                .map_err(|error| error.of_file(&file.path))?;
         }
     }
     Ok(())
@@ -108,13 +124,4 @@ fn check_finite(image: &[f32], file: &VolumeFile, slice: usize) -> Result<()> {
         at / columns,
         at % columns
     )))
-}
-
-/// Puts the file's name before the message.
-pub(crate) fn of_file(error: Error, path: &Path) -> Error {
-    match error {
-        Error::Input(message) => Error::input(format!("{}: {message}", path.display())),
-        Error::NotFinite(message) => Error::NotFinite(format!("{}: {message}", path.display())),
-        other => other,
-    }
 }

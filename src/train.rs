@@ -19,6 +19,7 @@ use crate::evaluate::{check_targets, evaluate, summary};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::Progress;
+use crate::reconstruct::make_rooms;
 use crate::run::check::fingerprint;
 use crate::run::steps::Validation;
 use crate::run::{Outcome, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Start, Term};
@@ -114,8 +115,11 @@ impl Training<'_> {
             origin: fingerprint(&set),
             title: "training",
         };
-        run.check(&engine, &mut state)?;
         let fixed = Sampler::fixed(&config.sampling)?;
+        if let Some(validation) = &validation {
+            make_rooms(&mut engine, validation)?;
+        }
+        run.check(&mut engine, &mut state)?;
         match self.start {
             Start::Resume => directory.go_on(config)?,
             Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,

@@ -23,6 +23,22 @@ fn single_precision_on_the_cpu_passes() {
     assert!(conv.used > 0.05, "{outcome}");
 }
 
+#[test]
+fn every_kernel_passes_on_the_emulated_device() {
+    let folder = Folder::new();
+    folder.kerase("validate --device emulated --out report.json").succeeded();
+    let report = folder.json("report.json");
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3, "an order of threads each");
+    for run in runs {
+        assert!(
+            run["cases"].as_u64().unwrap() > 550 && run["unsupported"].as_array().unwrap().is_empty(),
+            "{run}"
+        );
+    }
+    assert!(report["operations"].as_array().unwrap().iter().all(|row| row["failed"] == 0), "{report}");
+}
+
 /// What is wrong with a device's pooling.
 #[derive(Clone, Copy, PartialEq)]
 enum Wrong {
@@ -86,6 +102,10 @@ impl Backend for Faulty {
             ..=1000 => Ok(()),
             columns => Err(Error::input(format!("{columns} columns are too many"))),
         }
+    }
+
+    fn prepare(&self, _: impl FnOnce()) -> Result<()> {
+        Ok(())
     }
 
     fn finish(&self) -> Result<()> {

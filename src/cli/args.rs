@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::cuda::driver::gpus;
 use crate::data::mask::MaskKind;
 use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
@@ -153,6 +154,9 @@ impl DeviceArgs {
     /// [`Error::Input`] for a device that this build does not support; as [`ThreadArgs::start`].
     pub fn start(&self) -> Result<Device> {
         let device = self.device.resolve()?;
+        if let (DeviceChoice::Auto, Some(why)) = (self.device, gpus::passed_over()) {
+            eprintln!("computing on the CPU, not on {why}");
+        }
         self.threads.start()?;
         Ok(device)
     }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::build_info::Build;
 use super::output::{print, print_json};
 use super::plan::{self, PlanArgs};
 use crate::data::set::VolumeSet;
-use crate::device::cpu_simd;
 use crate::error::Result;
 use crate::model::{Architecture, Weights};
 
@@ -51,15 +51,6 @@ struct Report {
     data: Option<Data>,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<plan::Report>,
-}
-
-#[derive(Serialize)]
-struct Build {
-    version: &'static str,
-    platform: String,
-    simd: &'static str,
-    threads: usize,
-    gpu: bool,
 }
 
 #[derive(Serialize)]
@@ -109,18 +100,6 @@ impl Args {
     }
 }
 
-impl Build {
-    fn this() -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            simd: cpu_simd(),
-            threads: rayon::current_num_threads(),
-            gpu: false,
-        }
-    }
-}
-
 impl Model {
     fn read(path: &Path) -> Result<Self> {
         let weights = Weights::read(path)?;
@@ -158,9 +137,7 @@ impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut lines: Vec<(&str, String)> = Vec::new();
         if let Some(build) = &self.build {
-            lines.push(("kerase", format!("{} for {}", build.version, build.platform)));
-            lines.push(("CPU", format!("{} threads, SIMD: {}", build.threads, build.simd)));
-            lines.push(("GPU", "not supported by this build; --device auto is the CPU".into()));
+            lines.extend(build.lines());
         }
         if let Some(model) = &self.model {
             lines.push(("model", model.file.display().to_string()));
@@ -183,7 +160,7 @@ impl std::fmt::Display for Report {
                 ));
             }
         }
-        let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<14}{value}")).collect();
+        let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key:<15}{value}")).collect();
         f.write_str(&lines.join("\n"))?;
         match &self.plan {
             Some(plan) if lines.is_empty() => write!(f, "{plan}"),

@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod bench;
+pub mod build_info;
 pub mod demo;
 pub mod evaluate;
 pub mod info;

@@ -55,7 +55,7 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 struct Need {
     total_bytes: u64,
-    /// By what buffers are for. Working memory of operations is in here where the device says what it takes.
+    /// By what buffers are for.
     bytes: Plan,
     keeps: &'static str,
     /// In the backward pass.
@@ -100,7 +100,9 @@ impl PlanArgs {
         let learn = Task::Learn { target: matrix, recompute: *low_memory };
         let training = Plan::of(&net, shape, learn)?;
         let inference = Plan::of(&net, shape, Task::Reconstruct)?;
-        let parameters = inference.by_purpose().get(&Purpose::Parameters).copied().unwrap_or_default();
+        // Scratch is the larger of both.
+        let of = |purpose| inference.by_purpose().get(&purpose).copied().unwrap_or_default();
+        let shared = of(Purpose::Parameters) + of(Purpose::Scratch);
         let (keeps, makes_again) = if *low_memory {
             ("each cascade's input", "all feature maps, one U-Net at a time")
         } else {
@@ -113,7 +115,7 @@ impl PlanArgs {
             matrix,
             low_memory: *low_memory,
             group: net.group(shape),
-            training_and_validation_bytes: training.total().saturating_add(inference.total() - parameters),
+            training_and_validation_bytes: training.total().saturating_add(inference.total() - shared),
             training: Need { total_bytes: training.total(), bytes: training, keeps, makes_again },
             inference: Need {
                 total_bytes: inference.total(),
@@ -157,8 +159,8 @@ impl std::fmt::Display for Report {
         }
         write!(
             f,
-            "\nnot counted: an operation's own working memory; a second shape, whose room is kept beside the first's\n\
-             training with --validation, the rooms of both: {} MiB",
+            "\nscratch is what the GPU's kernels use within themselves\n\
+             training with --validation, the rooms of both: {} MiB; a second shape's room is kept likewise",
             mib(self.training_and_validation_bytes)
         )
     }

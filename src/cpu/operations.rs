@@ -23,6 +23,11 @@ impl<T: Real> Backend for Cpu<T> {
         Ok(())
     }
 
+    /// Working memory is the allocator's business here.
+    fn prepare(&self, _body: impl FnOnce()) -> Result<()> {
+        Ok(())
+    }
+
     fn repeat(&self, _tape: &mut (), body: impl FnOnce()) {
         body();
     }

@@ -346,7 +346,7 @@ pub fn conv3x3_backward<D: Driver>(
         if place.short {
             kernel::conv3x3_fold(
                 cuda,
-                blocks(place.parts, place.input.planes(), FOLD_THREADS),
+                blocks(place.input.planes(), place.parts, FOLD_THREADS),
                 wide[i].as_const(),
                 place.values,
                 place.stats,

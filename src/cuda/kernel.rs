@@ -9,15 +9,26 @@ use std::marker::PhantomData;
 
 use crate::cuda::driver::Argument;
 
+/// A value as messages show it.
+pub trait Show {
+    /// `None` for addresses, which tell nobody anything.
+    fn show(&self) -> Option<String>;
+}
+
 /// What a kernel may be given.
-pub trait Parameter: Copy {
+pub trait Parameter: Copy + Show {
     /// The type as the C++ side spells it.
     fn spelling() -> String;
 }
 
 macro_rules! scalar {
     ($($rust:ty => $name:literal),*) => {
-        $(impl Parameter for $rust {
+        $(impl Show for $rust {
+            fn show(&self) -> Option<String> {
+                Some(self.to_string())
+            }
+        }
+        impl Parameter for $rust {
             fn spelling() -> String {
                 $name.to_string()
             }
@@ -30,9 +41,22 @@ scalar!(f32 => "f32", f64 => "f64", i32 => "i32", u32 => "u32", u64 => "u64");
 #[derive(Clone, Copy)]
 pub struct C32;
 
+impl Show for C32 {
+    fn show(&self) -> Option<String> {
+        None
+    }
+}
+
 impl Parameter for C32 {
     fn spelling() -> String {
         "c32".into()
+    }
+}
+
+impl<T: Show, const N: usize> Show for [T; N] {
+    fn show(&self) -> Option<String> {
+        let values: Option<Vec<String>> = self.iter().map(Show::show).collect();
+        values.map(|values| format!("[{}]", values.join(", ")))
     }
 }
 
@@ -81,6 +105,11 @@ macro_rules! pointer {
                 self.address
             }
         }
+        impl<T> Show for $pointer<T> {
+            fn show(&self) -> Option<String> {
+                None
+            }
+        }
         impl<T: Parameter> Parameter for $pointer<T> {
             fn spelling() -> String {
                 format!($spelling, T::spelling())
@@ -106,8 +135,14 @@ impl Mut<f32> {
 }
 
 /// A value as an argument of a launch.
-pub fn argument<P: Parameter>(value: &P) -> Argument {
-    Argument { value: std::ptr::from_ref(value).cast::<c_void>(), bytes: size_of::<P>() }
+pub fn argument<'v, P: Parameter>(name: &'static str, value: &'v P) -> Argument<'v> {
+    Argument { name, value: std::ptr::from_ref(value).cast::<c_void>(), bytes: size_of::<P>(), show: value }
+}
+
+/// "n 1, coils 15": names and values, without those that are not shown.
+pub fn listed(values: impl Iterator<Item = (&'static str, Option<String>)>) -> String {
+    let shown: Vec<String> = values.filter_map(|(name, value)| Some(format!("{name} {}", value?))).collect();
+    shown.join(", ")
 }
 
 /// A kernel's name and the types of its parameters.
@@ -132,7 +167,7 @@ macro_rules! kernels {
                     launch: $crate::cuda::driver::Launch,
                     $($argument: $type),*
                 ) {
-                    let arguments = [$($crate::cuda::kernel::argument(&$argument)),*];
+                    let arguments = [$($crate::cuda::kernel::argument(stringify!($argument), &$argument)),*];
                     // SAFETY: the types are those of the kernel (tests/cuda_signatures.rs), and pointers come from
                     // buffers that were asked for as much as the kernel touches.
                     unsafe { cuda.launch(stringify!($name), launch, &arguments) }
@@ -161,6 +196,12 @@ macro_rules! parameter_struct {
         #[derive(Clone, Copy, Debug)]
         #[repr(C)]
         pub struct $name { $(pub $field: $type),* }
+        impl $crate::cuda::kernel::Show for $name {
+            fn show(&self) -> Option<String> {
+                let fields = [$((stringify!($field), $crate::cuda::kernel::Show::show(&self.$field))),*];
+                Some(format!("({})", $crate::cuda::kernel::listed(fields.into_iter())))
+            }
+        }
         impl $crate::cuda::kernel::Parameter for $name {
             fn spelling() -> String {
                 let mut text = concat!(stringify!($name), "{ ").to_string();

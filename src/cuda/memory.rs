@@ -107,16 +107,22 @@ pub struct Arena<D: Driver> {
     usage: BTreeMap<Purpose, usize>,
     scratch: Option<Arc<D::Block>>,
     scratch_bytes: usize,
+    /// What a rehearsal has asked for.
+    wanted: usize,
 }
 
 impl<D: Driver> Default for Arena<D> {
     fn default() -> Self {
-        Self { source: Source::Blocks, usage: BTreeMap::new(), scratch: None, scratch_bytes: 0 }
+        Self { source: Source::Blocks, usage: BTreeMap::new(), scratch: None, scratch_bytes: 0, wanted: 0 }
     }
 }
 
 fn aligned(len: usize) -> usize {
     (len * size_of::<f32>()).next_multiple_of(ALIGNMENT)
+}
+
+fn scratch_bytes<const N: usize>(lens: [usize; N]) -> usize {
+    lens.into_iter().map(aligned).sum()
 }
 
 impl<D: Driver> Arena<D> {
@@ -193,12 +199,7 @@ impl<D: Driver> Arena<D> {
     /// # Errors
     /// Where the device has not enough memory.
     pub fn scratch<const N: usize>(&mut self, driver: &D, lens: [usize; N]) -> Result<[u64; N]> {
-        let bytes: usize = lens.iter().map(|&len| aligned(len)).sum();
-        if bytes > self.scratch_bytes || self.scratch.is_none() {
-            self.scratch = None;
-            self.scratch = Some(Arc::new(driver.alloc(bytes.max(ALIGNMENT))?));
-            self.scratch_bytes = bytes;
-        }
+        self.grow(driver, scratch_bytes(lens))?;
         let block = self.scratch.as_ref().expect("made above");
         let mut at = driver.address(block);
         Ok(lens.map(|len| {
@@ -206,6 +207,31 @@ impl<D: Driver> Arena<D> {
             at += aligned(len) as u64;
             address
         }))
+    }
+
+    fn grow(&mut self, driver: &D, bytes: usize) -> Result<()> {
+        if bytes > self.scratch_bytes || self.scratch.is_none() {
+            // Both need not fit beside each other.
+            self.scratch = None;
+            self.scratch_bytes = 0;
+            self.scratch = Some(Arc::new(driver.alloc(bytes.max(ALIGNMENT))?));
+            self.scratch_bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// Keeps in mind what [`Self::scratch`] will be asked for.
+    pub fn rehearse<const N: usize>(&mut self, lens: [usize; N]) {
+        self.wanted = self.wanted.max(scratch_bytes(lens));
+    }
+
+    /// Makes the scratch as large as the rehearsal asked for.
+    ///
+    /// # Errors
+    /// Where the device has not enough memory.
+    pub fn rehearsed(&mut self, driver: &D) -> Result<()> {
+        let bytes = std::mem::take(&mut self.wanted);
+        self.grow(driver, bytes)
     }
 
     pub fn scratch_block(&self) -> Option<(Arc<D::Block>, usize)> {

@@ -24,6 +24,7 @@ pub mod unet_io;
 pub mod update;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::backend::Purpose;
@@ -43,6 +44,8 @@ pub struct Cuda<D: Driver> {
     arena: Mutex<Arena<D>>,
     twiddles: Twiddles<D>,
     failure: Mutex<Option<Error>>,
+    /// Whether operations only say what working memory they need.
+    rehearsing: AtomicBool,
 }
 
 /// Operations that are recorded the second time, and replayed from then on: the first time they may still allocate.
@@ -100,6 +103,7 @@ impl<D: Driver> Cuda<D> {
             arena: Mutex::new(Arena::default()),
             twiddles: Twiddles::default(),
             failure: Mutex::new(None),
+            rehearsing: AtomicBool::new(false),
         }
     }
 
@@ -128,6 +132,13 @@ impl<D: Driver> Cuda<D> {
         work(&self.driver).map_err(|error| *self.failure() = Some(error)).ok()
     }
 
+    /// As [`Self::attempt`], for what an operation does to its buffers.
+    fn operate(&self, work: impl FnOnce(&D) -> Result<()>) {
+        if !self.rehearsing.load(Ordering::Relaxed) {
+            self.attempt(work);
+        }
+    }
+
     /// # Safety
     /// That of [`Driver::launch`].
     unsafe fn launch(&self, kernel: &'static str, launch: Launch, arguments: &[Argument]) {
@@ -135,13 +146,25 @@ impl<D: Driver> Cuda<D> {
             return;
         }
         // SAFETY: passed on to the caller.
-        self.attempt(|driver| unsafe { driver.launch(kernel, launch, arguments) });
+        self.operate(|driver| unsafe { driver.launch(kernel, launch, arguments) });
     }
 
     /// Working memory of one operation: `lens` reals each, with unspecified contents.
     fn scratch<const N: usize>(&self, lens: [usize; N]) -> [Mut<f32>; N] {
+        if self.rehearsing.load(Ordering::Relaxed) {
+            self.arena().rehearse(lens);
+            return [Mut::null(); N];
+        }
         self.attempt(|driver| self.arena().scratch(driver, lens))
             .map_or([Mut::null(); N], |at| at.map(Mut::at))
+    }
+
+    /// Takes the working memory of the operations that `body` asks for, which are not carried out.
+    fn rehearse(&self, body: impl FnOnce()) {
+        self.rehearsing.store(true, Ordering::Relaxed);
+        body();
+        self.rehearsing.store(false, Ordering::Relaxed);
+        self.attempt(|driver| self.arena().rehearsed(driver));
     }
 
     /// Overwrites the working memory that operations leave behind.

@@ -36,6 +36,11 @@ impl<D: Driver> Backend for Cuda<D> {
         )))
     }
 
+    fn prepare(&self, body: impl FnOnce()) -> Result<()> {
+        self.rehearse(body);
+        self.finish()
+    }
+
     fn repeat(&self, tape: &mut Tape<D>, body: impl FnOnce()) {
         match tape {
             Tape::Unknown => {
@@ -98,7 +103,7 @@ impl<D: Driver> Backend for Cuda<D> {
             return;
         }
         // SAFETY: it is the whole buffer.
-        self.attempt(|driver| unsafe { driver.zero(at, size_of::<f32>() * buffer.len()) });
+        self.operate(|driver| unsafe { driver.zero(at, size_of::<f32>() * buffer.len()) });
     }
 
     fn copy_part(
@@ -111,7 +116,7 @@ impl<D: Driver> Backend for Cuda<D> {
     ) {
         let (from, to) = (from.address_of(from_offset, len), to.address_of(to_offset, len));
         // SAFETY: both have so many reals there, and a buffer that is borrowed twice is not `to`.
-        self.attempt(|driver| unsafe { driver.copy(from, to, size_of::<f32>() * len) });
+        self.operate(|driver| unsafe { driver.copy(from, to, size_of::<f32>() * len) });
     }
 
     fn ifft2c(&self, shape: ImageShape, kspace: &Buffer<D>, columns: &Buffer<D>, images: &mut Buffer<D>) {

@@ -32,7 +32,7 @@ pub fn avg_pool<D: Driver>(
     let (full, small) = (input.shape, output.shape);
     kernel::avg_pool(
         cuda,
-        blocks(parts(small.pixels()), small.planes(), THREADS),
+        blocks(small.planes(), parts(small.pixels()), THREADS),
         input.values.read(full.len()),
         statistics(input),
         output.values.write(small.len()),
@@ -54,7 +54,7 @@ pub fn avg_pool_backward<D: Driver>(
     let [partial] = cuda.scratch([full.planes() * parts * 2]);
     kernel::avg_pool_backward(
         cuda,
-        blocks(parts, full.planes(), THREADS),
+        blocks(full.planes(), parts, THREADS),
         input.values.read(full.len()),
         statistics(input),
         d_output.values.read(pooled.shape.len()),

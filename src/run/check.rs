@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::backend::{ImageShape, LossWeights, SSIM_WINDOW as WINDOW};
+use crate::backend::{LossWeights, SSIM_WINDOW as WINDOW};
+use crate::batch::image_shape;
 use crate::crop::smaller;
 use crate::data::fastmri::VolumeFile;
 use crate::data::set::VolumeSet;
@@ -16,11 +17,9 @@ use crate::model::VarNet;
 /// As said.
 pub fn learnable(set: &VolumeSet, net: &VarNet, loss: LossWeights) -> Result<()> {
     for volume in set.volumes() {
-        let [rows, columns] = volume.matrix;
         let target = target(volume)?;
         max_value(volume)?;
-        let shape = ImageShape { n: 1, coils: volume.coils, rows, columns };
-        net.check(shape).map_err(|e| named(volume, &e.to_string()))?;
+        net.check(image_shape(volume, 1)).map_err(|e| named(volume, &e.to_string()))?;
         let [height, width] = smaller(volume.matrix, target);
         if loss.ssim != 0.0 && height.min(width) < WINDOW {
             return Err(named(

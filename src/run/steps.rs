@@ -1,5 +1,6 @@
 //! The loop of a run: load, accumulate, update, log, save.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -7,7 +8,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 
 use crate::backend::{Backend, LabelNoise, LossWeights, Update};
-use crate::batch::{Batch, Reference, Sampler};
+use crate::batch::{Batch, Reference, Sampler, image_shape};
 use crate::data::loader::{LoadedSlice, Loader, LoaderOptions};
 use crate::data::set::VolumeSet;
 use crate::engine::{Engine, Objective};
@@ -115,11 +116,12 @@ impl Run<'_> {
         Ok(Outcome::Finished)
     }
 
-    /// Refuses data that cannot be learnt from, and a resumed run whose data have changed. Nothing is written before.
+    /// Refuses data that cannot be learnt from, a resumed run whose data have changed, and batches for which the device
+    /// has no memory. Nothing is written before.
     ///
     /// # Errors
     /// As said, naming the first volume.
-    pub fn check<B: Backend>(&self, engine: &Engine<'_, B>, state: &mut RunState) -> Result<()> {
+    pub fn check<B: Backend>(&self, engine: &mut Engine<'_, B>, state: &mut RunState) -> Result<()> {
         check::learnable(&self.set, engine.net(), self.loss)?;
         if state.origin.is_empty() {
             state.origin.clone_from(&self.origin);
@@ -130,6 +132,22 @@ impl Run<'_> {
                  slices, sizes or max); bring them back, or start again with --overwrite",
                 self.directory.path().display()
             )));
+        }
+        self.make_rooms(engine, &self.schedule.epoch(state.epoch))
+    }
+
+    /// Takes the memory for every shape of batch, that of the first step last.
+    fn make_rooms<B: Backend>(&self, engine: &mut Engine<'_, B>, steps: &[PlannedStep]) -> Result<()> {
+        let mut made = BTreeSet::new();
+        for term in steps.iter().rev().flat_map(|step| step.terms.iter().rev()) {
+            let (volume, _) = term.batch[0];
+            if made.insert((self.set.shape(volume), term.batch.len())) {
+                let file = &self.set.volumes()[volume];
+                let task = engine.learning_task(check::target(file)?);
+                engine
+                    .make_room(image_shape(file, term.batch.len()), task)
+                    .map_err(|error| error.of_file(&file.path))?;
+            }
         }
         Ok(())
     }

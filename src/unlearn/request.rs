@@ -194,7 +194,7 @@ impl Unlearning<'_> {
             ),
             title: "unlearning",
         };
-        run.check(&engine, &mut state)?;
+        run.check(&mut engine, &mut state)?;
         // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
         // anything.
         let forgotten = forgotten(&forget)?;

@@ -18,7 +18,7 @@ use self::context::{Context, Kernel};
 use self::graph::{Captured, Command, Recording, abandon};
 use self::staging::Pinned;
 use super::faults::{out_of_memory, text, too_much_shared};
-use super::{Argument, Driver, Launch};
+use super::{Argument, Call, Driver, Launch};
 use crate::error::{Error, Result};
 
 pub use self::graph::Graph;
@@ -49,15 +49,16 @@ impl Gpu {
         Ok(Self { context: Arc::new(Context::open(ordinal, kernels)?) })
     }
 
-    fn kernel(&self, kernel: &'static str, launch: Launch) -> Result<Kernel> {
+    fn kernel(&self, call: &Call) -> Result<Kernel> {
+        let kernel = call.kernel;
         let found = self.context.kernels.get(kernel).copied().ok_or_else(|| {
             Error::Device(format!(
                 "{}: kernel {kernel} was not asked for when it was opened",
                 self.context.name
             ))
         })?;
-        if launch.shared > found.shared {
-            return Err(Error::Device(too_much_shared(&self.context.name, kernel, launch, found.shared)));
+        if call.launch.shared > found.shared {
+            return Err(Error::Device(too_much_shared(&self.context.name, call, found.shared)));
         }
         Ok(found)
     }
@@ -89,8 +90,9 @@ impl Gpu {
 
     /// # Safety
     /// As [`Driver::launch`], with pointers to the arguments' values.
-    unsafe fn start(&self, kernel: &'static str, launch: Launch, values: &mut [*mut c_void]) -> Result<()> {
-        let Kernel { function, .. } = self.kernel(kernel, launch)?;
+    unsafe fn start(&self, call: Call, values: &mut [*mut c_void]) -> Result<()> {
+        let Kernel { function, .. } = self.kernel(&call)?;
+        let launch = call.launch;
         self.context.bind()?;
         let [x, y, z] = launch.grid;
         // SAFETY: the function's module is loaded; arguments and addresses are the caller's promise.
@@ -104,9 +106,9 @@ impl Gpu {
                 values,
             )
         };
-        self.done(outcome, &format!("launching {kernel} ({launch})"))?;
+        outcome.map_err(|e| self.context.failed(e, &format!("launching {call}")))?;
         let mut state = self.context.state();
-        state.recent.launched(kernel, launch);
+        state.recent.launched(call);
         if let Some(recording) = &mut state.recording {
             recording.kernels += 1;
             return Ok(());
@@ -121,10 +123,10 @@ impl Gpu {
         // SAFETY: the recorded operations' own promises, which the caller says still hold.
         unsafe {
             match command {
-                Command::Launch { kernel, launch, arguments } => {
+                Command::Launch { call, arguments } => {
                     let mut values: Vec<_> =
                         arguments.iter().map(|a| a.as_ptr().cast_mut().cast::<c_void>()).collect();
-                    self.start(kernel, *launch, &mut values)
+                    self.start(call.clone(), &mut values)
                 }
                 Command::Upload { from, to } => self.upload(from, *to),
                 Command::Copy { from, to, bytes } => self.copy(*from, *to, *bytes),
@@ -214,16 +216,16 @@ impl Driver for Gpu {
     unsafe fn launch(&self, kernel: &'static str, launch: Launch, arguments: &[Argument]) -> Result<()> {
         // SAFETY: each value has the length that stands beside it, as the caller promises.
         let bytes = |a: &Argument| unsafe { std::slice::from_raw_parts(a.value.cast::<u8>(), a.bytes) };
+        let call = Call::new(kernel, launch, arguments);
         if self.listed(|| Command::Launch {
-            kernel,
-            launch,
+            call: call.clone(),
             arguments: arguments.iter().map(|a| bytes(a).into()).collect(),
         }) {
-            return self.kernel(kernel, launch).map(|_| ());
+            return self.kernel(&call).map(|_| ());
         }
         let mut values: Vec<_> = arguments.iter().map(|a| a.value.cast_mut()).collect();
         // SAFETY: as the caller promises.
-        unsafe { self.start(kernel, launch, &mut values) }
+        unsafe { self.start(call, &mut values) }
     }
 
     fn record(&self, body: &mut dyn FnMut()) -> Result<Graph> {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use rayon::prelude::*;
 
 use super::faults::out_of_memory;
-use super::{Argument, Driver, Launch};
+use super::{Argument, Call, Driver, Launch};
 use crate::error::{Error, Result};
 
 unsafe extern "C" {
@@ -306,7 +306,10 @@ impl Driver for Emulated {
         };
         if launch.threads > MOST_THREADS || !launch.threads.is_multiple_of(32) || launch.shared > MOST_SHARED
         {
-            return Err(Error::Device(format!("no GPU takes the launch of kernel {name} with {launch}")));
+            return Err(Error::Device(format!(
+                "no GPU takes such a launch: {}",
+                Call::new(name, launch, arguments)
+            )));
         }
         let arguments = arguments
             .iter()

@@ -4,21 +4,21 @@ use std::collections::VecDeque;
 
 use ::cudarc::driver::result::DriverError;
 
-use super::Launch;
+use super::Call;
 
 /// Kernels fail after their launch has been accepted, so a message names the latest few.
 const REMEMBERED: usize = 6;
 
 #[derive(Debug)]
 enum Asked {
-    Kernel(&'static str, Launch),
+    Kernel(Call),
     Recording { kernels: usize },
 }
 
 impl std::fmt::Display for Asked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Kernel(kernel, launch) => write!(f, "{kernel} ({launch})"),
+            Self::Kernel(call) => call.fmt(f),
             Self::Recording { kernels } => write!(f, "a replayed recording of {kernels} kernels"),
         }
     }
@@ -29,8 +29,8 @@ impl std::fmt::Display for Asked {
 pub struct Recent(VecDeque<Asked>);
 
 impl Recent {
-    pub fn launched(&mut self, kernel: &'static str, launch: Launch) {
-        self.push(Asked::Kernel(kernel, launch));
+    pub fn launched(&mut self, call: Call) {
+        self.push(Asked::Kernel(call));
     }
 
     pub fn replayed(&mut self, kernels: usize) {
@@ -96,28 +96,35 @@ pub fn out_of_memory(device: &str, asked: usize, [free, total]: [usize; 2]) -> S
     )
 }
 
-pub fn too_much_shared(device: &str, kernel: &str, launch: Launch, most: u32) -> String {
+pub fn too_much_shared(device: &str, call: &Call, most: u32) -> String {
     format!(
-        "{device}: kernel {kernel} asks for {} bytes of dynamic shared memory, and a block of it can have {most} here \
-         ({launch})",
-        launch.shared
+        "{device}: the launch asks for {} bytes of dynamic shared memory, and a block of this kernel can have {most} here: \
+         {call}",
+        call.launch.shared
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::driver::Launch;
+    use crate::cuda::kernel::{Const, ImageShape, argument};
 
-    const LAUNCH: Launch = Launch { grid: [3, 2, 1], threads: 128, shared: 65536 };
+    fn call(kernel: &'static str) -> Call {
+        let (values, shape) = (Const::<f32>::null(), ImageShape { n: 1, coils: 15, rows: 640, columns: 372 });
+        let arguments = [argument("values", &values), argument("shape", &shape), argument("parts", &7)];
+        Call::new(kernel, Launch { grid: [3, 2, 1], threads: 128, shared: 65536 }, &arguments)
+    }
 
     #[test]
     fn the_latest_kernels_are_named_with_their_launch() {
         let mut recent = Recent::default();
         for kernel in ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7"] {
-            recent.launched(kernel, LAUNCH);
+            recent.launched(call(kernel));
         }
         let message = recent.explain("cuda:0 (X)", "downloading", "CUDA_ERROR_LAUNCH_FAILED", false);
         assert!(message.contains("latest first: k7 (3x2x1 blocks of 128 threads"), "{message}");
+        assert!(message.contains("; shape (n 1, coils 15, rows 640, columns 372), parts 7)"), "{message}");
         assert!(message.contains("k2 ") && !message.contains("k1 "), "{message}");
         assert!(message.contains("KERASE_SYNC=1"), "{message}");
         let message = recent.explain("cuda:0 (X)", "waiting", "CUDA_ERROR_LAUNCH_FAILED", true);
@@ -143,8 +150,8 @@ mod tests {
             assert!(message.contains(part), "{part}: {message}");
         }
         assert!(out_of_memory("cuda:0", 1, [2, 3]).contains("in one piece"));
-        let message = too_much_shared("cuda:0", "fft", LAUNCH, 49152);
-        assert!(message.contains("kernel fft") && message.contains("65536 bytes"), "{message}");
+        let message = too_much_shared("cuda:0", &call("fft"), 49152);
+        assert!(message.contains(": fft (") && message.contains("65536 bytes"), "{message}");
         assert!(message.contains("49152"), "{message}");
     }
 }

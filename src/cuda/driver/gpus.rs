@@ -94,6 +94,14 @@ pub fn first() -> Option<usize> {
     found.devices.iter().position(|device| can_run(&CUDA_BUILD, found.driver, device).is_ok())
 }
 
+/// Why the first GPU is not used, where there are some and kernels run on none.
+pub fn passed_over() -> Option<String> {
+    let found = describe().ok()?;
+    let reason = |device| can_run(&CUDA_BUILD, found.driver, device).err();
+    let reasons: Option<Vec<String>> = found.devices.iter().map(reason).collect();
+    Some(format!("{}: {}", found.devices.first()?, reasons?.first()?))
+}
+
 /// # Errors
 /// The reason why no GPU can be asked, which reads on from "cuda: ".
 pub fn describe() -> std::result::Result<Gpus, String> {

@@ -12,6 +12,7 @@ pub mod gpus;
 
 use std::ffi::c_void;
 
+use super::kernel::{Show, listed};
 use crate::error::Result;
 
 /// How a kernel is spread: blocks, threads of a block (one dimension), bytes of dynamic shared memory.
@@ -30,10 +31,36 @@ impl std::fmt::Display for Launch {
 }
 
 /// One argument of a kernel: where its value lies on the host, and how long it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Argument {
+#[derive(Clone, Copy)]
+pub struct Argument<'v> {
+    pub name: &'static str,
     pub value: *const c_void,
     pub bytes: usize,
+    pub show: &'v dyn Show,
+}
+
+/// A launch as messages name it: the kernel, its blocks and the sizes that it was given.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub kernel: &'static str,
+    pub launch: Launch,
+    sizes: String,
+}
+
+impl Call {
+    pub fn new(kernel: &'static str, launch: Launch, arguments: &[Argument]) -> Self {
+        Self { kernel, launch, sizes: listed(arguments.iter().map(|a| (a.name, a.show.show()))) }
+    }
+}
+
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({}", self.kernel, self.launch)?;
+        if !self.sizes.is_empty() {
+            write!(f, "; {}", self.sizes)?;
+        }
+        f.write_str(")")
+    }
 }
 
 /// A device: a GPU, or what stands in for one.
@@ -89,7 +116,7 @@ pub trait Driver: Send + Sync + 'static {
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()>;
 
     /// # Errors
-    /// Where the device refuses; the message names the kernel and the launch.
+    /// Where the device refuses; the message names the kernel, the launch and the sizes.
     /// # Safety
     /// `arguments` are those of the kernel's signature, in number and type, and every pointer among them has what the
     /// kernel reads and writes for this launch, in blocks that are alive.

@@ -40,7 +40,7 @@ pub struct Conv {
 /// n, channels of one or two inputs, channels out, height, width, and what the first input lacks.
 type Row = (usize, &'static [usize], usize, usize, usize, [usize; 2]);
 
-const SHAPES: [Row; 25] = [
+const SHAPES: [Row; 27] = [
     (1, &[1], 1, 1, 1, [0, 0]),
     (1, &[1], 1, 3, 5, [0, 0]),
     (1, &[2], 3, 5, 7, [0, 0]),
@@ -58,6 +58,8 @@ const SHAPES: [Row; 25] = [
     (1, &[9], 72, 8, 8, [0, 0]),
     (3, &[16], 16, 16, 16, [0, 0]),
     (1, &[144], 40, 5, 6, [0, 0]),
+    (1, &[1], 1, 400, 401, [0, 0]),
+    (1, &[2], 36, 272, 262, [0, 0]),
     (1, &[1, 1], 1, 3, 3, [0, 0]),
     (1, &[5, 4], 6, 9, 33, [0, 0]),
     (2, &[18, 18], 18, 16, 20, [0, 0]),

@@ -21,7 +21,7 @@ pub struct ConvTranspose {
 }
 
 /// n, channels in and out, height and width of the input.
-const SHAPES: [[usize; 5]; 14] = [
+const SHAPES: [[usize; 5]; 15] = [
     [1, 1, 1, 1, 1],
     [1, 1, 2, 3, 5],
     [1, 2, 1, 1, 7],
@@ -35,6 +35,7 @@ const SHAPES: [[usize; 5]; 14] = [
     [3, 4, 2, 31, 20],
     [1, 72, 36, 6, 5],
     [1, 288, 144, 2, 3],
+    [2, 36, 18, 70, 90],
     [1, 7, 13, 9, 17],
 ];
 

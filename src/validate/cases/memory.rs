@@ -19,12 +19,14 @@ enum Operation {
     CopyPart,
     /// Shorter and longer again.
     SetLen,
+    /// Operations that are not carried out.
+    Prepare,
     /// The same operation on the same buffers with other contents.
     Repeat,
 }
-use Operation::{Clear, CopyPart, Repeat, SetLen, Upload, Zeros};
+use Operation::{Clear, CopyPart, Prepare, Repeat, SetLen, Upload, Zeros};
 
-const ALL: [Operation; 6] = [Zeros, Clear, Upload, CopyPart, SetLen, Repeat];
+const ALL: [Operation; 7] = [Zeros, Clear, Upload, CopyPart, SetLen, Prepare, Repeat];
 
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
@@ -87,6 +89,7 @@ impl Family for Memory {
                     rig.plain_result(label, &buffer, len, Tolerance::EXACT);
                 }
             }
+            Prepare => self.prepare(rig),
             Repeat => self.repeat(rig),
         }
     }
@@ -108,6 +111,23 @@ impl Memory {
         for ((label, buffer), len) in labels.iter().zip(&buffers).zip(lens) {
             rig.plain_result(&format!("{label} afterwards"), buffer, len, Tolerance::EXACT);
         }
+    }
+
+    fn prepare<B: Checked>(&self, rig: &mut Rig<'_, B>) {
+        let (parameters, spans) = rig.parameters(&[1], 1.0);
+        let values: Vec<Vec<f64>> = (0..3).map(|_| rig.random.values(self.len)).collect();
+        let [mut a, mut b, mut c] = [0, 1, 2].map(|i| rig.in_out(["a", "b", "c"][i], values[i].clone()));
+        let ops = rig.ops();
+        let prepared = ops.prepare(|| {
+            ops.cascade_update(&parameters, spans[0], &a, &a, &a, &mut b, &mut c);
+            ops.copy_part(&b, 0, &mut a, 0, self.len);
+            ops.clear(&mut b);
+        });
+        prepared.expect("a device has room for a few kilobytes");
+        for (label, buffer) in [("a", &a), ("b", &b), ("c", &c)] {
+            rig.result(label, buffer, Tolerance::EXACT);
+        }
+        rig.unchanged("parameters", &parameters);
     }
 
     fn repeat<B: Checked>(&self, rig: &mut Rig<'_, B>) {
@@ -144,6 +164,7 @@ impl fmt::Display for Memory {
             Upload => "upload",
             CopyPart => "copy_part",
             SetLen => "set_len",
+            Prepare => "prepare",
             Repeat => "repeat",
         };
         write!(f, "{name} {} at {}", self.len, self.offset)

@@ -7,11 +7,11 @@ use ::cudarc::driver::sys;
 
 use super::context::Context;
 use super::staging::Pinned;
-use crate::cuda::driver::Launch;
+use crate::cuda::driver::Call;
 
 /// One thing that was asked for.
 pub enum Command {
-    Launch { kernel: &'static str, launch: Launch, arguments: Vec<Box<[u8]>> },
+    Launch { call: Call, arguments: Vec<Box<[u8]>> },
     Upload { from: Box<[u8]>, to: u64 },
     Copy { from: u64, to: u64, bytes: usize },
     Zero { at: u64, bytes: usize },

@@ -1,0 +1,175 @@
+//! Whole commands on the emulated device: what the GPU's kernels make of a run is what the CPU makes of it, step by
+//! step; and what does not fit is refused before anything is written.
+
+#[path = "cli_support/mod.rs"]
+mod support;
+
+#[path = "run_support/mod.rs"]
+mod run_support;
+
+use kerase::unlearn::METHODS;
+use run_support::{NETWORK_OPTIONS, SAMPLING, Sets};
+use support::Folder;
+
+/// Losses of steps whose weights differ by what float32 rounds; measured: 3e-6 after 18 steps.
+const LOSS: f64 = 2e-5;
+/// A gradient's norm feels it more; measured: 9e-5.
+const NORM: f64 = 5e-4;
+
+/// A folder with sets, and weights in `trained` that both organs' slices were shown to for a while.
+fn trained() -> Folder {
+    let folder = Folder::new();
+    folder.sets();
+    for device in ["cpu", "emulated"] {
+        let line = format!(
+            "train --data brain --data knee --validation test --out trained-{device} {NETWORK_OPTIONS} {SAMPLING} \
+             --epochs 2 --lr 3e-3 --device {device}"
+        );
+        folder.kerase(&line).succeeded();
+    }
+    folder
+}
+
+#[track_caller]
+fn close(name: &str, cpu: &serde_json::Value, emulated: &serde_json::Value, tolerance: f64) {
+    let [a, b] =
+        [cpu, emulated].map(|line| line[name].as_f64().unwrap_or_else(|| panic!("{name} in {line}")));
+    assert!((a - b).abs() <= tolerance * a.abs(), "{name}: {cpu} on the CPU, {emulated} emulated");
+}
+
+/// Compares the steps of two runs, and the numbers that a validation of weights so close must share.
+#[track_caller]
+fn runs_agree(folder: &Folder, [cpu, emulated]: [&str; 2], steps: usize) {
+    let [a, b] = [cpu, emulated].map(|run| folder.lines(run, "step"));
+    assert_eq!([a.len(), b.len()], [steps; 2]);
+    for (a, b) in a.iter().zip(&b) {
+        for same in ["step", "epoch", "volume", "slice", "lr"] {
+            assert_eq!(a[same], b[same]);
+        }
+        close("loss", a, b, LOSS);
+        close("grad_norm", a, b, NORM);
+    }
+    let [a, b] = [cpu, emulated].map(|run| folder.lines(run, "validation"));
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(&b) {
+        ["psnr", "ssim", "nmse"].into_iter().for_each(|score| close(score, a, b, 1e-4));
+    }
+}
+
+#[test]
+fn a_training_and_every_method_of_unlearning_agree_with_the_cpu() {
+    let folder = trained();
+    runs_agree(&folder, ["trained-cpu", "trained-emulated"], 2 * 9);
+    for method in METHODS {
+        for recipe in ["code", "text"] {
+            let runs = ["cpu", "emulated"].map(|device| {
+                let run = format!("{}-{recipe}-{device}", method.name);
+                let line = format!(
+                    "unlearn --method {} --recipe {recipe} --model trained-cpu/model.safetensors --retain brain \
+                     --forget knee --retain-fraction 0.5 --noise 0.25 --gamma 1e-3 --epochs 1 --out {run} {SAMPLING} \
+                     --no-measure --device {device}",
+                    method.name
+                );
+                folder.kerase(&line).succeeded();
+                run
+            });
+            let steps = folder.lines(&runs[0], "step").len();
+            assert!(steps >= 3, "{}: {steps} steps", method.name);
+            runs_agree(&folder, [&runs[0], &runs[1]], steps);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_resumed_or_has_less_memory_has_the_same_bits() {
+    let folder = Folder::new();
+    folder.sets();
+    let train = |run: &str, options: &str| {
+        folder.kerase(&format!("train --out {run} --device emulated {options}")).succeeded();
+    };
+    let new = format!("--data brain {NETWORK_OPTIONS} {SAMPLING}");
+    train("whole", &format!("{new} --epochs 2"));
+    train("parts", &format!("{new} --max-steps 5"));
+    train("parts", "--epochs 2 --max-steps 100 --resume");
+    train("frugal", &format!("{new} --epochs 2 --low-memory"));
+    assert_eq!(folder.lasting("whole"), folder.lasting("parts"));
+    assert_eq!(folder.lasting("whole"), folder.lasting("frugal"));
+    assert_eq!(folder.lasting("whole").steps(), 12);
+}
+
+#[test]
+fn images_and_scores_agree_with_the_cpu() {
+    let folder = Folder::new();
+    folder.simulate();
+    folder.weights("model.safetensors");
+    let given = format!("--model net=model.safetensors --data brain {SAMPLING}");
+    let [cpu, emulated] = ["cpu", "emulated"].map(|device| {
+        folder.kerase(&format!("evaluate {given} --out {device}.json --device {device}")).succeeded();
+        folder.kerase(&format!("reconstruct {given} --out {device} --device {device}")).succeeded();
+        folder.json(&format!("{device}.json"))
+    });
+    let slices = |json: &serde_json::Value| json["slices"].as_array().unwrap().clone();
+    assert_eq!(slices(&cpu).len(), 6);
+    for (a, b) in slices(&cpu).iter().zip(&slices(&emulated)) {
+        ["psnr", "ssim", "nmse"].into_iter().for_each(|score| close(score, a, b, 1e-4));
+    }
+    let images = folder.list("cpu");
+    assert_eq!((images.len(), folder.list("emulated")), (2, images.clone()));
+    for name in images.iter().filter(|name| name.ends_with(".h5")) {
+        let [a, b] = ["cpu", "emulated"].map(|device| {
+            let file = hdf5_pure::File::open(folder.path(&format!("{device}/{name}"))).unwrap();
+            file.dataset("reconstruction").unwrap().read_f32().unwrap()
+        });
+        let largest = a.iter().copied().fold(0.0, f32::max);
+        assert!(largest > 0.0 && a.len() == b.len());
+        let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart <= 1e-5 * largest, "{name}: {apart} of {largest}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn what_does_not_fit_is_refused_before_anything_is_written() {
+    let folder = Folder::new();
+    folder.simulate();
+    let train = |memory: usize, options: &str| {
+        folder.shell(&format!(
+            "KERASE_EMULATED_MEMORY={memory} \"$KERASE\" train --data brain --out run --cascades 4 --chans 8 --pools 2 \
+             --sens-chans 2 --sens-pools 2 {SAMPLING} --max-steps 1 --device emulated {options}"
+        ))
+    };
+    train(5, "").failed(2, &["brain/file", "not enough memory", "of 5.0 MiB", "are missing", "--low-memory"]);
+    assert!(!folder.path("run").exists());
+    train(5, "--low-memory").succeeded();
+    // A run that is there already stays as it is.
+    let model = folder.read("run/model.safetensors");
+    train(5, "--overwrite").failed(2, &["are missing"]);
+    assert_eq!(folder.read("run/model.safetensors"), model);
+
+    folder.weights("model.safetensors");
+    let evaluate = |variable: &str| {
+        folder.shell(&format!(
+            "{variable} \"$KERASE\" evaluate --model model.safetensors --data brain {SAMPLING} --device emulated"
+        ))
+    };
+    evaluate("KERASE_EMULATED_MEMORY=0").failed(2, &["0 bytes of 0 bytes are free"]);
+    evaluate("KERASE_EMULATED_MEMORY=much").failed(2, &["KERASE_EMULATED_MEMORY=much", "MiB"]);
+    evaluate("KERASE_EMULATED_SCHEDULE=sideways").failed(2, &["'sideways'", "random:SEED"]);
+}
+
+#[test]
+fn devices_and_sizes_that_are_not_there() {
+    let folder = Folder::new();
+    folder.weights("model.safetensors");
+    let wide =
+        "simulate --anatomy brain --volumes 1 --slices 1 --coils 2 --matrix 16 1040 --recon 16 16 --out wide";
+    folder.kerase(wide).succeeded();
+    let evaluate = |device: &str| {
+        folder.kerase(&format!("evaluate --model model.safetensors --data wide {SAMPLING} --device {device}"))
+    };
+    evaluate("emulated").failed(2, &["wide/file", "16 x 1040", "1024 points", "--device cpu"]);
+    evaluate("cpu").succeeded();
+    // No driver, no kernels, or no such GPU: whichever it is here.
+    evaluate("cuda:4096").failed(2, &["--device cuda:4096: "]);
+    evaluate("gpu").failed(2, &["'gpu'", "auto, cpu, cuda:N or emulated"]);
+}
