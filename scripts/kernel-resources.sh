@@ -95,7 +95,11 @@ line = lambda row: "  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) i
 print("\n".join(line(row).rstrip() for row in [HEADER, *rows]))
 if markdown:
     align = ["---"] * 3 + ["---:"] * (len(HEADER) - 3)
-    Path(markdown).write_text("".join(f"| {' | '.join(row)} |\n" for row in [HEADER, align, *rows]))
+    version = re.search(r"V([\d.]+)", subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout)[1]
+    head = "# What each kernel takes of a GPU\n\nRegisters of a thread; bytes of a block's static shared memory, and of a"
+    head += " thread's spills and stack. Written by\n`scripts/kernel-resources.sh --markdown docs/kernel-resources.md`, with"
+    head += f" nvcc {version}.\n\n"
+    Path(markdown).write_text(head + "".join(f"| {' | '.join(row)} |\n" for row in [HEADER, align, *rows]))
 
 spilled = sorted({f"{row[0]} ({row[2]})" for row in rows if row[4] != "0" or row[5] != "0"})
 if spilled:

@@ -127,8 +127,6 @@ fn options_that_make_no_sense() {
     let evaluate = "evaluate --model model.safetensors --data brain --out m.json";
     for (options, parts) in [
         ("--device gpu", &["gpu", "cuda:N"][..]),
-        ("--device cuda:0", &["cuda:0", "--device cpu"]),
-        ("--device emulated", &["emulated", "--device cpu"]),
         ("--threads 0", &["--threads"]),
         ("--mask spiral", &["spiral", "equispaced_fraction"]),
         ("--acceleration 4,8 --center-fraction 0.08", &["1 center fractions and 2 accelerations"]),

@@ -114,7 +114,7 @@ fn images_and_scores_agree_with_the_cpu() {
         ["psnr", "ssim", "nmse"].into_iter().for_each(|score| close(score, a, b, 1e-4));
     }
     let images = folder.list("cpu");
-    assert_eq!((images.len(), folder.list("emulated")), (2, images.clone()));
+    assert_eq!((images.len(), folder.list("emulated")), (6, images.clone()));
     for name in images.iter().filter(|name| name.ends_with(".h5")) {
         let [a, b] = ["cpu", "emulated"].map(|device| {
             let file = hdf5_pure::File::open(folder.path(&format!("{device}/{name}"))).unwrap();
