@@ -7,13 +7,7 @@
 use std::ffi::c_void;
 use std::marker::PhantomData;
 
-use crate::cuda::driver::Argument;
-
-/// A value as messages show it.
-pub trait Show {
-    /// `None` for addresses, which tell nobody anything.
-    fn show(&self) -> Option<String>;
-}
+use crate::cuda::driver::{Argument, Show};
 
 /// What a kernel may be given.
 pub trait Parameter: Copy + Show {
@@ -139,12 +133,6 @@ pub fn argument<'v, P: Parameter>(name: &'static str, value: &'v P) -> Argument<
     Argument { name, value: std::ptr::from_ref(value).cast::<c_void>(), bytes: size_of::<P>(), show: value }
 }
 
-/// "n 1, coils 15": names and values, without those that are not shown.
-pub fn listed(values: impl Iterator<Item = (&'static str, Option<String>)>) -> String {
-    let shown: Vec<String> = values.filter_map(|(name, value)| Some(format!("{name} {}", value?))).collect();
-    shown.join(", ")
-}
-
 /// A kernel's name and the types of its parameters.
 pub struct Declaration {
     pub name: &'static str,
@@ -196,10 +184,10 @@ macro_rules! parameter_struct {
         #[derive(Clone, Copy, Debug)]
         #[repr(C)]
         pub struct $name { $(pub $field: $type),* }
-        impl $crate::cuda::kernel::Show for $name {
+        impl $crate::cuda::driver::Show for $name {
             fn show(&self) -> Option<String> {
-                let fields = [$((stringify!($field), $crate::cuda::kernel::Show::show(&self.$field))),*];
-                Some(format!("({})", $crate::cuda::kernel::listed(fields.into_iter())))
+                let fields = [$((stringify!($field), $crate::cuda::driver::Show::show(&self.$field))),*];
+                Some(format!("({})", $crate::cuda::driver::listed(fields.into_iter())))
             }
         }
         impl $crate::cuda::kernel::Parameter for $name {

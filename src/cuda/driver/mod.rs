@@ -3,6 +3,7 @@
 //! Everything is asked for in one order and happens in that order; only [`Driver::download`] and
 //! [`Driver::synchronize`] wait for it. Addresses are the device's own: the host never follows them.
 
+mod call;
 pub mod cudarc;
 pub mod dry;
 pub mod emulated;
@@ -10,58 +11,8 @@ pub mod fatbins;
 pub mod faults;
 pub mod gpus;
 
-use std::ffi::c_void;
-
-use super::kernel::{Show, listed};
 use crate::error::Result;
-
-/// How a kernel is spread: blocks, threads of a block (one dimension), bytes of dynamic shared memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Launch {
-    pub grid: [u32; 3],
-    pub threads: u32,
-    pub shared: u32,
-}
-
-impl std::fmt::Display for Launch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [x, y, z] = self.grid;
-        write!(f, "{x}x{y}x{z} blocks of {} threads, {} bytes of shared memory", self.threads, self.shared)
-    }
-}
-
-/// One argument of a kernel: where its value lies on the host, and how long it is.
-#[derive(Clone, Copy)]
-pub struct Argument<'v> {
-    pub name: &'static str,
-    pub value: *const c_void,
-    pub bytes: usize,
-    pub show: &'v dyn Show,
-}
-
-/// A launch as messages name it: the kernel, its blocks and the sizes that it was given.
-#[derive(Clone, Debug)]
-pub struct Call {
-    pub kernel: &'static str,
-    pub launch: Launch,
-    sizes: String,
-}
-
-impl Call {
-    pub fn new(kernel: &'static str, launch: Launch, arguments: &[Argument]) -> Self {
-        Self { kernel, launch, sizes: listed(arguments.iter().map(|a| (a.name, a.show.show()))) }
-    }
-}
-
-impl std::fmt::Display for Call {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({}", self.kernel, self.launch)?;
-        if !self.sizes.is_empty() {
-            write!(f, "; {}", self.sizes)?;
-        }
-        f.write_str(")")
-    }
-}
+pub use call::{Argument, Call, Launch, Show, listed};
 
 /// A device: a GPU, or what stands in for one.
 pub trait Driver: Send + Sync + 'static {

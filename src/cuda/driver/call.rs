@@ -1,0 +1,63 @@
+//! What a driver is asked to launch, and how messages name it.
+
+use std::ffi::c_void;
+
+/// How a kernel is spread: blocks, threads of a block (one dimension), bytes of dynamic shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch {
+    pub grid: [u32; 3],
+    pub threads: u32,
+    pub shared: u32,
+}
+
+impl std::fmt::Display for Launch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [x, y, z] = self.grid;
+        write!(f, "{x}x{y}x{z} blocks of {} threads, {} bytes of shared memory", self.threads, self.shared)
+    }
+}
+
+/// A value as messages show it.
+pub trait Show {
+    /// `None` for addresses, which tell nobody anything.
+    fn show(&self) -> Option<String>;
+}
+
+/// One argument of a kernel: where its value lies on the host, and how long it is.
+#[derive(Clone, Copy)]
+pub struct Argument<'v> {
+    pub name: &'static str,
+    pub value: *const c_void,
+    pub bytes: usize,
+    pub show: &'v dyn Show,
+}
+
+/// A launch as messages name it: the kernel, its blocks and the sizes that it was given.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub kernel: &'static str,
+    pub launch: Launch,
+    sizes: String,
+}
+
+impl Call {
+    pub fn new(kernel: &'static str, launch: Launch, arguments: &[Argument]) -> Self {
+        Self { kernel, launch, sizes: listed(arguments.iter().map(|a| (a.name, a.show.show()))) }
+    }
+}
+
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({}", self.kernel, self.launch)?;
+        if !self.sizes.is_empty() {
+            write!(f, "; {}", self.sizes)?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// "n 1, coils 15": names and values, without those that are not shown.
+pub fn listed(values: impl Iterator<Item = (&'static str, Option<String>)>) -> String {
+    let shown: Vec<String> = values.filter_map(|(name, value)| Some(format!("{name} {}", value?))).collect();
+    shown.join(", ")
+}
