@@ -162,7 +162,7 @@ impl<'a, B: Backend> Engine<'a, B> {
     }
 
     pub fn set_parameters(&mut self, parameters: &[f32]) {
-        upload(self.ops, &mut self.host, parameters.iter().map(|&x| f64::from(x)), &mut self.parameters);
+        upload_singles(self.ops, &mut self.host, parameters, &mut self.parameters);
     }
 
     pub fn parameters(&mut self) -> Vec<f32> {
@@ -178,9 +178,8 @@ impl<'a, B: Backend> Engine<'a, B> {
 
     pub fn set_moments(&mut self, [first, second]: [&[f32]; 2]) {
         let learning = self.learning.as_mut().expect("an engine for training");
-        let single = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
-        upload(self.ops, &mut self.host, single(first).into_iter(), &mut learning.first_moment);
-        upload(self.ops, &mut self.host, single(second).into_iter(), &mut learning.second_moment);
+        upload_singles(self.ops, &mut self.host, first, &mut learning.first_moment);
+        upload_singles(self.ops, &mut self.host, second, &mut learning.second_moment);
     }
 
     /// The gradient gathered since the last update.
@@ -226,7 +225,7 @@ impl<'a, B: Backend> Engine<'a, B> {
         let room = &mut rooms[0];
         let (mut tape, pass) = room.take_pass(weights, objective.weight);
         let buffers = &mut room.buffers;
-        upload(*ops, host, reference.images.iter().map(|&x| f64::from(x)), &mut buffers.target);
+        upload_singles(*ops, host, &reference.images, &mut buffers.target);
         upload(*ops, host, reference.max_value.iter().copied(), &mut buffers.max_value);
         if let Some(noise) = objective.noise {
             ops.label_noise(noise, reference.images.len(), &mut buffers.target);
@@ -281,9 +280,8 @@ impl<'a, B: Backend> Engine<'a, B> {
     fn load(&mut self, batch: &Batch, task: Task) -> Result<()> {
         self.make_room(batch.shape, task)?;
         let input = &mut self.rooms[0].buffers.input;
-        let kspace = batch.kspace.iter().flat_map(|z| [f64::from(z.re), f64::from(z.im)]);
         let columns = |flags: &[bool]| flags.iter().map(|&flag| f64::from(flag)).collect::<Vec<_>>();
-        upload(self.ops, &mut self.host, kspace, &mut input.kspace);
+        upload_singles(self.ops, &mut self.host, bytemuck::cast_slice(&batch.kspace), &mut input.kspace);
         upload(self.ops, &mut self.host, columns(&batch.mask).into_iter(), &mut input.mask);
         upload(self.ops, &mut self.host, columns(&batch.centre).into_iter(), &mut input.centre);
         Ok(())
@@ -405,6 +403,15 @@ fn upload<B: Backend>(
     host.clear();
     host.extend(values.map(B::Real::real));
     ops.upload(host, buffer);
+}
+
+fn upload_singles<B: Backend>(ops: &B, host: &mut Vec<B::Real>, values: &[f32], buffer: &mut B::Buffer) {
+    // Reals are f32 or f64: those of the same size are the same.
+    if size_of::<B::Real>() == size_of::<f32>() {
+        ops.upload(bytemuck::cast_slice(values), buffer);
+    } else {
+        upload(ops, host, values.iter().map(|&x| f64::from(x)), buffer);
+    }
 }
 
 fn read<'h, B: Backend>(

@@ -50,7 +50,8 @@ impl<D: Driver> Backend for Cuda<D> {
             Tape::Known => {
                 let mut body = Some(body);
                 let recorded = self.attempt(|driver| driver.record(&mut || body.take().expect("once")()));
-                let Some(graph) = recorded else { return };
+                // Half a recording would be replayed for ever.
+                let Some(graph) = recorded.filter(|_| self.failure().is_none()) else { return };
                 // SAFETY: the buffers that the operations were given are alive: `body` borrows them.
                 self.attempt(|driver| unsafe { driver.replay(&graph) });
                 *tape =
@@ -432,5 +433,32 @@ impl<D: Driver> Backend for Cuda<D> {
         norm: &mut Buffer<D>,
     ) {
         update::update(self, update, parameters, gradient, first_moment, second_moment, norm);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::driver::emulated::{Emulated, Schedule};
+
+    #[test]
+    fn a_recording_that_failed_is_not_replayed() {
+        let ops = Cuda::new(Emulated::new(Schedule::Forward, 1 << 20));
+        let mut buffer = ops.zeros(Purpose::Images, 3);
+        let mut tape = Tape::default();
+        ops.repeat(&mut tape, || ops.clear(&mut buffer));
+        ops.repeat(&mut tape, || {
+            ops.zeros(Purpose::Images, 1 << 20);
+            ops.clear(&mut buffer);
+        });
+        let message = ops.finish().unwrap_err().to_string();
+        assert!(message.contains("not enough memory"), "{message}");
+
+        let mut values = [1.0; 3];
+        ops.upload(&values, &mut buffer);
+        ops.repeat(&mut tape, || ops.clear(&mut buffer));
+        ops.download(&buffer, &mut values);
+        ops.finish().unwrap();
+        assert_eq!(values, [0.0; 3]);
     }
 }

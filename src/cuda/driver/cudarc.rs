@@ -262,7 +262,14 @@ impl Driver for Gpu {
             },
         };
         freed.into_iter().for_each(|address| context.free(address));
-        graph.map_err(|e| context.failed(e, "recording a step"))
+        graph.map_err(|e| match e.0 {
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::input(format!(
+                "{}: nothing is left of its memory for the recorded step itself, which takes some tens of MiB; \
+                 --low-memory or a smaller --batch leaves more",
+                context.name
+            )),
+            _ => context.failed(e, "recording a step"),
+        })
     }
 
     unsafe fn replay(&self, graph: &Graph) -> Result<()> {

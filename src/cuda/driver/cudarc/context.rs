@@ -100,14 +100,19 @@ impl Context {
         .map_err(text)?;
         for &name in kernels {
             let symbol = CString::new(name).map_err(|_| format!("kernel name {name:?} has a zero in it"))?;
+            let failed = |e: DriverError| format!("kernel {name}: {}", text(e));
             // SAFETY: the modules are loaded, and stay so until `drop`.
-            let find = |&module: &sys::CUmodule| unsafe {
-                result::module::get_function(module, symbol.clone()).ok()
+            let find = |&module: &sys::CUmodule| match unsafe {
+                result::module::get_function(module, symbol.clone())
+            } {
+                Err(DriverError(CUresult::CUDA_ERROR_NOT_FOUND)) => None,
+                found => Some(found),
             };
-            let function = self.modules.iter().find_map(find).ok_or_else(|| {
+            let found = self.modules.iter().find_map(find).ok_or_else(|| {
                 format!("kernel {name} is in none of kernels/*.cu ({CUDA_BUILD}): a mistake in kerase")
             })?;
-            let shared = allow_shared(function, most).map_err(|e| format!("kernel {name}: {}", text(e)))?;
+            let function = found.map_err(failed)?;
+            let shared = allow_shared(function, most).map_err(failed)?;
             self.kernels.insert(name, Kernel { function, shared });
         }
         Ok(())

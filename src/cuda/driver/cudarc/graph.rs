@@ -48,13 +48,14 @@ unsafe impl Send for Captured {}
 impl Captured {
     /// The context is bound, and its stream has captured what `recording` gathered.
     pub fn end(context: &Arc<Context>, recording: Recording) -> Result<Self, DriverError> {
-        let context = Arc::clone(context);
-        // SAFETY: the stream is the context's; a broken capture is an error here.
-        let graph = unsafe { stream::end_capture(context.stream) }?;
         let Recording { kernels, pinned, .. } = recording;
-        let mut captured = Self { executable: std::ptr::null_mut(), kernels, graph, pinned, context };
-        // SAFETY: the graph was captured above; `drop` destroys both.
-        captured.executable = unsafe { graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) }?;
+        let (executable, graph) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let mut captured = Self { executable, kernels, graph, pinned, context: Arc::clone(context) };
+        // SAFETY: the stream is the context's; a broken capture is an error here. `drop` destroys what there is.
+        unsafe {
+            captured.graph = stream::end_capture(context.stream)?;
+            captured.executable = graph::instantiate(captured.graph, sys::CUgraphInstantiate_flags(0))?;
+        }
         Ok(captured)
     }
 
