@@ -132,6 +132,9 @@ class Check:
             raise Failed(f"asked for {self.device}, timed on {result.get('device')}", result=result)
         return result
 
+    def operations(self):
+        return self.json("bench", "--operations", "--device", self.device)
+
     def pytorch(self, matmul="highest"):
         python = self.python_with_torch()
         inside = self.kerase.is_relative_to(ROOT)
@@ -158,7 +161,7 @@ class Check:
         raise NotAvailable(self.shown(f"none of {', '.join(tried)} has torch and fastmri that work on {self.device}"))
 
 
-PARTS = ["info", "validate", "train", "memcheck", "racecheck", "bench", "pytorch", "pytorch-tf32"]
+PARTS = ["info", "validate", "train", "memcheck", "racecheck", "bench", "operations", "pytorch", "pytorch-tf32"]
 
 
 def readable(text):

@@ -231,6 +231,8 @@ pub trait Backend: Memory {
     type Real: Real;
     /// A sequence of operations that was carried out before and can be again, as one.
     type Tape: Default;
+    /// A moment in the sequence of operations.
+    type Mark;
 
     // ---- the device ---------------------------------------------------------------------------------------
 
@@ -255,6 +257,12 @@ pub trait Backend: Memory {
     /// Where anything of it failed since the last call; what was computed is then worth nothing.
     fn finish(&self) -> Result<()>;
 
+    /// Marks the moment between the operations asked for before and after; nobody waits for it.
+    fn mark(&self) -> Self::Mark;
+
+    /// Seconds that the device took from one mark to another, of operations that are done ([`Self::finish`]).
+    fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> f64;
+
     // ---- memory -------------------------------------------------------------------------------------------
 
     /// Runs `build`, whose buffers are all taken from one block. It may be run twice, first to count.
@@ -262,6 +270,8 @@ pub trait Backend: Memory {
     /// # Errors
     /// Those of `build`; and where the device has not enough memory, with how much is missing.
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R>;
+    /// Reals in a buffer.
+    fn len(&self, buffer: &Self::Buffer) -> usize;
     /// Makes a buffer `len` long, which is at most what it was made with. Its contents are unspecified then. This is
     /// no operation: it takes effect at once, and a tape does not hold it.
     fn set_len(&self, buffer: &mut Self::Buffer, len: usize);

@@ -15,6 +15,7 @@ pub mod engine;
 pub mod error;
 pub mod evaluate;
 pub mod json_float;
+pub mod meter;
 pub mod metrics;
 pub mod model;
 pub mod plan;

@@ -201,6 +201,34 @@ fn bench_prints_what_the_comparison_reads() {
 }
 
 #[test]
+fn bench_counts_and_times_operations() {
+    let folder = Folder::new();
+    let plan: serde_json::Value =
+        serde_json::from_str(&folder.kerase("bench --plan h100 --json").succeeded()).unwrap();
+    let total = &plan["total"];
+    let [products, bytes] = ["matrix_flop", "bytes"].map(|name| total[name].as_f64().unwrap());
+    // Three times the forward convolutions, 0.417 TFLOP, less the first layers' data gradients.
+    assert!((1.2e12..1.26e12).contains(&products), "{products:e}");
+    assert!((2.5e10..3.2e10).contains(&bytes), "{bytes:e}");
+    let network =
+        "--cascades 1 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1 --coils 2 --height 24 --width 20";
+    let inference = folder.kerase(&format!("bench --plan A100 --mode inference {network}")).succeeded();
+    assert!(inference.contains("conv3x3") && !inference.contains("backward"), "{inference}");
+    folder.kerase("bench --plan C64").failed(2, &["C64", "A100, A40"]);
+
+    for device in ["cpu", "emulated"] {
+        let line = format!("bench --operations --iters 1 --json --device {device} {network}");
+        let report: serde_json::Value = serde_json::from_str(&folder.kerase(&line).succeeded()).unwrap();
+        let rows = report["shapes"].as_array().unwrap();
+        assert!(rows.len() > 30 && rows.iter().all(|row| row["seconds"].as_f64().unwrap() > 0.0), "{report}");
+        let sums = ["operations", "shapes"].map(|of| {
+            report[of].as_array().unwrap().iter().map(|row| row["calls"].as_f64().unwrap()).sum::<f64>()
+        });
+        assert_eq!(sums, [report["total"]["calls"].as_f64().unwrap(); 2]);
+    }
+}
+
+#[test]
 fn info_plans_the_memory_of_a_network() {
     let folder = Folder::new();
     folder.weights("model.safetensors");

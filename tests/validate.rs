@@ -82,6 +82,7 @@ impl Memory for Faulty {
 impl Backend for Faulty {
     type Real = f32;
     type Tape = ();
+    type Mark = std::time::Instant;
 
     fn avg_pool(&self, input: &Map, output: &mut Map) {
         self.pooled.set(self.pooled.get() + 1);
@@ -102,6 +103,18 @@ impl Backend for Faulty {
             ..=1000 => Ok(()),
             columns => Err(Error::input(format!("{columns} columns are too many"))),
         }
+    }
+
+    fn mark(&self) -> std::time::Instant {
+        std::time::Instant::now()
+    }
+
+    fn seconds(&self, from: &std::time::Instant, to: &std::time::Instant) -> f64 {
+        (*to - *from).as_secs_f64()
+    }
+
+    fn len(&self, buffer: &Buffer) -> usize {
+        buffer.len()
     }
 
     fn prepare(&self, _: impl FnOnce()) -> Result<()> {

@@ -1,5 +1,7 @@
 //! The CPU's side of the contract: each operation handed to its file.
 
+use std::time::Instant;
+
 use crate::backend::*;
 use crate::cpu::{
     Cpu, cascade, conv, conv_transpose, conv1x1, fft, loss, noise, pool, sens, unet_io, update,
@@ -18,6 +20,7 @@ impl<T: Real> Memory for Cpu<T> {
 impl<T: Real> Backend for Cpu<T> {
     type Real = T;
     type Tape = ();
+    type Mark = Instant;
 
     fn check(&self, _shape: ImageShape) -> Result<()> {
         Ok(())
@@ -36,8 +39,20 @@ impl<T: Real> Backend for Cpu<T> {
         Ok(())
     }
 
+    fn mark(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn seconds(&self, from: &Instant, to: &Instant) -> f64 {
+        to.duration_since(*from).as_secs_f64()
+    }
+
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
         build()
+    }
+
+    fn len(&self, buffer: &Vec<T>) -> usize {
+        buffer.len()
     }
 
     fn set_len(&self, buffer: &mut Vec<T>, len: usize) {

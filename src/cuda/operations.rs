@@ -21,6 +21,8 @@ impl<D: Driver> Memory for Cuda<D> {
 impl<D: Driver> Backend for Cuda<D> {
     type Real = f32;
     type Tape = Tape<D>;
+    /// None where it could not be made.
+    type Mark = Option<D::Event>;
 
     fn check(&self, shape: ImageShape) -> Result<()> {
         let longest = shape.rows.max(shape.columns);
@@ -70,6 +72,15 @@ impl<D: Driver> Backend for Cuda<D> {
         self.failure().take().map_or(Ok(()), Err)
     }
 
+    fn mark(&self) -> Option<D::Event> {
+        self.attempt(Driver::event)
+    }
+
+    fn seconds(&self, from: &Option<D::Event>, to: &Option<D::Event>) -> f64 {
+        let [Some(from), Some(to)] = [from, to] else { return f64::NAN };
+        self.attempt(|driver| driver.seconds(from, to)).unwrap_or(f64::NAN)
+    }
+
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
         self.arena().count();
         let counted = build();
@@ -80,6 +91,10 @@ impl<D: Driver> Backend for Cuda<D> {
         self.arena().stop();
         self.finish()?;
         built
+    }
+
+    fn len(&self, buffer: &Buffer<D>) -> usize {
+        buffer.len()
     }
 
     fn set_len(&self, buffer: &mut Buffer<D>, len: usize) {

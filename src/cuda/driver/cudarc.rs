@@ -4,6 +4,7 @@
 //! waits for every kernel, so that the one that fails is named; a recorded step is then carried out piece by piece.
 
 mod context;
+mod event;
 mod graph;
 mod staging;
 
@@ -21,6 +22,7 @@ use super::faults::{out_of_memory, text, too_much_shared};
 use super::{Argument, Call, Driver, Launch};
 use crate::error::{Error, Result};
 
+pub use self::event::Event;
 pub use self::graph::Graph;
 
 /// A GPU with kerase's kernels on it.
@@ -139,6 +141,7 @@ impl Gpu {
 impl Driver for Gpu {
     type Block = Block;
     type Graph = Graph;
+    type Event = Event;
 
     fn name(&self) -> String {
         self.context.name.clone()
@@ -283,6 +286,16 @@ impl Driver for Gpu {
                 Ok(())
             }
         }
+    }
+
+    fn event(&self) -> Result<Event> {
+        self.context.bind()?;
+        Event::record(&self.context).map_err(|e| self.context.failed(e, "marking a moment"))
+    }
+
+    fn seconds(&self, from: &Event, to: &Event) -> Result<f64> {
+        self.context.bind()?;
+        from.seconds_until(to).map_err(|e| self.context.failed(e, "asking for a duration"))
     }
 
     fn synchronize(&self) -> Result<()> {

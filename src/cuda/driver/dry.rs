@@ -33,6 +33,7 @@ impl Dry {
 impl Driver for Dry {
     type Block = u64;
     type Graph = ();
+    type Event = ();
 
     fn name(&self) -> String {
         "dry run".into()
@@ -82,6 +83,14 @@ impl Driver for Dry {
 
     unsafe fn replay(&self, _graph: &()) -> Result<()> {
         Ok(())
+    }
+
+    fn event(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn seconds(&self, (): &(), (): &()) -> Result<f64> {
+        Ok(0.0)
     }
 
     fn synchronize(&self) -> Result<()> {

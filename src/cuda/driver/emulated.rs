@@ -8,6 +8,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use rayon::prelude::*;
 
@@ -250,6 +251,7 @@ impl Emulated {
 impl Driver for Emulated {
     type Block = Block;
     type Graph = Graph;
+    type Event = Instant;
 
     fn name(&self) -> String {
         "emulated".into()
@@ -330,6 +332,14 @@ impl Driver for Emulated {
     unsafe fn replay(&self, graph: &Graph) -> Result<()> {
         graph.0.iter().for_each(|task| self.carry_out(task));
         Ok(())
+    }
+
+    fn event(&self) -> Result<Instant> {
+        Ok(Instant::now())
+    }
+
+    fn seconds(&self, from: &Instant, to: &Instant) -> Result<f64> {
+        Ok(to.duration_since(*from).as_secs_f64())
     }
 
     fn synchronize(&self) -> Result<()> {

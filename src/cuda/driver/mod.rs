@@ -20,6 +20,8 @@ pub trait Driver: Send + Sync + 'static {
     type Block: Send + Sync;
     /// Launches and copies that were recorded, to be carried out again.
     type Graph: Send;
+    /// A moment in the order of what is asked for.
+    type Event;
 
     /// What people call the device: "cuda:0 (NVIDIA H100 80GB HBM3)".
     fn name(&self) -> String;
@@ -84,6 +86,18 @@ pub trait Driver: Send + Sync + 'static {
     /// # Safety
     /// All blocks that the recorded operations touch are still alive.
     unsafe fn replay(&self, graph: &Self::Graph) -> Result<()>;
+
+    /// Notes when the device gets to here.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn event(&self) -> Result<Self::Event>;
+
+    /// Seconds between two events that the device has passed.
+    ///
+    /// # Errors
+    /// Where it has not, or fails.
+    fn seconds(&self, from: &Self::Event, to: &Self::Event) -> Result<f64>;
 
     /// Waits for all that was asked for.
     ///

@@ -1,95 +1,20 @@
-//! `kerase bench`: how long a training step and an inference take on this machine.
+//! `kerase bench --step`: how long a whole training step and an inference take.
 
 use std::time::Instant;
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::args::DeviceArgs;
-use super::output::{print, print_json};
-use crate::backend::{Backend, ImageShape, LossWeights, Update};
-use crate::batch::{Batch, Reference};
+use super::problem::Problem;
+use super::{Args, Mode};
+use crate::backend::{Backend, ImageShape};
 use crate::device::{Device, Work};
-use crate::engine::{Engine, Objective};
-use crate::error::{Error, Result};
-use crate::metrics::SSIM_WINDOW;
+use crate::engine::Engine;
+use crate::error::Result;
 use crate::model::Architecture;
-use num_complex::Complex32;
-
-const EXAMPLE: &str = "\
-Example:
-  kerase bench --step --cascades 4 --chans 8 --pools 3 --sens-chans 4 --sens-pools 3 \\
-      --coils 4 --height 128 --width 128
-  kerase bench --step --mode train --json      the paper's network on 16 coils, 640 x 368
-
-scripts/bench_pytorch.py --alternate 'kerase bench --step --json' times PyTorch in turn with it.";
-
-/// Times a training step and inference on random data
-#[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
-pub struct Args {
-    /// Time whole steps of a network: what is timed without this, too
-    #[arg(long)]
-    step: bool,
-
-    /// What to time. The memory that is reported is that of the more demanding of the two
-    #[arg(long, value_enum, default_value_t = Mode::Both)]
-    mode: Mode,
-
-    /// Timed repetitions, after one that is not
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    iters: u32,
-
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-
-    /// Train with little memory: feature maps are computed again in the backward pass
-    #[arg(long)]
-    low_memory: bool,
-
-    #[command(flatten)]
-    network: Network,
-
-    #[command(flatten)]
-    device: DeviceArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Mode {
-    Train,
-    Inference,
-    Both,
-}
-
-/// Network and slice; the defaults are the paper's network on a fastMRI brain slice.
-#[derive(Clone, Copy, Debug, clap::Args)]
-#[command(next_help_heading = "Network and slice")]
-struct Network {
-    #[arg(long, default_value_t = 12)]
-    cascades: usize,
-    #[arg(long, default_value_t = 18)]
-    chans: usize,
-    #[arg(long, default_value_t = 4)]
-    pools: usize,
-    #[arg(long, default_value_t = 8)]
-    sens_chans: usize,
-    #[arg(long, default_value_t = 4)]
-    sens_pools: usize,
-    #[arg(long, default_value_t = 16)]
-    coils: usize,
-    /// Rows of k-space
-    #[arg(long, default_value_t = 640)]
-    height: usize,
-    /// Columns of k-space, which are undersampled
-    #[arg(long, default_value_t = 368)]
-    width: usize,
-}
 
 /// What was measured. What was not is absent.
 #[derive(Serialize)]
-struct Report {
+pub struct Report {
     program: String,
     device: String,
     #[serde(flatten)]
@@ -126,22 +51,11 @@ struct TrainTimes {
     min: f64,
 }
 
-impl Args {
-    /// # Errors
-    /// A network or slice that is impossible.
-    pub fn run(self) -> Result<()> {
-        let problem = Problem::new(self.network)?;
-        let device = self.device.start()?;
-        let report = device.run(Measurement { args: &self, device, problem })??;
-        if self.json { print_json(&report) } else { print(report) }
-    }
-}
-
 /// What is to be measured, and where.
-struct Measurement<'a> {
-    args: &'a Args,
-    device: Device,
-    problem: Problem,
+pub struct Measurement<'a> {
+    pub args: &'a Args,
+    pub device: Device,
+    pub problem: Problem,
 }
 
 impl Work for Measurement<'_> {
@@ -199,64 +113,6 @@ fn times(iterations: u32, mut run: impl FnMut() -> Result<()>) -> Result<[f64; 2
     let median =
         if seconds.len() % 2 == 1 { seconds[middle] } else { (seconds[middle - 1] + seconds[middle]) / 2.0 };
     Ok([median, seconds[0]])
-}
-
-/// A network and one slice for it.
-struct Problem {
-    architecture: Architecture,
-    batch: Batch,
-    reference: Reference,
-}
-
-impl Problem {
-    /// Noise, a mask of every 8th column and the centre, and a target: values do not change the time, but denormals and
-    /// NaN would. The same slice as in scripts/bench_pytorch.py.
-    fn new(network: Network) -> Result<Self> {
-        let Network { cascades, chans, pools, sens_chans, sens_pools, coils, height, width } = network;
-        let architecture = Architecture { cascades, chans, pools, sens_chans, sens_pools };
-        architecture.check()?;
-        if coils == 0 || height < SSIM_WINDOW || width < SSIM_WINDOW {
-            return Err(Error::input(format!(
-                "--coils {coils} --height {height} --width {width}: expected at least 1 coil and \
-                 {SSIM_WINDOW} x {SSIM_WINDOW} samples"
-            )));
-        }
-        let mut random = ChaCha8Rng::seed_from_u64(0);
-        let mut noise = || 1e-4 * random.random_range(-1.0f32..1.0);
-        let low = (0.04 * width as f64).round().max(1.0) as usize;
-        let centre: Vec<bool> = {
-            let start = (width - low).div_ceil(2);
-            (0..width).map(|x| (start..start + low).contains(&x)).collect()
-        };
-        let kspace = (0..coils * height * width).map(|_| Complex32::new(noise(), noise())).collect();
-        let side = height.min(width).min(320);
-        let images: Vec<f32> = (0..side * side).map(|_| noise().abs()).collect();
-        let max = images.iter().copied().fold(0.0, f32::max);
-        Ok(Self {
-            architecture,
-            batch: Batch {
-                shape: ImageShape { n: 1, coils, rows: height, columns: width },
-                kspace,
-                mask: centre.iter().enumerate().map(|(x, &low)| low || x % 8 == 0).collect(),
-                centre,
-            },
-            reference: Reference { size: [side, side], images, max_value: vec![f64::from(max)] },
-        })
-    }
-
-    /// A whole step as in training.
-    fn train<B: Backend>(&self, engine: &mut Engine<'_, B>) -> Result<()> {
-        let weights = LossWeights { ssim: 1.0, l1: 1e-5 };
-        engine.accumulate(&self.batch, &self.reference, weights, Objective::DESCENT)?;
-        let update =
-            Update { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1, clip: Some(0.5), l1: 0.0 };
-        let norm = engine.update(update)?;
-        if norm.is_finite() {
-            Ok(())
-        } else {
-            Err(Error::NotFinite("the gradient of the benchmark's step is not finite".into()))
-        }
-    }
 }
 
 /// Floating-point operations of all convolutions of one forward pass.

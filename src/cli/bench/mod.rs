@@ -1,0 +1,91 @@
+//! `kerase bench`: how long a training step and an inference take on this machine, whole or operation by operation.
+
+mod operations;
+mod problem;
+mod step;
+
+use super::args::DeviceArgs;
+use super::output::{print, print_json};
+use crate::error::Result;
+use crate::meter::ceiling::Ceiling;
+use problem::{Network, Problem};
+
+const EXAMPLE: &str = "\
+Example:
+  kerase bench --step --cascades 4 --chans 8 --pools 3 --sens-chans 4 --sens-pools 3 \\
+      --coils 4 --height 128 --width 128
+  kerase bench --step --mode train --json      the paper's network on 16 coils, 640 x 368
+  kerase bench --operations --device cuda:0    each operation of a step against its floor
+  kerase bench --plan H100                     the floor alone, of a GPU that need not be here
+
+scripts/bench_pytorch.py --alternate 'kerase bench --step --json' times PyTorch in turn with it.";
+
+/// Times a training step and inference on random data, or each of their operations
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// Time whole steps of a network: what is timed without this, too
+    #[arg(long)]
+    step: bool,
+
+    /// Time each operation of a training step (with --mode inference: of an inference) against the least time that
+    /// its bytes and its arithmetic take
+    #[arg(long, conflicts_with = "step")]
+    operations: bool,
+
+    /// Count what the operations of a pass have to do, and the least time that this takes on a GPU which need not be
+    /// here: A100, A40, H100, H100-PCIe, H200, L40S or RTX-4090
+    #[arg(long, value_name = "GPU", conflicts_with_all = ["step", "operations", "iters"])]
+    plan: Option<String>,
+
+    /// What to time. The memory that is reported is that of the more demanding of the two
+    #[arg(long, value_enum, default_value_t = Mode::Both)]
+    mode: Mode,
+
+    /// Timed repetitions, after one that is not
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    iters: u32,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Train with little memory: feature maps are computed again in the backward pass
+    #[arg(long)]
+    low_memory: bool,
+
+    #[command(flatten)]
+    network: Network,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    Train,
+    Inference,
+    Both,
+}
+
+impl Args {
+    /// # Errors
+    /// A network or slice that is impossible, or a GPU that nothing is known of; where the device fails.
+    pub fn run(self) -> Result<()> {
+        let problem = Problem::new(self.network)?;
+        let &Self { mode, low_memory, iters, .. } = &self;
+        if let Some(gpu) = &self.plan {
+            return self.print(operations::plan(&problem, mode, low_memory, Ceiling::named(gpu)?)?);
+        }
+        let device = self.device.start()?;
+        if self.operations {
+            let measurement = operations::Measurement { device, mode, low_memory, iters, problem };
+            return self.print(device.run(measurement)??);
+        }
+        self.print(device.run(step::Measurement { args: &self, device, problem })??)
+    }
+
+    fn print(&self, report: impl serde::Serialize + std::fmt::Display) -> Result<()> {
+        if self.json { print_json(&report) } else { print(report) }
+    }
+}

@@ -1,0 +1,93 @@
+//! What is measured: a network and one slice of noise for it.
+
+use num_complex::Complex32;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::backend::{Backend, ImageShape, LossWeights, SSIM_WINDOW, Update};
+use crate::batch::{Batch, Reference};
+use crate::engine::{Engine, Objective};
+use crate::error::{Error, Result};
+use crate::model::Architecture;
+
+/// Network and slice; the defaults are the paper's network on a fastMRI brain slice.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Network and slice")]
+pub struct Network {
+    #[arg(long, default_value_t = 12)]
+    cascades: usize,
+    #[arg(long, default_value_t = 18)]
+    chans: usize,
+    #[arg(long, default_value_t = 4)]
+    pools: usize,
+    #[arg(long, default_value_t = 8)]
+    sens_chans: usize,
+    #[arg(long, default_value_t = 4)]
+    sens_pools: usize,
+    #[arg(long, default_value_t = 16)]
+    coils: usize,
+    /// Rows of k-space
+    #[arg(long, default_value_t = 640)]
+    height: usize,
+    /// Columns of k-space, which are undersampled
+    #[arg(long, default_value_t = 368)]
+    width: usize,
+}
+
+/// A network and one slice for it.
+pub struct Problem {
+    pub architecture: Architecture,
+    pub batch: Batch,
+    reference: Reference,
+}
+
+impl Problem {
+    /// Noise, a mask of every 8th column and the centre, and a target: values do not change the time, but denormals and
+    /// NaN would. The same slice as in scripts/bench_pytorch.py.
+    pub fn new(network: Network) -> Result<Self> {
+        let Network { cascades, chans, pools, sens_chans, sens_pools, coils, height, width } = network;
+        let architecture = Architecture { cascades, chans, pools, sens_chans, sens_pools };
+        architecture.check()?;
+        if coils == 0 || height < SSIM_WINDOW || width < SSIM_WINDOW {
+            return Err(Error::input(format!(
+                "--coils {coils} --height {height} --width {width}: expected at least 1 coil and \
+                 {SSIM_WINDOW} x {SSIM_WINDOW} samples"
+            )));
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(0);
+        let mut noise = || 1e-4 * random.random_range(-1.0f32..1.0);
+        let low = (0.04 * width as f64).round().max(1.0) as usize;
+        let centre: Vec<bool> = {
+            let start = (width - low).div_ceil(2);
+            (0..width).map(|x| (start..start + low).contains(&x)).collect()
+        };
+        let kspace = (0..coils * height * width).map(|_| Complex32::new(noise(), noise())).collect();
+        let side = height.min(width).min(320);
+        let images: Vec<f32> = (0..side * side).map(|_| noise().abs()).collect();
+        let max = images.iter().copied().fold(0.0, f32::max);
+        Ok(Self {
+            architecture,
+            batch: Batch {
+                shape: ImageShape { n: 1, coils, rows: height, columns: width },
+                kspace,
+                mask: centre.iter().enumerate().map(|(x, &low)| low || x % 8 == 0).collect(),
+                centre,
+            },
+            reference: Reference { size: [side, side], images, max_value: vec![f64::from(max)] },
+        })
+    }
+
+    /// A whole step as in training.
+    pub fn train<B: Backend>(&self, engine: &mut Engine<'_, B>) -> Result<()> {
+        let weights = LossWeights { ssim: 1.0, l1: 1e-5 };
+        engine.accumulate(&self.batch, &self.reference, weights, Objective::DESCENT)?;
+        let update =
+            Update { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1, clip: Some(0.5), l1: 0.0 };
+        let norm = engine.update(update)?;
+        if norm.is_finite() {
+            Ok(())
+        } else {
+            Err(Error::NotFinite("the gradient of the benchmark's step is not finite".into()))
+        }
+    }
+}
