@@ -270,6 +270,8 @@ pub trait Backend: Memory {
     /// # Errors
     /// Those of `build`; and where the device has not enough memory, with how much is missing.
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R>;
+    /// Whether buffers for so many shapes may be kept, as far as the device's memory goes.
+    fn keeps(&self, rooms: usize) -> bool;
     /// Reals in a buffer.
     fn len(&self, buffer: &Self::Buffer) -> usize;
     /// Makes a buffer `len` long, which is at most what it was made with. Its contents are unspecified then. This is

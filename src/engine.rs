@@ -9,9 +9,6 @@ use crate::model::varnet::{Input, Mode, Workspace};
 use crate::model::{Architecture, VarNet};
 use crate::real::Real;
 
-/// Shapes whose buffers are kept at a time; a set of mixed shapes should find most of its slices' ready.
-const ROOMS: usize = 2;
-
 /// What a batch contributes to a step's gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Objective {
@@ -265,15 +262,34 @@ impl<'a, B: Backend> Engine<'a, B> {
             Some(at) => self.rooms[..=at].rotate_right(1),
             None => {
                 self.ops.check(shape)?;
-                // Make way first: two rooms of a large shape may not fit beside each other.
-                self.rooms.truncate(ROOMS - 1);
-                let mut room = Room::new(self.ops, &self.net, shape, task)?;
-                let Self { ops, net, parameters, learning, .. } = self;
-                room.buffers.prepare(*ops, net, task, parameters, learning.as_mut())?;
+                self.leave_room(1);
+                let room = loop {
+                    match self.new_room(shape, task) {
+                        // An older one makes way.
+                        Err(Error::NoMemory(_)) if self.rooms.pop().is_some() => {}
+                        made => break made?,
+                    }
+                };
                 self.rooms.insert(0, room);
+                self.leave_room(0);
             }
         }
         Ok(())
+    }
+
+    fn new_room(&mut self, shape: ImageShape, task: Task) -> Result<Room<B>> {
+        let Self { ops, net, parameters, learning, .. } = self;
+        let mut room = Room::new(*ops, net, shape, task)?;
+        room.buffers.prepare(*ops, net, task, parameters, learning.as_mut())?;
+        Ok(room)
+    }
+
+    /// Gives up the rooms that were longest not used, as long as there are more than the device keeps beside `others`;
+    /// the latest stays.
+    fn leave_room(&mut self, others: usize) {
+        while self.rooms.len() > 1 && !self.ops.keeps(self.rooms.len() + others) {
+            self.rooms.pop();
+        }
     }
 
     /// Brings a batch to the device, into the room for its shape, which becomes `self.rooms[0]`.

@@ -13,6 +13,10 @@ pub enum Error {
     #[error("{0}")]
     Input(String),
 
+    /// A device has not enough memory for what was asked; the message says how much is missing.
+    #[error("{0}")]
+    NoMemory(String),
+
     /// The operating system refused. `action` reads on from "cannot": "read", "create", "write".
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
@@ -39,6 +43,7 @@ impl Error {
     pub(crate) fn of_file(self, path: &Path) -> Self {
         match self {
             Self::Input(message) => Self::Input(format!("{}: {message}", path.display())),
+            Self::NoMemory(message) => Self::NoMemory(format!("{}: {message}", path.display())),
             Self::NotFinite(message) => Self::NotFinite(format!("{}: {message}", path.display())),
             other => other,
         }
@@ -47,7 +52,7 @@ impl Error {
     /// 2 where the user can mend it before anything is computed, 1 where the computation itself failed.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Input(_) | Self::Io { .. } => 2,
+            Self::Input(_) | Self::NoMemory(_) | Self::Io { .. } => 2,
             Self::NotFinite(_) | Self::Device(_) => 1,
         }
     }

@@ -19,7 +19,7 @@ pub struct Plan {
 
 impl Plan {
     /// The buffers of an engine that does `task` with batches of `shape`: its parameters, what it learns with, and one
-    /// shape's room. An engine keeps the room of one other shape or task beside it.
+    /// shape's room. An engine keeps rooms of other shapes and tasks beside it while there is memory.
     ///
     /// # Errors
     /// Where images of this shape are too small for the network's depth, or too large for the kernels.

@@ -113,6 +113,10 @@ impl Backend for Faulty {
         (*to - *from).as_secs_f64()
     }
 
+    fn keeps(&self, rooms: usize) -> bool {
+        self.cpu.keeps(rooms)
+    }
+
     fn len(&self, buffer: &Buffer) -> usize {
         buffer.len()
     }

@@ -160,7 +160,7 @@ impl std::fmt::Display for Report {
         write!(
             f,
             "\nscratch is what the GPU's kernels use within themselves\n\
-             training with --validation, the rooms of both: {} MiB; a second shape's room is kept likewise",
+             training with --validation, the rooms of both: {} MiB; rooms of other shapes are kept while there is memory",
             mib(self.training_and_validation_bytes)
         )
     }

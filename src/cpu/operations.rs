@@ -51,6 +51,11 @@ impl<T: Real> Backend for Cpu<T> {
         build()
     }
 
+    /// One that is trained with, and one that is validated with: other programs want memory, too.
+    fn keeps(&self, rooms: usize) -> bool {
+        rooms <= 2
+    }
+
     fn len(&self, buffer: &Vec<T>) -> usize {
         buffer.len()
     }

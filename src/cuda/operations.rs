@@ -93,6 +93,13 @@ impl<D: Driver> Backend for Cuda<D> {
         built
     }
 
+    /// As long as a tenth of the memory is left: a recorded step takes some of its own.
+    fn keeps(&self, rooms: usize) -> bool {
+        const MOST: usize = 32;
+        let [free, total] = self.attempt(Driver::memory).unwrap_or_default();
+        rooms <= MOST && free >= total / 10
+    }
+
     fn len(&self, buffer: &Buffer<D>) -> usize {
         buffer.len()
     }

@@ -160,6 +160,10 @@ impl<O: Backend> Backend for Metered<'_, O> {
         self.ops.in_one_block(build)
     }
 
+    fn keeps(&self, rooms: usize) -> bool {
+        self.ops.keeps(rooms)
+    }
+
     fn len(&self, buffer: &O::Buffer) -> usize {
         self.ops.len(buffer)
     }

@@ -153,7 +153,7 @@ impl Driver for Gpu {
         match unsafe { result::malloc_sync(bytes.max(1)) } {
             Ok(address) => Ok(Block { address, context: Arc::clone(&self.context) }),
             Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-                Err(Error::input(out_of_memory(&self.context.name, bytes, self.memory()?)))
+                Err(Error::NoMemory(out_of_memory(&self.context.name, bytes, self.memory()?)))
             }
             Err(e) => Err(self.context.failed(e, &format!("asking for {bytes} bytes of memory"))),
         }
@@ -266,7 +266,7 @@ impl Driver for Gpu {
         };
         freed.into_iter().for_each(|address| context.free(address));
         graph.map_err(|e| match e.0 {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::input(format!(
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::NoMemory(format!(
                 "{}: nothing is left of its memory for the recorded step itself, which takes some tens of MiB; \
                  --low-memory or a smaller --batch leaves more",
                 context.name

@@ -265,7 +265,7 @@ impl Driver for Emulated {
         let free = self.limit.saturating_sub(before);
         if bytes > free || memory.try_reserve_exact(lines).is_err() {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(Error::input(out_of_memory(&self.name(), bytes, [free, self.limit])));
+            return Err(Error::NoMemory(out_of_memory(&self.name(), bytes, [free, self.limit])));
         }
         // As on a GPU nobody may count on what is in it.
         memory.resize(lines, Line([0xff; 256]));

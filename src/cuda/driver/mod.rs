@@ -29,7 +29,7 @@ pub trait Driver: Send + Sync + 'static {
     /// Memory with unspecified contents, aligned to 256 bytes.
     ///
     /// # Errors
-    /// [`crate::Error::Input`] where the device has not enough, with how much is missing.
+    /// [`crate::Error::NoMemory`] where the device has not enough, with how much is missing.
     fn alloc(&self, bytes: usize) -> Result<Self::Block>;
 
     fn address(&self, block: &Self::Block) -> u64;
