@@ -1,8 +1,12 @@
-//! `kerase bench`: how long a training step and an inference take on this machine, whole or operation by operation.
+//! `kerase bench`: how long a training step and an inference take on this machine, whole or operation by operation,
+//! and how quickly slices are read for them.
 
+mod loader;
 mod operations;
 mod problem;
 mod step;
+
+use std::path::PathBuf;
 
 use super::args::DeviceArgs;
 use super::output::{print, print_json};
@@ -17,6 +21,7 @@ Example:
   kerase bench --step --mode train --json      the paper's network on 16 coils, 640 x 368
   kerase bench --operations --device cuda:0    each operation of a step against its floor
   kerase bench --plan H100                     the floor alone, of a GPU that need not be here
+  kerase bench --data brain/train              slices a second from these files
 
 scripts/bench_pytorch.py --alternate 'kerase bench --step --json' times PyTorch in turn with it.";
 
@@ -37,6 +42,10 @@ pub struct Args {
     /// here: A100, A40, H100, H100-PCIe, H200, L40S or RTX-4090
     #[arg(long, value_name = "GPU", conflicts_with_all = ["step", "operations", "iters"])]
     plan: Option<String>,
+
+    /// Time how quickly the slices of a set are read
+    #[arg(long, value_name = "SET", conflicts_with_all = ["step", "operations", "plan"])]
+    data: Option<PathBuf>,
 
     /// What to time. The memory that is reported is that of the more demanding of the two
     #[arg(long, value_enum, default_value_t = Mode::Both)]
@@ -72,6 +81,9 @@ impl Args {
     /// # Errors
     /// A network or slice that is impossible, or a GPU that nothing is known of; where the device fails.
     pub fn run(self) -> Result<()> {
+        if let Some(data) = &self.data {
+            return self.print(loader::measure(data, self.iters)?);
+        }
         let problem = Problem::new(self.network)?;
         let &Self { mode, low_memory, iters, .. } = &self;
         if let Some(gpu) = &self.plan {

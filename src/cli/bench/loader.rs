@@ -1,0 +1,116 @@
+//! `kerase bench --data`: how quickly slices come from the files of a set.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::data::loader::{Loader, LoaderOptions};
+use crate::data::order::epoch_order;
+use crate::data::set::VolumeSet;
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::report::table::{Style, render};
+
+/// The seed of the order, which is shuffled as in training.
+const SEED: u64 = 42;
+
+#[derive(Serialize)]
+pub struct Report {
+    program: String,
+    data: PathBuf,
+    volumes: usize,
+    slices: usize,
+    /// k-space and targets of all slices, in memory.
+    bytes: u64,
+    /// The first pass over all, which may have to read the disk: with the default number of threads.
+    first: Pass,
+    /// The fastest of the passes after it, by number of threads.
+    again: Vec<Pass>,
+}
+
+#[derive(Clone, Serialize)]
+struct Pass {
+    threads: usize,
+    seconds: f64,
+    slices_per_second: f64,
+    bytes_per_second: f64,
+}
+
+/// Reads the set over and over: `iters` times for each number of threads.
+///
+/// # Errors
+/// A set or slice that cannot be read.
+pub fn measure(data: &Path, iters: u32) -> Result<Report> {
+    let set = Arc::new(VolumeSet::open(data)?);
+    let usual = LoaderOptions::default();
+    let mut threads = vec![1, 2, 4, 8, 16];
+    threads.retain(|&n| n < usual.threads);
+    threads.push(usual.threads);
+    let passes = 1 + threads.len() as u64 * u64::from(iters);
+    let mut progress = Progress::new(passes * set.slice_count() as u64, "reading");
+    let (first, bytes) = pass(&set, usual, &mut progress)?;
+    let mut again = Vec::new();
+    for threads in threads {
+        let options = LoaderOptions { threads, ..usual };
+        let mut fastest: Option<Pass> = None;
+        for _ in 0..iters {
+            let (this, _) = pass(&set, options, &mut progress)?;
+            fastest = Some(fastest.filter(|f| f.seconds <= this.seconds).unwrap_or(this));
+        }
+        again.extend(fastest);
+    }
+    progress.finish();
+    Ok(Report {
+        program: format!("kerase {}", env!("CARGO_PKG_VERSION")),
+        data: data.to_path_buf(),
+        volumes: set.volumes().len(),
+        slices: set.slice_count(),
+        bytes,
+        first,
+        again,
+    })
+}
+
+fn pass(set: &Arc<VolumeSet>, options: LoaderOptions, progress: &mut Progress) -> Result<(Pass, u64)> {
+    let order = epoch_order(set, SEED, 0, true, 1);
+    let started = Instant::now();
+    let (mut slices, mut bytes) = (0, 0);
+    for batch in Loader::start(set.clone(), order, options) {
+        for loaded in batch? {
+            let target = loaded.data.target.as_deref().unwrap_or_default();
+            bytes += (size_of_val(loaded.data.kspace.as_slice()) + size_of_val(target)) as u64;
+            slices += 1;
+            progress.step("");
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let rates = [slices as f64, bytes as f64].map(|amount| amount / seconds);
+    let threads = options.threads;
+    Ok((Pass { threads, seconds, slices_per_second: rates[0], bytes_per_second: rates[1] }, bytes))
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { data, volumes, slices, bytes, first, again, .. } = self;
+        let each = *bytes as f64 / 1e6 / (*slices).max(1) as f64;
+        writeln!(f, "{}: {volumes} volumes, {slices} slices of {each:.1} MB", data.display())?;
+        let header =
+            ["pass", "threads", "seconds", "slices/s", "GB/s", "ms/slice"].map(str::to_string).to_vec();
+        let row = |(name, pass): (&str, &Pass)| {
+            vec![
+                name.to_string(),
+                pass.threads.to_string(),
+                format!("{:.3}", pass.seconds),
+                format!("{:.1}", pass.slices_per_second),
+                format!("{:.2}", pass.bytes_per_second / 1e9),
+                format!("{:.2}", 1e3 / pass.slices_per_second),
+            ]
+        };
+        let passes = [("first", first)].into_iter().chain(again.iter().map(|pass| ("again", pass)));
+        write!(f, "{}", render(Style::Terminal, header, passes.map(row), 1))?;
+        write!(f, "\na step that takes less than a slice here waits for its data")
+    }
+}
