@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::backend::ImageShape;
 use crate::data::fastmri::VolumeFile;
 use crate::data::mask::{ColumnMask, MaskFunction, MaskKind, MaskSeed, training_seed};
-use crate::data::volume::Slice;
 use crate::error::{Error, Result};
 
 /// Undersampled slices of one shape.
@@ -132,19 +131,23 @@ pub fn image_shape(volume: &VolumeFile, n: usize) -> ImageShape {
 }
 
 impl Batch {
-    /// Joins slices of one shape with their masks.
+    /// Joins the k-space of slices of one shape with their masks; that of a single slice stays where it is.
     ///
     /// # Panics
     /// Where there are none, or their sizes differ from `shape`'s.
-    pub fn new<'s>(volume: &VolumeFile, slices: impl IntoIterator<Item = (&'s Slice, ColumnMask)>) -> Self {
+    pub fn new(volume: &VolumeFile, slices: impl IntoIterator<Item = (Vec<Complex32>, ColumnMask)>) -> Self {
         let [rows, columns] = volume.matrix;
         let mut batch =
             Self { shape: image_shape(volume, 0), kspace: Vec::new(), mask: Vec::new(), centre: Vec::new() };
-        for (slice, mask) in slices {
-            assert_eq!(slice.kspace.len(), volume.coils * rows * columns, "a slice of another shape");
+        for (kspace, mask) in slices {
+            assert_eq!(kspace.len(), volume.coils * rows * columns, "a slice of another shape");
             let band = mask.center_band();
             batch.shape.n += 1;
-            batch.kspace.extend_from_slice(&slice.kspace);
+            if batch.kspace.is_empty() {
+                batch.kspace = kspace;
+            } else {
+                batch.kspace.extend_from_slice(&kspace);
+            }
             // The band can hold a column that was not sampled: what was never measured stays unseen.
             batch.centre.extend((0..columns).map(|x| band.contains(&x) && mask.columns[x]));
             batch.mask.extend(mask.columns);
@@ -169,7 +172,7 @@ mod tests {
             true => Complex32::new((i * 37 % 101) as f32 / 101.0, (i * 53 % 97) as f32 / 97.0 - 0.5),
             false => Complex32::new(outside, -outside),
         });
-        let slice = Slice { kspace: kspace.collect(), target: None };
+        let kspace = kspace.collect();
         let volume = VolumeFile {
             path: "volume.h5".into(),
             name: "volume.h5".into(),
@@ -187,7 +190,7 @@ mod tests {
             target: None,
             mask: Some(mask.clone()),
         };
-        Batch::new(&volume, [(&slice, ColumnMask::stored(mask))])
+        Batch::new(&volume, [(kspace, ColumnMask::stored(mask))])
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Demo<'_> {
                     images.insert((slice.volume, *model), crop(&slice.image));
                     targets
                         .entry(slice.volume)
-                        .or_insert_with(|| slice.data.target.clone().expect("so has a slice"));
+                        .or_insert_with(|| slice.target.clone().expect("so has a slice"));
                     images
                         .entry((slice.volume, "zero-filled"))
                         .or_insert_with(|| crop(&slice.zero_filled(&cpu)));

@@ -81,7 +81,7 @@ pub fn evaluate<B: Backend>(
     let mut comparison = Comparison::default();
     reconstruct_set(engine, set, sampler, |slice| {
         let file = slice.file;
-        if let (Some(target), Some(size)) = (&slice.data.target, file.target) {
+        if let (Some(target), Some(size)) = (&slice.target, file.target) {
             comparison.add(slice.slice, &slice.image, file.matrix, target, size);
         }
         on_slice();

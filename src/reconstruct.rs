@@ -11,7 +11,6 @@ use crate::data::fastmri::VolumeFile;
 use crate::data::loader::{Loader, LoaderOptions};
 use crate::data::order::epoch_order;
 use crate::data::set::VolumeSet;
-use crate::data::volume::Slice;
 use crate::engine::{Engine, Task};
 use crate::error::{Error, Result};
 
@@ -21,7 +20,8 @@ pub struct ReconstructedSlice<'a> {
     pub volume: usize,
     pub file: &'a VolumeFile,
     pub slice: usize,
-    pub data: Slice,
+    /// Of the reference image, where the file has one.
+    pub target: Option<Vec<f32>>,
     /// What the network was shown: this slice with its mask.
     pub batch: Batch,
     /// `[rows, columns]`, all finite.
@@ -44,24 +44,21 @@ pub fn reconstruct_set<B: Backend>(
     engine: &mut Engine<'_, B>,
     set: &Arc<VolumeSet>,
     sampler: &Sampler,
-    mut each: impl FnMut(ReconstructedSlice<'_>) -> Result<()>,
+    mut each: impl FnMut(&ReconstructedSlice<'_>) -> Result<()>,
 ) -> Result<()> {
     let order = epoch_order(set, 0, 0, false, 1);
-    for loaded in Loader::start(set.clone(), order, LoaderOptions::default()) {
+    let mut loader = Loader::start(set.clone(), order, LoaderOptions::default());
+    while let Some(loaded) = loader.next() {
         for loaded in loaded? {
             let file = &set.volumes()[loaded.volume];
             let mask = sampler.mask(file, loaded.slice, 0)?;
-            let batch = Batch::new(file, [(&loaded.data, mask)]);
+            let batch = Batch::new(file, [(loaded.data.kspace, mask)]);
             let image = engine.reconstruct(&batch).map_err(|error| error.of_file(&file.path))?;
             check_finite(&image, file, loaded.slice)?;
-            each(ReconstructedSlice {
-                volume: loaded.volume,
-                file,
-                slice: loaded.slice,
-                data: loaded.data,
-                batch,
-                image,
-            })?;
+            let (volume, slice, target) = (loaded.volume, loaded.slice, loaded.data.target);
+            let reconstructed = ReconstructedSlice { volume, file, slice, target, batch, image };
+            each(&reconstructed)?;
+            loader.recycle(reconstructed.batch.kspace);
         }
     }
     Ok(())

@@ -244,7 +244,7 @@ fn a_batch_has_the_mean_of_its_slices_gradients() {
             let volumes: Vec<_> = part.iter().map(|&i| &set.volumes()[i]).collect();
             let slices: Vec<_> = volumes.iter().map(|v| v.read_slice(1).unwrap()).collect();
             let masks = volumes.iter().map(|v| sampler.mask(v, 1, 0).unwrap());
-            let batch = Batch::new(volumes[0], slices.iter().zip(masks));
+            let batch = Batch::new(volumes[0], slices.iter().map(|s| s.kspace.clone()).zip(masks));
             let reference = Reference {
                 size: volumes[0].target.unwrap(),
                 images: slices.iter().flat_map(|s| s.target.clone().unwrap()).collect(),

@@ -163,7 +163,7 @@ impl Work for Plan {
             let (file, index) = (slice.file, slice.volume);
             let slices = self.set.slices_of(index);
             let drawn = chosen(slices, self.panels).contains(&slice.slice);
-            volume.add(&slice, &cpu, drawn);
+            volume.add(slice, &cpu, drawn);
             if volume.count == slices.len() {
                 let scores = std::mem::take(&mut volume).write(file, &self.files[index])?;
                 entries.extend(scores.map(|scores| self.entries(scores)).into_iter().flatten());
@@ -231,7 +231,7 @@ impl VolumeWork {
         self.count += 1;
         self.images.extend(&image);
         self.size = size;
-        let target = slice.data.target.as_deref().zip(slice.file.target);
+        let target = slice.target.as_deref().zip(slice.file.target);
         if target.is_none() && !drawn {
             return;
         }

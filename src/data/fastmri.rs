@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use num_complex::Complex32;
+
 use super::hdf5::{Container, Dataset, with_container};
 use super::ismrmrd::Header;
 use super::volume::Slice;
@@ -105,6 +107,11 @@ impl VolumeFile {
     /// # Errors
     /// As [`VolumeFile::open`]; [`Error::Input`] if there is no such slice or if it contains NaN or infinity.
     pub fn read_slice(&self, index: usize) -> Result<Slice> {
+        self.read_slice_into(index, Vec::new())
+    }
+
+    /// As [`Self::read_slice`], with k-space in memory that is there already.
+    pub(super) fn read_slice_into(&self, index: usize, memory: Vec<Complex32>) -> Result<Slice> {
         if index >= self.slices {
             return Err(Error::input(format!(
                 "{}: there is no slice {index}: the volume has slices 0..{}",
@@ -118,7 +125,7 @@ impl VolumeFile {
             if kspace.shape != [self.slices, self.coils, self.matrix[0], self.matrix[1]] {
                 return Err(changed());
             }
-            let kspace = kspace.complex_row(index)?;
+            let kspace = kspace.complex_row(index, memory)?;
 
             let target = match self.target {
                 None => None,

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use super::set::{SliceId, VolumeSet};
 use super::volume::Slice;
 use crate::error::Result;
+use num_complex::Complex32;
 
 /// A slice with where it came from.
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ struct State {
     next_taken: usize,
     ready: HashMap<usize, std::thread::Result<Result<Slice>>>,
     stopped: bool,
+    /// Memory for slices.
+    spare: Vec<Vec<Complex32>>,
 }
 
 impl Loader {
@@ -83,6 +86,17 @@ impl Loader {
             })
             .collect();
         Self { shared, batches: batches.into_iter(), threads }
+    }
+}
+
+impl Loader {
+    /// Takes back the memory of k-space that was worked with, for a slice to come: to ask the system for tens of
+    /// megabytes takes as long as to read them.
+    pub fn recycle(&mut self, kspace: Vec<Complex32>) {
+        let mut state = self.shared.lock();
+        if state.spare.len() < self.shared.depth {
+            state.spare.push(kspace);
+        }
     }
 }
 
@@ -126,7 +140,8 @@ impl Shared {
     fn work(&self) {
         while let Some(position) = self.claim() {
             let (volume, slice) = self.order[position];
-            let read = || self.set.volumes()[volume].read_slice(slice);
+            let spare = self.lock().spare.pop().unwrap_or_default();
+            let read = || self.set.volumes()[volume].read_slice_into(slice, spare);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
             self.lock().ready.insert(position, result);
             self.arrived.notify_one();

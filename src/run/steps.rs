@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use num_complex::Complex32;
 use sha2::{Digest, Sha256};
 
 use crate::backend::{Backend, LabelNoise, LossWeights, Update};
@@ -197,13 +198,15 @@ impl Run<'_> {
             let loaded = loader.next().expect("a batch for every term")?;
             // Waiting for data is not computing.
             let started = Instant::now();
-            let value = self.term(engine, state, term, &loaded)?;
+            let places: Vec<_> = loaded.iter().map(|slice| (slice.volume, slice.slice)).collect();
+            let (value, kspace) = self.term(engine, state, term, loaded)?;
             seconds += started.elapsed().as_secs_f64();
+            loader.recycle(kspace);
             loss += term.weight * value;
             *by_role[(term.role == Role::Forget) as usize].get_or_insert(0.0) += value;
-            for slice in &loaded {
-                volumes.push(self.set.volumes()[slice.volume].name.clone());
-                slices.push(slice.slice);
+            for (volume, slice) in places {
+                volumes.push(self.set.volumes()[volume].name.clone());
+                slices.push(slice);
             }
         }
         let place = |volumes: &[String], slices: &[usize]| {
@@ -254,39 +257,35 @@ impl Run<'_> {
         })
     }
 
-    /// Adds one term's gradient; returns its loss, without the term's weight.
+    /// Adds one term's gradient; returns its loss, without the term's weight, and the memory of its k-space.
     fn term<B: Backend>(
         &self,
         engine: &mut Engine<'_, B>,
         state: &RunState,
         term: &Term,
-        loaded: &[LoadedSlice],
-    ) -> Result<f64> {
+        loaded: Vec<LoadedSlice>,
+    ) -> Result<(f64, Vec<Complex32>)> {
         let volume = |slice: &LoadedSlice| &self.set.volumes()[slice.volume];
-        let first = volume(&loaded[0]);
+        let (first, first_slice) = (volume(&loaded[0]), loaded[0].slice);
         let masks: Result<Vec<_>> =
             loaded.iter().map(|slice| self.sampler.mask(volume(slice), slice.slice, state.epoch)).collect();
-        let batch = Batch::new(first, loaded.iter().map(|slice| &slice.data).zip(masks?));
-        let size = check::target(first)?;
+        let max_value = loaded.iter().map(|slice| check::max_value(volume(slice))).collect::<Result<_>>()?;
         let mut images = Vec::new();
-        for slice in loaded {
-            let target = slice.data.target.as_ref();
-            images.extend_from_slice(target.expect("slices of one shape, which has a target"));
-        }
-        let reference = Reference {
-            size,
-            images,
-            max_value: loaded.iter().map(|slice| check::max_value(volume(slice))).collect::<Result<_>>()?,
-        };
+        let kspace = loaded.into_iter().map(|slice| {
+            images.extend(slice.data.target.expect("slices of one shape, which has a target"));
+            slice.data.kspace
+        });
+        let batch = Batch::new(first, kspace.zip(masks?));
+        let reference = Reference { size: check::target(first)?, images, max_value };
         let noise = term.noise.map(|TargetNoise { lambda, absolute }| LabelNoise {
             lambda,
             absolute,
             key: self.seed,
-            stream: noise_stream(state.epoch, &first.name, loaded[0].slice),
+            stream: noise_stream(state.epoch, &first.name, first_slice),
         });
         let value =
             engine.accumulate(&batch, &reference, self.loss, Objective { weight: term.weight, noise })?;
-        Ok(value.loss)
+        Ok((value.loss, batch.kspace))
     }
 
     fn save<B: Backend>(&self, engine: &mut Engine<'_, B>, state: &RunState, log: &MetricsLog) -> Result<()> {

@@ -78,10 +78,12 @@ fn pass(set: &Arc<VolumeSet>, options: LoaderOptions, progress: &mut Progress) -
     let order = epoch_order(set, SEED, 0, true, 1);
     let started = Instant::now();
     let (mut slices, mut bytes) = (0, 0);
-    for batch in Loader::start(set.clone(), order, options) {
+    let mut loader = Loader::start(set.clone(), order, options);
+    while let Some(batch) = loader.next() {
         for loaded in batch? {
             let target = loaded.data.target.as_deref().unwrap_or_default();
             bytes += (size_of_val(loaded.data.kspace.as_slice()) + size_of_val(target)) as u64;
+            loader.recycle(loaded.data.kspace);
             slices += 1;
             progress.step("");
         }
