@@ -3,6 +3,7 @@
 
     .venv/bin/python scripts/bench_pytorch.py --cascades 6 --chans 9 --coils 8 --height 320 --width 184
     .venv/bin/python scripts/bench_pytorch.py --rounds 3 --alternate 'target/release/kerase bench --step --json'
+    .venv/bin/python scripts/bench_pytorch.py --device cuda --matmul high --channels-last --compile
 
 A training step is forward, SSIM loss, backward, gradient norm, clip and Adam, on one slice. With --alternate, each
 round runs the given command and then this program in a process of its own; the shape arguments are appended to the
@@ -52,6 +53,9 @@ def parse():
     parser.add_argument("--mode", choices=["train", "inference", "both"], default="both")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
     parser.add_argument("--matmul", choices=["highest", "high", "medium"], default="highest", help="PyTorch's float32 matmul and convolution precision; high and medium allow TF32 (default highest)")
+    parser.add_argument("--autocast", choices=["off", "bf16"], default="off", help="bf16: convolutions in bfloat16, by torch.autocast (default off)")
+    parser.add_argument("--channels-last", action="store_true", help="keep feature maps with channels innermost")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the network; compiling is not timed")
     parser.add_argument("--alternate", metavar="COMMAND", help="a command of kerase to time in turn with PyTorch")
     parser.add_argument("--rounds", type=positive, default=3, help="rounds of --alternate (default 3)")
     return parser.parse_args()
@@ -122,12 +126,20 @@ def time_pytorch(args):
     net = VarNet(args.cascades, args.sens_chans, args.sens_pools, args.chans, args.pools).to(device)
     loss_function = SSIMLoss().to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    if args.channels_last:
+        net = net.to(memory_format=torch.channels_last)
+    compiled = torch.compile(net) if args.compile else net
+
+    def forward():
+        with torch.autocast(device.type, torch.bfloat16, enabled=args.autocast == "bf16"):
+            return compiled(kspace, mask, low)
+
     kspace, mask, target, low = random_slice(torch, args, device)
     max_value = target.amax().reshape(1).double()
 
     def train():
         optimizer.zero_grad(set_to_none=True)
-        cropped, output = center_crop_to_smallest(target, net(kspace, mask, low))
+        cropped, output = center_crop_to_smallest(target, forward().float())
         loss = loss_function(output.unsqueeze(1), cropped.unsqueeze(1), data_range=max_value)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 0.5)
@@ -135,13 +147,16 @@ def time_pytorch(args):
 
     def inference():
         with torch.inference_mode():
-            net(kspace, mask, low)
+            forward()
 
     clock = Clock(torch, device)
     result = {
         "program": f"PyTorch {torch.__version__}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {args.threads} threads",
         "matmul": args.matmul,
+        "autocast": args.autocast,
+        "channels_last": args.channels_last,
+        "compile": args.compile,
         **{name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SHAPE},
         "parameters": sum(p.numel() for p in net.parameters()),
         "iters": args.iters,
@@ -212,8 +227,9 @@ def alternate(args):
     """Alternating rounds see the same clock frequency, temperature and neighbours."""
     ours = shlex.split(args.alternate) + shape_arguments(args)
     theirs = [sys.executable, __file__, *shape_arguments(args)]
-    for name in ("threads", "iters", "mode", "device", "matmul"):
+    for name in ("threads", "iters", "mode", "device", "matmul", "autocast"):
         theirs += [f"--{name}", str(getattr(args, name))]
+    theirs += ["--channels-last"] * args.channels_last + ["--compile"] * args.compile
     plain = {key: value for key, value in os.environ.items() if key not in ALLOCATOR}
     plain.setdefault("RAYON_NUM_THREADS", str(args.threads))
 
@@ -233,7 +249,8 @@ def alternate(args):
         "median": {},
         "pytorch_over_kerase": {},
     }
-    for key in ("train_seconds", "inference_seconds", "peak_rss_mb"):
+    memory = ("train_peak_device_mb", "inference_peak_device_mb", "peak_rss_mb")
+    for key in ("train_seconds", "inference_seconds", *memory):
         both = {name: [run[key] for run in found if run.get(key) is not None] for name, found in runs.items()}
         if all(both.values()):
             median = {name: statistics.median(values) for name, values in both.items()}

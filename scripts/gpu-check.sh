@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # gpu-check.sh [OPTIONS] [KERASE]: checks and measures a kerase executable that was built elsewhere on a machine with
-# a GPU, and writes benches/results/DEVICE-DATE.json. KERASE: target/release/kerase.
+# a GPU, and writes benches/results/DEVICE-DATE.json, with a table of the times beside it. KERASE: target/release/kerase.
 #
 # Needs the NVIDIA driver and Python 3.9 with its standard library; compute-sanitizer and PyTorch with fastMRI where
 # they are to be used. The exit code is 1 where a part failed. A part that could not run is "not available", and the
@@ -8,8 +8,8 @@
 #
 #   --device NAME     what to check (default cuda:0)
 #   --commit HASH     what the executable was built from (default: git's HEAD here)
-#   --only PARTS      of info, validate, train, memcheck, racecheck, bench, operations, pytorch, pytorch-tf32; with
-#                     commas
+#   --only PARTS      of info, validate, train, memcheck, racecheck, bench, operations, pytorch, pytorch-tf32,
+#                     pytorch-compiled, pytorch-bf16; with commas
 #   --out DIR         where the JSON goes (default benches/results)
 #   --timeout SECONDS for each part (default 600)
 #   PYTHON            the interpreter that has PyTorch (default: .venv/bin/python, then python3)

@@ -135,20 +135,17 @@ class Check:
     def operations(self):
         return self.json("bench", "--operations", "--device", self.device)
 
-    def pytorch(self, matmul="highest"):
+    def pytorch(self, options=()):
         python = self.python_with_torch()
         inside = self.kerase.is_relative_to(ROOT)
         kerase = self.kerase.relative_to(ROOT) if inside else self.kerase
         bench = shlex.join([str(kerase), "bench", "--step", "--json", "--device", self.device])
-        command = [python, ROOT / "scripts" / "bench_pytorch.py", "--device", self.device, "--matmul", matmul]
+        command = [python, ROOT / "scripts" / "bench_pytorch.py", "--device", self.device, *options]
         output = self.call([*command, "--rounds", 3, "--alternate", bench])
         result = readable(output)
         if result is None:
             raise Failed("what it printed is no JSON", said=self.shown(output.strip()[-4000:]))
         return result
-
-    def pytorch_tf32(self):
-        return self.pytorch("high")
 
     def python_with_torch(self):
         named = os.environ.get("PYTHON")
@@ -161,7 +158,14 @@ class Check:
         raise NotAvailable(self.shown(f"none of {', '.join(tried)} has torch and fastmri that work on {self.device}"))
 
 
-PARTS = ["info", "validate", "train", "memcheck", "racecheck", "bench", "operations", "pytorch", "pytorch-tf32"]
+# What PyTorch is allowed, by part.
+PYTORCH = {
+    "pytorch": [],
+    "pytorch-tf32": ["--matmul", "high"],
+    "pytorch-compiled": ["--matmul", "high", "--channels-last", "--compile"],
+    "pytorch-bf16": ["--matmul", "high", "--channels-last", "--autocast", "bf16"],
+}
+PARTS = ["info", "validate", "train", "memcheck", "racecheck", "bench", "operations", *PYTORCH]
 
 
 def readable(text):
@@ -196,6 +200,21 @@ def commit(given):
     if head is None or head.returncode != 0:
         sys.exit("gpu-check.sh: this is no git checkout; say with --commit what the executable was built from")
     return head.stdout.strip()
+
+
+def table(parts):
+    """kerase beside each PyTorch that ran: medians of turns in one run."""
+    rows = []
+    for part in PYTORCH:
+        result = parts[part].get("result", {})
+        for key, ratio in result.get("pytorch_over_kerase", {}).items():
+            both = result["median"][key]
+            ours, theirs = (f"{both[name]:.4g}" for name in ["kerase", "pytorch"])
+            rows.append([part, key, ours, theirs, f"{ratio:.2f}"])
+    if not rows:
+        return ""
+    rows = [["PyTorch", "", "kerase", "PyTorch", "ratio"], ["---", "---", "---:", "---:", "---:"], *rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def overall(parts):
@@ -250,7 +269,8 @@ def main():
         for part in arguments.only:
             began = time.monotonic()
             try:
-                outcome = {"status": "run", "result": getattr(check, part.replace("-", "_"))()}
+                run = (lambda: check.pytorch(PYTORCH[part])) if part in PYTORCH else getattr(check, part)
+                outcome = {"status": "run", "result": run()}
             except NotAvailable as why:
                 outcome = {"status": "not available", "why": str(why)}
             except Failed as why:
@@ -262,10 +282,15 @@ def main():
             report["status"] = overall(parts)
             # After each part, so that a run that is cut off leaves what it found.
             target.write_text(json.dumps(report, indent=1) + "\n")
-            print(f"{part:<14}{outcome['status']:<15}{outcome.get('why', '')}", flush=True)
+            print(f"{part:<18}{outcome['status']:<15}{outcome.get('why', '')}", flush=True)
             for line in outcome.get("said", "").splitlines()[-5:]:
-                print(f"{'':<14}{line}", flush=True)
+                print(f"{'':<18}{line}", flush=True)
 
+    if compared := table(parts):
+        target.with_suffix(".md").write_text(
+            f"{report['device']}, {report['date']}, commit {report['commit']}, `scripts/gpu-check.sh`\n\n{compared}"
+        )
+        print(compared)
     ran = [part for part, outcome in parts.items() if outcome["status"] == "run"]
     print(f"{report['status']} on {report['device']}: {len(ran)} of {len(PARTS)} parts ran; {target}")
     sys.exit(1 if report["status"] == "failed" else 0)

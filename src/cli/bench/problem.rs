@@ -77,6 +77,11 @@ impl Problem {
         })
     }
 
+    /// Height and width of the target.
+    pub fn target(&self) -> [usize; 2] {
+        self.reference.size
+    }
+
     /// A whole step as in training.
     pub fn train<B: Backend>(&self, engine: &mut Engine<'_, B>) -> Result<()> {
         let weights = LossWeights { ssim: 1.0, l1: 1e-5 };

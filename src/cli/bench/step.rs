@@ -8,9 +8,10 @@ use super::problem::Problem;
 use super::{Args, Mode};
 use crate::backend::{Backend, ImageShape};
 use crate::device::{Device, Work};
-use crate::engine::Engine;
+use crate::engine::{Engine, Task};
 use crate::error::Result;
-use crate::model::Architecture;
+use crate::model::{Architecture, VarNet};
+use crate::plan::Plan;
 
 /// What was measured. What was not is absent.
 #[derive(Serialize)]
@@ -41,6 +42,9 @@ struct InferenceTimes {
     median: f64,
     #[serde(rename = "inference_seconds_min")]
     min: f64,
+    /// What its buffers take of a GPU's memory.
+    #[serde(rename = "inference_peak_device_mb", skip_serializing_if = "Option::is_none")]
+    device_mb: Option<f64>,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -49,6 +53,8 @@ struct TrainTimes {
     median: f64,
     #[serde(rename = "train_seconds_min")]
     min: f64,
+    #[serde(rename = "train_peak_device_mb", skip_serializing_if = "Option::is_none")]
+    device_mb: Option<f64>,
 }
 
 /// What is to be measured, and where.
@@ -64,12 +70,20 @@ impl Work for Measurement<'_> {
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
         let Self { args: &Args { mode, iters, low_memory, .. }, device, problem } = self;
         let parameters = problem.architecture.initial_parameters(0);
+        let device_mb = |task: Task| -> Result<Option<f64>> {
+            if device == Device::Cpu {
+                return Ok(None);
+            }
+            let net = VarNet::new(problem.architecture)?;
+            let plan = Plan::of(&net, problem.batch.shape, task)?;
+            Ok(Some(plan.total() as f64 / f64::from(1 << 20)))
+        };
         // Inference first: the peak of memory only ever rises, and training needs the most.
         let inference = (mode != Mode::Train)
             .then(|| -> Result<_> {
                 let mut engine = Engine::new(ops, problem.architecture, &parameters)?;
                 let [median, min] = times(iters, || engine.reconstruct(&problem.batch).map(drop))?;
-                Ok(InferenceTimes { median, min })
+                Ok(InferenceTimes { median, min, device_mb: device_mb(Task::Reconstruct)? })
             })
             .transpose()?;
         let train = (mode != Mode::Inference)
@@ -77,7 +91,8 @@ impl Work for Measurement<'_> {
                 let mut engine =
                     Engine::for_training(ops, problem.architecture, &parameters)?.recomputing(low_memory);
                 let [median, min] = times(iters, || problem.train(&mut engine))?;
-                Ok(TrainTimes { median, min })
+                let task = engine.learning_task(problem.target());
+                Ok(TrainTimes { median, min, device_mb: device_mb(task)? })
             })
             .transpose()?;
         let ImageShape { coils, rows, columns, .. } = problem.batch.shape;
@@ -154,12 +169,16 @@ impl std::fmt::Display for Report {
             let rate = gflop / median;
             write!(f, "\n{name:<11}{median:>9.4} s (fastest {min:.4} s), convolutions {rate:.0} GFLOP/s")
         };
-        if let Some(InferenceTimes { median, min }) = self.inference {
+        if let Some(InferenceTimes { median, min, .. }) = self.inference {
             time("inference", median, min, self.forward_convolution_gflop)?;
         }
-        if let Some(TrainTimes { median, min }) = self.train {
+        if let Some(TrainTimes { median, min, .. }) = self.train {
             // Backward is a convolution for the data's gradient and one for the weights'.
             time("training", median, min, 3.0 * self.forward_convolution_gflop)?;
+        }
+        let device_mb = self.train.map_or(self.inference.and_then(|i| i.device_mb), |t| t.device_mb);
+        if let Some(peak) = device_mb {
+            write!(f, "\n{:<11}{peak:>9.0} MiB of the device", "buffers")?;
         }
         if let Some(peak) = self.peak_rss_mb {
             write!(f, "\n{:<11}{peak:>9.0} MiB", "peak memory")?;
