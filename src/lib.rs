@@ -18,6 +18,7 @@ pub mod json_float;
 pub mod metrics;
 pub mod model;
 pub mod plan;
+pub mod precision;
 pub mod progress;
 pub mod real;
 pub mod reconstruct;

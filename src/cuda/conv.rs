@@ -3,7 +3,8 @@
 use crate::backend::*;
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut};
-use crate::cuda::{Buffer, Cuda, blocks, blocks_with, int, norm, partial, statistics};
+use crate::cuda::{Buffer, Cuda, blocks, blocks_with, conv_mma, int, norm, partial, statistics};
+use crate::precision::Precision;
 
 // What kernels/conv*.cuh are cut into.
 const TILE: usize = 16;
@@ -156,6 +157,9 @@ pub fn conv3x3<D: Driver>(
     weight: Span,
     output: &mut FeatureMap<Buffer<D>>,
 ) {
+    if cuda.precision() != Precision::Fp32 {
+        return forward_mma(cuda, inputs, parameters, weight, output);
+    }
     let Inputs { shape, values, stats } = Inputs::of(inputs, output.shape);
     let parts = tiles(output.shape);
     let (by, launch) = correlation(output.shape, output.shape.channels);
@@ -179,6 +183,35 @@ pub fn conv3x3<D: Driver>(
     );
     if let Some(stats) = &mut output.stats {
         norm::join_stats(cuda, output.shape, moments.as_const(), parts, stats);
+    }
+}
+
+/// The same on tensor cores.
+fn forward_mma<D: Driver>(
+    cuda: &Cuda<D>,
+    inputs: &[&FeatureMap<Buffer<D>>],
+    parameters: &Buffer<D>,
+    weight: Span,
+    output: &mut FeatureMap<Buffer<D>>,
+) {
+    let map = output.shape;
+    let Inputs { shape, values, stats } = Inputs::of(inputs, map);
+    let cut = conv_mma::Cut::of(cuda.precision(), map, (shape.first + shape.second) as usize, map.channels);
+    let [moments, filters] = cuda.scratch([map.planes() * cut.tiles * 3, cut.filters()]);
+    conv_mma::forward(
+        cuda,
+        cuda.precision(),
+        &cut,
+        map.n,
+        [0, 1].map(|i| [values[i], stats[i]]),
+        parameters.read_from(weight.offset, weight.len),
+        filters,
+        output.values.write(map.len()),
+        if output.stats.is_some() { moments } else { Mut::null() },
+        shape,
+    );
+    if let Some(stats) = &mut output.stats {
+        norm::join_stats(cuda, map, moments.as_const(), cut.tiles, stats);
     }
 }
 
