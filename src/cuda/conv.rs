@@ -262,6 +262,7 @@ impl<'g, D: Driver> Place<'g, D> {
     fn of(
         input: &FeatureMap<Buffer<D>>,
         output: MapShape,
+        tiles: usize,
         place: &'g mut Option<InputGradient<'_, Buffer<D>>>,
     ) -> Option<Self> {
         let InputGradient { gradient, partial } = place.as_mut()?;
@@ -275,7 +276,7 @@ impl<'g, D: Driver> Place<'g, D> {
             d: gradient.values.write(shape.len()),
             sums: gradient.sums.as_mut().filter(|_| finish),
             short,
-            parts: if short { shape.pixels().div_ceil(4 * FOLD_THREADS as usize) } else { tiles(output) },
+            parts: if short { shape.pixels().div_ceil(4 * FOLD_THREADS as usize) } else { tiles },
         })
     }
 
@@ -301,13 +302,22 @@ pub fn conv3x3_backward<D: Driver>(
     let map = output.shape;
     let Inputs { shape, values, stats } = Inputs::of(inputs, map);
     let channels = (shape.first + shape.second) as usize;
-    let mut places = inputs.iter().zip(d_inputs).map(|(input, place)| Place::of(input, map, place));
+    // The channels that somebody asks for are consecutive.
+    let wants = |i: usize| d_inputs.get(i).is_some_and(Option::is_some);
+    let begin = if wants(0) { 0 } else { shape.first };
+    let end = if wants(1) { shape.first + shape.second } else { shape.first };
+    let precision = cuda.precision();
+    let mma = (precision != Precision::Fp32 && begin < end)
+        .then(|| conv_mma::Cut::of(precision, map, map.channels, (end - begin) as usize));
+    let tiles = mma.as_ref().map_or(tiles(map), |cut| cut.tiles);
+    let mut places = inputs.iter().zip(d_inputs).map(|(input, place)| Place::of(input, map, tiles, place));
     let mut places = [places.next().flatten(), places.next().flatten()];
     let [first, second] = [0, 1].map(|i| places[i].as_ref().map_or([0; 2], |place| place.scratch(map)));
 
     let (by, cut, parts, launch) = weight_cut(map, channels);
-    let [d_weights, first_sums, first_wide, second_sums, second_wide] =
-        cuda.scratch([parts * weight.len, first[0], first[1], second[0], second[1]]);
+    let of_filters = mma.as_ref().map_or(0, conv_mma::Cut::filters);
+    let [d_weights, first_sums, first_wide, second_sums, second_wide, filters] =
+        cuda.scratch([parts * weight.len, first[0], first[1], second[0], second[1], of_filters]);
     let (partial_sums, wide) = ([first_sums, second_sums], [first_wide, second_wide]);
 
     let d_values = d_output.values.read(map.len());
@@ -336,44 +346,64 @@ pub fn conv3x3_backward<D: Driver>(
     let d_weight = d_parameters.write_from(weight.offset, weight.len);
     partial::add(cuda, d_weights.as_const(), d_weight, parts, weight.len);
 
-    // The channels that somebody asks for are consecutive.
-    let begin = if places[0].is_some() { 0 } else { shape.first };
-    let end = if places[1].is_some() { shape.first + shape.second } else { shape.first };
     if begin >= end {
         return;
     }
-    let (by, launch) = correlation(map, (end - begin) as usize);
-    let kernel = match by {
-        By::Two => kernel::conv3x3_inputs_by2,
-        By::Six => kernel::conv3x3_inputs_by6,
-        By::Eight => kernel::conv3x3_inputs_by8,
-    };
     // What is folded is finished then.
     let finish_stats =
         |i: usize| places[i].as_ref().filter(|place| !place.short).map_or(Const::null(), |place| place.stats);
     let to = |i: usize| {
         places[i].as_ref().map_or(Mut::null(), |place| if place.short { wide[i] } else { place.d })
     };
-    kernel(
-        cuda,
-        launch,
-        d_values,
-        output_values,
-        statistics(output),
-        means,
-        parameters.read_from(weight.offset, weight.len),
-        values[0],
-        finish_stats(0),
-        to(0),
-        partial_sums[0],
-        values[1],
-        finish_stats(1),
-        to(1),
-        partial_sums[1],
-        shape,
-        begin,
-        end,
-    );
+    let weights = parameters.read_from(weight.offset, weight.len);
+    if let Some(cut) = &mma {
+        let gradient = [d_values, output_values, statistics(output), means];
+        let to = [0, 1].map(|i| conv_mma::InputPlace {
+            values: values[i],
+            stats: finish_stats(i),
+            d: to(i),
+            partial: partial_sums[i],
+        });
+        conv_mma::input_gradients(
+            cuda,
+            precision,
+            cut,
+            map.n,
+            gradient,
+            weights,
+            filters,
+            to,
+            shape,
+            [begin, end],
+        );
+    } else {
+        let (by, launch) = correlation(map, (end - begin) as usize);
+        let kernel = match by {
+            By::Two => kernel::conv3x3_inputs_by2,
+            By::Six => kernel::conv3x3_inputs_by6,
+            By::Eight => kernel::conv3x3_inputs_by8,
+        };
+        kernel(
+            cuda,
+            launch,
+            d_values,
+            output_values,
+            statistics(output),
+            means,
+            weights,
+            values[0],
+            finish_stats(0),
+            to(0),
+            partial_sums[0],
+            values[1],
+            finish_stats(1),
+            to(1),
+            partial_sums[1],
+            shape,
+            begin,
+            end,
+        );
+    }
     for (i, place) in places.iter_mut().enumerate() {
         let Some(place) = place else { continue };
         if place.short {
