@@ -73,3 +73,4 @@ __device__ __forceinline__ void lay_out_filters(const float* weights, unsigned* 
     CONV3X3_MMA(NAME##_deep_by3, T, Deep, 3)    \
     CONV3X3_MMA(NAME##_deep_by4, T, Deep, 4)
 CONV3X3_FORMAT(tf32, Tf32)
+CONV3X3_FORMAT(bf16, Bf16)

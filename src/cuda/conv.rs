@@ -3,7 +3,9 @@
 use crate::backend::*;
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut};
-use crate::cuda::{Buffer, Cuda, blocks, blocks_with, conv_mma, int, norm, partial, statistics};
+use crate::cuda::{
+    Buffer, Cuda, blocks, blocks_with, conv_mma, conv_mma_weights, int, norm, partial, statistics,
+};
 use crate::precision::Precision;
 
 // What kernels/conv*.cuh are cut into.
@@ -314,7 +316,9 @@ pub fn conv3x3_backward<D: Driver>(
     let mut places = [places.next().flatten(), places.next().flatten()];
     let [first, second] = [0, 1].map(|i| places[i].as_ref().map_or([0; 2], |place| place.scratch(map)));
 
+    let sum_mma = (precision != Precision::Fp32).then(|| conv_mma_weights::Cut::of(precision, map, channels));
     let (by, cut, parts, launch) = weight_cut(map, channels);
+    let parts = sum_mma.as_ref().map_or(parts, |cut| cut.parts);
     let of_filters = mma.as_ref().map_or(0, conv_mma::Cut::filters);
     let [d_weights, first_sums, first_wide, second_sums, second_wide, filters] =
         cuda.scratch([parts * weight.len, first[0], first[1], second[0], second[1], of_filters]);
@@ -323,26 +327,32 @@ pub fn conv3x3_backward<D: Driver>(
     let d_values = d_output.values.read(map.len());
     let output_values = output.values.read(map.len());
     let means = d_output.sums.as_ref().map_or(Const::null(), |sums| sums.read(2 * map.planes()));
-    let kernel = match by {
-        By::Two => kernel::conv3x3_weights_by2,
-        By::Six => kernel::conv3x3_weights_by6,
-        By::Eight => kernel::conv3x3_weights_by8,
-    };
-    kernel(
-        cuda,
-        launch,
-        values[0],
-        stats[0],
-        values[1],
-        stats[1],
-        d_values,
-        output_values,
-        statistics(output),
-        means,
-        d_weights,
-        shape,
-        cut,
-    );
+    let gradient = [d_values, output_values, statistics(output), means];
+    if let Some(cut) = &sum_mma {
+        let from = [0, 1].map(|i| [values[i], stats[i]]);
+        conv_mma_weights::weight_gradient(cuda, precision, cut, from, gradient, d_weights, shape);
+    } else {
+        let kernel = match by {
+            By::Two => kernel::conv3x3_weights_by2,
+            By::Six => kernel::conv3x3_weights_by6,
+            By::Eight => kernel::conv3x3_weights_by8,
+        };
+        kernel(
+            cuda,
+            launch,
+            values[0],
+            stats[0],
+            values[1],
+            stats[1],
+            d_values,
+            output_values,
+            statistics(output),
+            means,
+            d_weights,
+            shape,
+            cut,
+        );
+    }
     let d_weight = d_parameters.write_from(weight.offset, weight.len);
     partial::add(cuda, d_weights.as_const(), d_weight, parts, weight.len);
 
@@ -357,7 +367,6 @@ pub fn conv3x3_backward<D: Driver>(
     };
     let weights = parameters.read_from(weight.offset, weight.len);
     if let Some(cut) = &mma {
-        let gradient = [d_values, output_values, statistics(output), means];
         let to = [0, 1].map(|i| conv_mma::InputPlace {
             values: values[i],
             stats: finish_stats(i),

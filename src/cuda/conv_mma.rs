@@ -1,4 +1,4 @@
-//! 3×3 convolution on tensor cores: which kernel makes a map, and in how many blocks.
+//! 3×3 convolution and the gradient of its inputs on tensor cores: which kernel makes a map, and in how many blocks.
 
 use crate::backend::MapShape;
 use crate::cuda::conv::ConvShape;
@@ -11,14 +11,14 @@ use crate::precision::Precision;
 const SIDE: usize = 8;
 const STEP: usize = 8;
 const WARPS: usize = 4;
-const THREADS: u32 = 128;
+pub const THREADS: u32 = 128;
 const FILTER_WORDS: usize = 9 * 64;
 const FILTERS_THREADS: u32 = 256;
 /// Bytes of a channel's constants.
 const CONSTANTS: usize = 16;
 
 /// The multiprocessors of an H100. Blocks are cut for so many; smaller GPUs have more than enough of them.
-const MULTIPROCESSORS: usize = 132;
+pub const MULTIPROCESSORS: usize = 132;
 /// Bytes of shared memory that blocks of one multiprocessor share, less what each takes without asking.
 const SHARED: usize = 220 << 10;
 
@@ -86,6 +86,15 @@ kernels_by_tiling! {
         conv3x3_tf32_deep_by2, conv3x3_inputs_tf32_deep_by2, Tf32, Deep, 2;
         conv3x3_tf32_deep_by3, conv3x3_inputs_tf32_deep_by3, Tf32, Deep, 3;
         conv3x3_tf32_deep_by4, conv3x3_inputs_tf32_deep_by4, Tf32, Deep, 4;
+    ]
+    conv3x3_filters_bf16 [
+        conv3x3_bf16_wide_by1, conv3x3_inputs_bf16_wide_by1, Bf16, Wide, 1;
+        conv3x3_bf16_wide_by2, conv3x3_inputs_bf16_wide_by2, Bf16, Wide, 2;
+        conv3x3_bf16_wide_by3, conv3x3_inputs_bf16_wide_by3, Bf16, Wide, 3;
+        conv3x3_bf16_wide_by5, conv3x3_inputs_bf16_wide_by5, Bf16, Wide, 5;
+        conv3x3_bf16_deep_by2, conv3x3_inputs_bf16_deep_by2, Bf16, Deep, 2;
+        conv3x3_bf16_deep_by3, conv3x3_inputs_bf16_deep_by3, Bf16, Deep, 3;
+        conv3x3_bf16_deep_by4, conv3x3_inputs_bf16_deep_by4, Bf16, Deep, 4;
     ]
 }
 
@@ -207,7 +216,7 @@ fn lay_out_filters<D: Driver>(
     let lay_out = match precision {
         Precision::Fp32 => unreachable!("float32 has no tensor cores"),
         Precision::Tf32 => kernel::conv3x3_filters_tf32,
-        Precision::Bf16 => todo!(),
+        Precision::Bf16 => kernel::conv3x3_filters_bf16,
     };
     lay_out(cuda, launch, weights, filters.words(), shape, int(words));
     filters.words().as_const()

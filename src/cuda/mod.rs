@@ -8,6 +8,7 @@ pub mod cascade;
 pub mod conv;
 pub mod conv1x1;
 pub mod conv_mma;
+pub mod conv_mma_weights;
 pub mod conv_transpose;
 pub mod driver;
 pub mod fft;
@@ -74,6 +75,7 @@ pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
         conv::kernel::KERNELS,
         conv1x1::kernel::KERNELS,
         conv_mma::kernel::KERNELS,
+        conv_mma_weights::kernel::KERNELS,
         conv_transpose::kernel::KERNELS,
         fft::kernel::KERNELS,
         loss::kernel::KERNELS,

@@ -44,7 +44,7 @@ impl Tolerance {
 
     /// The same for sums of products whose operands were rounded so.
     pub fn products(self, precision: Precision) -> Self {
-        Self { roundings: self.roundings + precision.unit() / UNIT, ..self }
+        Self { roundings: self.roundings + 1.5 * precision.unit() / UNIT, ..self }
     }
 
     /// The size of the numbers that were rounded, where that is not the root mean square of the result: a mean that
