@@ -296,3 +296,143 @@ pub fn input_gradients<D: Driver>(
         end,
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::conv_mma_weights;
+
+    /// An H100: multiprocessors' clock while all work, and bytes a second.
+    const CLOCK: f64 = 1.7e9;
+    const BANDWIDTH: f64 = 3e12;
+
+    /// What one launch is predicted to take.
+    struct Prediction {
+        kernel: String,
+        blocks: usize,
+        products: f64,
+        /// Products' share that stands for channels and pixels that there are.
+        useful: f64,
+        bytes: f64,
+        microseconds: f64,
+    }
+
+    impl Prediction {
+        /// `reals` read and written at least once; `clocks` of a multiprocessor.
+        fn new(
+            kernel: String,
+            blocks: usize,
+            products: f64,
+            macs: f64,
+            reals: f64,
+            clocks: f64,
+            k: usize,
+        ) -> Self {
+            let bytes = 4.0 * reals;
+            let microseconds = 1e6 * (clocks / CLOCK).max(bytes / BANDWIDTH);
+            let useful = macs / (products * (128 * k) as f64);
+            Self { kernel, blocks, products, useful, bytes, microseconds }
+        }
+
+        fn row(&self, layer: &str, pass: &str) -> String {
+            let Self { kernel, blocks, products, useful, bytes, microseconds } = self;
+            let [products, megabytes, useful] = [products / 1e6, bytes / 1e6, useful * 100.0];
+            format!(
+                "| {layer} | {pass} | {kernel} | {blocks} | {products:.2} | {useful:.0} % | {megabytes:.1} | \
+                 {microseconds:.1} |"
+            )
+        }
+    }
+
+    /// `maps`: of how many maps of the result's size a value is read or written beside the inputs.
+    fn correlation(
+        precision: Precision,
+        map: MapShape,
+        ins: usize,
+        outs: usize,
+        read: usize,
+        written: usize,
+    ) -> Prediction {
+        let cut = Cut::of(precision, map, ins, outs);
+        let k = 8 * pack(precision);
+        let words = ins.div_ceil(pack(precision));
+        let warps = map.n * cut.tiles * cut.groups * WARPS / cut.tiling.warps()[2];
+        let products = (warps * 4 * 9 * cut.by) as f64 * words.div_ceil(4) as f64 / 2.0;
+        let pixels = map.n * map.pixels();
+        let macs = (pixels * ins * outs * 9) as f64;
+        let reals = (pixels * (read * ins + written * outs) + cut.filters()) as f64;
+        let name = format!("{:?} by {}", cut.tiling, cut.by).to_lowercase();
+        Prediction::new(
+            name,
+            cut.tiles * cut.groups * map.n,
+            products,
+            macs,
+            reals,
+            cut.clocks(map.n, words),
+            k,
+        )
+    }
+
+    fn sum(precision: Precision, map: MapShape, ins: usize) -> Prediction {
+        let cut = conv_mma_weights::Cut::of(precision, map, ins);
+        let pixels = map.n * map.pixels();
+        let macs = (pixels * ins * map.channels * 9) as f64;
+        let reals = (pixels * (ins + 2 * map.channels) + cut.parts * ins * map.channels * 9) as f64;
+        let products = cut.products(precision);
+        Prediction::new(
+            cut.name(),
+            cut.blocks(),
+            products,
+            macs,
+            reals,
+            cut.clocks(precision),
+            8 * pack(precision),
+        )
+    }
+
+    /// The layers of a U-Net: size, channels in and out, and how many there are of each.
+    fn layers(n: usize, chans: usize) -> Vec<(String, MapShape, usize, usize)> {
+        let mut layers = Vec::new();
+        for level in 0..=4 {
+            let c = chans << level;
+            let shape = MapShape { n, channels: c, height: 640 >> level, width: 368 >> level };
+            let below = if level == 0 { 2 } else { c / 2 };
+            let bottom = level == 4;
+            for (ins, times) in [(below, 1), (c, 2 - usize::from(bottom)), (2 * c, usize::from(!bottom))] {
+                let name = format!("{n} × {ins} → {c}, {} × {}", shape.height, shape.width);
+                layers.push((name, shape, ins, times));
+            }
+        }
+        layers.retain(|layer| layer.3 > 0);
+        layers
+    }
+
+    /// Prints what stands in docs/tensor-cores.md:
+    /// `cargo test --release --lib prediction -- --nocapture`.
+    #[test]
+    fn prediction() {
+        for precision in [Precision::Tf32, Precision::Bf16] {
+            println!("\n### {precision}\n");
+            println!(
+                "| layer | pass | kernel | blocks | 10⁶ mma | useful | MB | µs |\n|---|---|---|--:|--:|--:|--:|--:|"
+            );
+            let mut totals = [0.0f64; 2];
+            for (network, (n, chans, times_all)) in [(1, 18, 12), (2, 8, 8)].into_iter().enumerate() {
+                for (layer, map, ins, times) in layers(n, chans) {
+                    let outs = map.channels;
+                    let passes = [
+                        ("forward", correlation(precision, map, ins, outs, 1, 1)),
+                        ("inputs", correlation(precision, map.with_channels(ins), outs, ins, 2, 2)),
+                        ("filters", sum(precision, map, ins)),
+                    ];
+                    for (pass, predicted) in passes {
+                        println!("{}", predicted.row(&layer, pass));
+                        assert!(predicted.useful > 0.1 && predicted.useful <= 1.0, "{layer} {pass}");
+                        totals[network] += predicted.microseconds * (times * times_all) as f64;
+                    }
+                }
+            }
+            println!("\n12 cascades: {:.1} ms; 16 coils: {:.1} ms.", totals[0] / 1e3, totals[1] / 1e3);
+        }
+    }
+}

@@ -89,12 +89,45 @@ impl Cut {
         let groups = group.blocks(ins, outs);
         let tiles = map.n * map.height.div_ceil(TILE) * map.width.div_ceil(TILE);
         let room = (MOST_PARTIAL / (outs * ins * 9)).max(1);
-        let wanted = (AT_ONCE * MULTIPROCESSORS).div_ceil(groups[0] * groups[1]);
+        let wanted = (AT_ONCE * MULTIPROCESSORS / (groups[0] * groups[1])).max(1);
         let parts = wanted.min(room).min(tiles);
         // As many tiles for each as for the one with most.
         let parts = tiles.div_ceil(tiles.div_ceil(parts));
         let shared = (of_in * PLANE + of_out * out_plane) * size_of::<u32>();
         Self { group, groups, tiles, parts, shared }
+    }
+}
+
+/// What predictions are made of.
+#[cfg(test)]
+impl Cut {
+    pub fn name(&self) -> String {
+        format!("by {}", self.group.channels()[0])
+    }
+
+    pub fn blocks(&self) -> usize {
+        self.parts * self.groups[0] * self.groups[1]
+    }
+
+    /// Products of one tile of one pair of groups.
+    fn of_tile(&self, precision: Precision) -> usize {
+        self.group.products() * if precision == Precision::Bf16 { 16 } else { 32 }
+    }
+
+    pub fn products(&self, precision: Precision) -> f64 {
+        (self.tiles * self.groups[0] * self.groups[1] * self.of_tile(precision)) as f64
+    }
+
+    /// Of the multiprocessor with most blocks: the slower of tensor cores (0.64 products a clock) and instructions
+    /// (four a clock: products, what they read, and 10 and 14 for each word that is staged), and joining warps.
+    pub fn clocks(&self, precision: Precision) -> f64 {
+        let [of_in, of_out] = self.group.channels();
+        let products = self.of_tile(precision) as f64;
+        let instructions = 1.7 * products + (of_in * 11 * 10 + of_out * 8 * 14) as f64;
+        let tile = (products / 0.64).max(instructions / 4.0);
+        let blocks = self.blocks().div_ceil(MULTIPROCESSORS) as f64;
+        let at_once = blocks.min(AT_ONCE as f64);
+        (blocks * (self.tiles.div_ceil(self.parts) as f64 * tile + 3000.0)) * (at_once + 0.7) / at_once
     }
 }
 
