@@ -8,6 +8,7 @@ use crate::backend::LossWeights;
 use crate::batch::Sampling;
 use crate::error::{Error, Result};
 use crate::model::Architecture;
+use crate::precision::Precision;
 use crate::run::plateau::PlateauSettings;
 
 /// Weight of L1 beside SSIM, as in the paper's code.
@@ -57,6 +58,9 @@ pub struct Optimisation {
     /// Feature maps are made again in the backward pass instead of kept: the same bits with less memory.
     #[serde(default)]
     pub low_memory: bool,
+    /// What convolutions round the operands of their products to.
+    #[serde(default)]
+    pub precision: Precision,
     pub shuffle: bool,
     pub seed: u64,
     pub plateau: PlateauSettings,

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::evaluate;
 use crate::metrics::{Images, Scores, evaluate as score};
 use crate::model::{Architecture, Weights};
+use crate::precision::Precision;
 use crate::progress::Progress;
 use crate::reconstruct::reconstruct_set;
 use crate::report::comparison::{Candidate, comparison};
@@ -57,7 +58,7 @@ fn sampling() -> Sampling {
     }
 }
 
-fn optimisation(epochs: u64, patience: u64) -> Optimisation {
+fn optimisation(precision: Precision, epochs: u64, patience: u64) -> Optimisation {
     Optimisation {
         loss: Loss::SsimL1,
         lr: 1e-3,
@@ -67,6 +68,7 @@ fn optimisation(epochs: u64, patience: u64) -> Optimisation {
         max_steps: None,
         checkpoint_every: None,
         low_memory: false,
+        precision,
         shuffle: true,
         seed: SEED,
         plateau: PlateauSettings { factor: 0.1, patience },
@@ -87,6 +89,8 @@ const PANEL_ROWS: usize = 2;
 pub struct Demo<'d> {
     pub out: &'d Path,
     pub stop: &'d AtomicBool,
+    /// That of the device, to be recorded.
+    pub precision: Precision,
 }
 
 /// What the demo leaves to look at.
@@ -137,7 +141,7 @@ impl Demo<'_> {
             tests: Vec::new(),
             measure: true,
             sampling: sampling(),
-            optimisation: optimisation(UNLEARN_EPOCHS, 1),
+            optimisation: optimisation(self.precision, UNLEARN_EPOCHS, 1),
         };
         let out = self.out.join("unlearned");
         let loader = LoaderOptions::default();
@@ -177,7 +181,7 @@ impl Demo<'_> {
             init: None,
             network: NETWORK,
             sampling: sampling(),
-            optimisation: optimisation(TRAIN_EPOCHS, 10),
+            optimisation: optimisation(self.precision, TRAIN_EPOCHS, 10),
         };
         let out = self.out.join(name);
         let loader = LoaderOptions::default();

@@ -8,6 +8,7 @@ use crate::cuda::Cuda;
 use crate::cuda::driver::emulated::Emulated;
 use crate::cuda::driver::gpus;
 use crate::error::{Error, Result};
+use crate::precision::Precision;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,16 +54,16 @@ impl std::fmt::Display for DeviceChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Device {
     Cpu,
-    Cuda(usize),
-    Emulated,
+    Cuda(usize, Precision),
+    Emulated(Precision),
 }
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cpu => f.pad("cpu"),
-            Self::Cuda(number) => f.pad(&format!("cuda:{number}")),
-            Self::Emulated => f.pad("emulated"),
+            Self::Cuda(number, _) => f.pad(&format!("cuda:{number}")),
+            Self::Emulated(_) => f.pad("emulated"),
         }
     }
 }
@@ -75,6 +76,38 @@ pub trait Work {
 }
 
 impl Device {
+    /// What convolutions round the operands of their products to.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::Cpu => Precision::Fp32,
+            Self::Cuda(_, precision) | Self::Emulated(precision) => precision,
+        }
+    }
+
+    /// The device, with its precision where that is not float32: what results are recorded with.
+    pub fn described(self) -> String {
+        match self.precision() {
+            Precision::Fp32 => self.to_string(),
+            precision => format!("{self}, {precision}"),
+        }
+    }
+
+    /// The same device with another precision.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a precision that it does not have.
+    pub fn with_precision(self, precision: Precision) -> Result<Self> {
+        match self {
+            Self::Cpu if precision != Precision::Fp32 => Err(Error::input(format!(
+                "--precision {precision}: the CPU computes in fp32 only; {precision} needs --device cuda:N, or \
+                 emulated to try it out"
+            ))),
+            Self::Cpu => Ok(self),
+            Self::Cuda(number, _) => Ok(Self::Cuda(number, precision)),
+            Self::Emulated(_) => Ok(Self::Emulated(precision)),
+        }
+    }
+
     /// Does `work` with the device's operations.
     ///
     /// # Errors
@@ -84,9 +117,9 @@ impl Device {
             // On one of the threads that operations are spread over: from outside of the pool every operation would
             // wake a thread and wait for it.
             Self::Cpu => Ok(rayon::scope(|_| work.run(&Cpu::default()))),
-            Self::Cuda(number) => Ok(work.run(&Cuda::open(number)?)),
-            Self::Emulated => {
-                let device = Cuda::new(Emulated::from_environment()?);
+            Self::Cuda(number, precision) => Ok(work.run(&Cuda::open(number)?.with_precision(precision))),
+            Self::Emulated(precision) => {
+                let device = Cuda::new(Emulated::from_environment()?).with_precision(precision);
                 Ok(rayon::scope(|_| work.run(&device)))
             }
         }
@@ -94,16 +127,19 @@ impl Device {
 }
 
 impl DeviceChoice {
-    /// The device that the choice stands for.
+    /// The device that the choice stands for, with the precision that it has unless another is asked for: TF32 on a
+    /// GPU, as it is made for, otherwise float32.
     ///
     /// # Errors
     /// [`Error::Input`] for a device that this build does not support.
     pub fn resolve(self) -> Result<Device> {
         match self {
-            Self::Auto => Ok(gpus::first().map_or(Device::Cpu, Device::Cuda)),
+            Self::Auto => {
+                Ok(gpus::first().map_or(Device::Cpu, |number| Device::Cuda(number, Precision::Tf32)))
+            }
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(number) => gpus::find(number).map(|_| Device::Cuda(number)),
-            Self::Emulated => Ok(Device::Emulated),
+            Self::Cuda(number) => gpus::find(number).map(|_| Device::Cuda(number, Precision::Tf32)),
+            Self::Emulated => Ok(Device::Emulated(Precision::Fp32)),
         }
     }
 }
@@ -139,6 +175,17 @@ mod tests {
             let message = name.parse::<DeviceChoice>().unwrap_err().to_string();
             assert!(message.contains(&format!("'{name}'")) && message.contains("cuda:N"), "{message}");
         }
+    }
+
+    #[test]
+    fn the_cpu_has_one_precision() {
+        let cpu = Device::Cpu;
+        assert_eq!(cpu.with_precision(Precision::Fp32).unwrap(), cpu);
+        let message = cpu.with_precision(Precision::Bf16).unwrap_err().to_string();
+        assert!(message.contains("--precision bf16") && message.contains("fp32 only"), "{message}");
+        let emulated = DeviceChoice::Emulated.resolve().unwrap();
+        assert_eq!(emulated.precision(), Precision::Fp32);
+        assert_eq!(emulated.with_precision(Precision::Tf32).unwrap().precision(), Precision::Tf32);
     }
 
     #[test]

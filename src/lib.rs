@@ -19,6 +19,7 @@ pub mod meter;
 pub mod metrics;
 pub mod model;
 pub mod plan;
+pub mod precision;
 pub mod progress;
 pub mod real;
 pub mod reconstruct;

@@ -48,6 +48,7 @@ struct Thread {
     // Which of two variables stands for the barrier that comes next: neighbours in time must differ.
     unsigned barriers, fences, met_parity;
     char fence_variable[2];
+    Copies copies;
 };
 
 struct Shared {
@@ -252,6 +253,8 @@ void run_block(Processor& p, uint3 block) {
         t.state = State::Ready;
         t.fiber = nullptr;
         t.barriers = t.fences = 0;
+        t.copies.open.clear();
+        t.copies.groups.clear();
         p.order[i] = p.schedule == REVERSE ? p.count() - 1 - i : i;
     }
     shuffle_order(p);
@@ -325,6 +328,8 @@ void* shared(const void* site, size_t bytes) {
 }
 
 void* dynamic_shared() { return processor->dynamic; }
+
+Copies& copies() { return current().copies; }
 
 void enter(Kernel* kernel) {
     kernel->next = kernels;

@@ -8,6 +8,7 @@ use crate::data::mask::MaskKind;
 use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
+use crate::precision::Precision;
 
 /// fastMRI's usual share of densely sampled columns is 0.08 at acceleration 4 and 0.04 at 8.
 const CENTER_FRACTION_TIMES_ACCELERATION: f64 = 0.32;
@@ -143,6 +144,11 @@ pub struct DeviceArgs {
     #[arg(long, default_value_t)]
     pub device: DeviceChoice,
 
+    /// What 3×3 convolutions round the operands of their products to: fp32 (nothing), tf32 (11 bits) or bf16 (8 bits);
+    /// sums and all else stay float32 [default: tf32 on a GPU, otherwise fp32, which is all that the CPU has]
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<Precision>,
+
     #[command(flatten)]
     pub threads: ThreadArgs,
 }
@@ -151,14 +157,33 @@ impl DeviceArgs {
     /// Chooses the device and starts the threads: call it once, before anything is computed.
     ///
     /// # Errors
-    /// [`Error::Input`] for a device that this build does not support; as [`ThreadArgs::start`].
+    /// [`Error::Input`] for a device that this build does not support, or that lacks the precision; as
+    /// [`ThreadArgs::start`].
     pub fn start(&self) -> Result<Device> {
-        let device = self.device.resolve()?;
+        let mut device = self.device.resolve()?;
+        if let Some(precision) = self.precision {
+            device = device.with_precision(precision)?;
+        }
         if let (DeviceChoice::Auto, Some(why)) = (self.device, gpus::passed_over()) {
             eprintln!("computing on the CPU, not on {why}");
         }
         self.threads.start()?;
         Ok(device)
+    }
+
+    /// The same for a run that is resumed, which goes on in the precision that it had unless another is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::start`], with the remedy where the device lacks the run's precision.
+    pub fn resume(&self, recorded: Precision) -> Result<Device> {
+        let missing = |error| match self.precision {
+            None if recorded != Precision::Fp32 => Error::input(format!(
+                "{error}. The run was computed in {recorded}: --precision fp32 goes on with it in float32"
+            )),
+            _ => error,
+        };
+        let precision = self.precision.or(Some(recorded));
+        Self { precision, ..self.clone() }.start().map_err(missing)
     }
 }
 

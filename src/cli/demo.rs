@@ -42,7 +42,7 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let device = self.device.start()?;
         let stop = stop::on_signals()?;
-        let demo = Demo { out: &self.out, stop: &stop };
+        let demo = Demo { out: &self.out, stop: &stop, precision: device.precision() };
         let Some(results) = device.run(&demo)?? else {
             let out = self.out.display();
             print(format!("stopped: {out} holds what was done so far; remove it to start the demo again"))?;

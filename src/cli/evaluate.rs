@@ -170,7 +170,7 @@ impl Plan {
         if let Some(path) = &self.out {
             let metrics = Metrics {
                 kerase: env!("CARGO_PKG_VERSION"),
-                device: self.device.to_string(),
+                device: self.device.described(),
                 sampling: &self.sampling,
                 models: self.models.iter().map(|(model, _)| source(model)).collect(),
                 sets: self.sets.iter().map(|(data, _)| source(data)).collect(),

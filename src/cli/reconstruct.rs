@@ -194,7 +194,7 @@ impl Plan {
     fn finish(&self, evaluation: &Evaluation) -> Result<()> {
         let metrics = Metrics {
             kerase: env!("CARGO_PKG_VERSION"),
-            device: self.device.to_string(),
+            device: self.device.described(),
             sampling: &self.sampling,
             model: &self.model.path,
             data: &self.data.path,

@@ -8,6 +8,7 @@ use crate::cli::output::print;
 use crate::cli::stop::Stop;
 use crate::config::{Loss, Optimisation};
 use crate::error::{Error, Result};
+use crate::precision::Precision;
 use crate::run::plateau::PlateauSettings;
 use crate::run::{Outcome, RunDirectory, RunState, Start};
 
@@ -94,6 +95,8 @@ impl OptimisationArgs {
             max_steps: self.max_steps,
             checkpoint_every: self.checkpoint_every,
             low_memory: self.low_memory.unwrap_or(false),
+            // The device's, once that is known.
+            precision: Precision::default(),
             shuffle: !self.no_shuffle,
             seed: self.seed.unwrap_or(42),
             plateau: PlateauSettings {
@@ -136,7 +139,7 @@ impl OptimisationArgs {
 pub fn not_on_resume() -> Error {
     Error::input(
         "--resume goes on with the settings in the run's config.toml: beside --out it takes only --epochs, --max-steps, \
-         --checkpoint-every, --low-memory, --device and --threads",
+         --checkpoint-every, --low-memory, --device, --precision and --threads",
     )
 }
 

@@ -129,11 +129,15 @@ impl Args {
     /// # Errors
     /// As [`Unlearning::run`].
     pub fn run(self) -> Result<()> {
-        let config = if self.out.resume { self.resumed()? } else { self.fresh()? };
+        let mut config = if self.out.resume { self.resumed()? } else { self.fresh()? };
         if let Some(said) = self.out.finished_already(&config.optimisation, "unlearning.json")? {
             return print(said);
         }
-        let device = self.device.start()?;
+        let device = match self.out.resume {
+            true => self.device.resume(config.optimisation.precision)?,
+            false => self.device.start()?,
+        };
+        config.optimisation.precision = device.precision();
         let stop = stop::on_signals()?;
         let unlearning = Unlearning {
             config,

@@ -12,6 +12,7 @@ use crate::cuda::driver::Driver;
 use crate::cuda::driver::emulated::{Emulated, Schedule};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::precision::Precision;
 use crate::progress::Progress;
 use crate::validate::{Case, Outcome, Selection, validate};
 
@@ -21,6 +22,7 @@ Example:
   kerase validate --random 200 --seed 7         and at 200 random ones
   kerase validate --only 'conv3x3 18' --list    which cases these are
   kerase validate --device emulated             the GPU's kernels on the CPU, in three orders of their threads
+  kerase validate --device cuda --precision fp32    a GPU's kernels without tensor cores
 
 Every operation runs on the device, forward and backward, and is compared with the CPU's float64 reference. Outputs are
 full of NaN beforehand and fenced; a second run in dirty memory must give the same bits.";
@@ -115,19 +117,28 @@ impl Args {
 fn check(device: Device, selection: &Selection, progress: impl FnMut(&Case) + Send) -> Result<Outcome> {
     match device {
         Device::Cpu => Ok(rayon::scope(|_| validate(&Cpu::<f32>::default(), "cpu", selection, progress))),
-        Device::Cuda(number) => {
-            let gpu = Cuda::open(number)?;
-            Ok(validate(&gpu, &gpu.driver().name(), selection, progress))
+        Device::Cuda(number, precision) => {
+            let gpu = Cuda::open(number)?.with_precision(precision);
+            Ok(validate(&gpu, &named(&gpu.driver().name(), precision), selection, progress))
         }
-        Device::Emulated => rayon::scope(|_| emulated(selection, progress)),
+        Device::Emulated(precision) => rayon::scope(|_| emulated(precision, selection, progress)),
     }
 }
 
-fn emulated(selection: &Selection, mut progress: impl FnMut(&Case)) -> Result<Outcome> {
+/// The device with what it rounds to, where that is not float32.
+fn named(device: &str, precision: Precision) -> String {
+    match precision {
+        Precision::Fp32 => device.into(),
+        _ => format!("{device}, {precision}"),
+    }
+}
+
+fn emulated(precision: Precision, selection: &Selection, mut progress: impl FnMut(&Case)) -> Result<Outcome> {
     let mut all: Option<Outcome> = None;
     for schedule in schedules(selection.seed)? {
-        let device = Cuda::new(Emulated::new(schedule, usize::MAX));
-        let outcome = validate(&device, &format!("emulated ({schedule})"), selection, &mut progress);
+        let device = Cuda::new(Emulated::new(schedule, usize::MAX)).with_precision(precision);
+        let name = named(&format!("emulated ({schedule})"), precision);
+        let outcome = validate(&device, &name, selection, &mut progress);
         match &mut all {
             Some(all) => all.merge(outcome),
             None => all = Some(outcome),
@@ -147,7 +158,7 @@ fn schedules(seed: u64) -> Result<Vec<Schedule>> {
 /// How often each case runs.
 fn runs(device: Device, seed: u64) -> Result<usize> {
     match device {
-        Device::Emulated => schedules(seed).map(|schedules| schedules.len()),
-        Device::Cpu | Device::Cuda(_) => Ok(1),
+        Device::Emulated(_) => schedules(seed).map(|schedules| schedules.len()),
+        Device::Cpu | Device::Cuda(..) => Ok(1),
     }
 }

@@ -3,7 +3,10 @@
 use crate::backend::*;
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut};
-use crate::cuda::{Buffer, Cuda, blocks, blocks_with, int, norm, partial, statistics};
+use crate::cuda::{
+    Buffer, Cuda, blocks, blocks_with, conv_mma, conv_mma_weights, int, norm, partial, statistics,
+};
+use crate::precision::Precision;
 
 // What kernels/conv*.cuh are cut into.
 const TILE: usize = 16;
@@ -156,6 +159,9 @@ pub fn conv3x3<D: Driver>(
     weight: Span,
     output: &mut FeatureMap<Buffer<D>>,
 ) {
+    if cuda.precision() != Precision::Fp32 {
+        return forward_mma(cuda, inputs, parameters, weight, output);
+    }
     let Inputs { shape, values, stats } = Inputs::of(inputs, output.shape);
     let parts = tiles(output.shape);
     let (by, launch) = correlation(output.shape, output.shape.channels);
@@ -179,6 +185,35 @@ pub fn conv3x3<D: Driver>(
     );
     if let Some(stats) = &mut output.stats {
         norm::join_stats(cuda, output.shape, moments.as_const(), parts, stats);
+    }
+}
+
+/// The same on tensor cores.
+fn forward_mma<D: Driver>(
+    cuda: &Cuda<D>,
+    inputs: &[&FeatureMap<Buffer<D>>],
+    parameters: &Buffer<D>,
+    weight: Span,
+    output: &mut FeatureMap<Buffer<D>>,
+) {
+    let map = output.shape;
+    let Inputs { shape, values, stats } = Inputs::of(inputs, map);
+    let cut = conv_mma::Cut::of(cuda.precision(), map, (shape.first + shape.second) as usize, map.channels);
+    let [moments, filters] = cuda.scratch([map.planes() * cut.tiles * 3, cut.filters()]);
+    conv_mma::forward(
+        cuda,
+        cuda.precision(),
+        &cut,
+        map.n,
+        [0, 1].map(|i| [values[i], stats[i]]),
+        parameters.read_from(weight.offset, weight.len),
+        filters,
+        output.values.write(map.len()),
+        if output.stats.is_some() { moments } else { Mut::null() },
+        shape,
+    );
+    if let Some(stats) = &mut output.stats {
+        norm::join_stats(cuda, map, moments.as_const(), cut.tiles, stats);
     }
 }
 
@@ -229,6 +264,7 @@ impl<'g, D: Driver> Place<'g, D> {
     fn of(
         input: &FeatureMap<Buffer<D>>,
         output: MapShape,
+        tiles: usize,
         place: &'g mut Option<InputGradient<'_, Buffer<D>>>,
     ) -> Option<Self> {
         let InputGradient { gradient, partial } = place.as_mut()?;
@@ -242,7 +278,7 @@ impl<'g, D: Driver> Place<'g, D> {
             d: gradient.values.write(shape.len()),
             sums: gradient.sums.as_mut().filter(|_| finish),
             short,
-            parts: if short { shape.pixels().div_ceil(4 * FOLD_THREADS as usize) } else { tiles(output) },
+            parts: if short { shape.pixels().div_ceil(4 * FOLD_THREADS as usize) } else { tiles },
         })
     }
 
@@ -268,79 +304,115 @@ pub fn conv3x3_backward<D: Driver>(
     let map = output.shape;
     let Inputs { shape, values, stats } = Inputs::of(inputs, map);
     let channels = (shape.first + shape.second) as usize;
-    let mut places = inputs.iter().zip(d_inputs).map(|(input, place)| Place::of(input, map, place));
+    // The channels that somebody asks for are consecutive.
+    let wants = |i: usize| d_inputs.get(i).is_some_and(Option::is_some);
+    let begin = if wants(0) { 0 } else { shape.first };
+    let end = if wants(1) { shape.first + shape.second } else { shape.first };
+    let precision = cuda.precision();
+    let mma = (precision != Precision::Fp32 && begin < end)
+        .then(|| conv_mma::Cut::of(precision, map, map.channels, (end - begin) as usize));
+    let tiles = mma.as_ref().map_or(tiles(map), |cut| cut.tiles);
+    let mut places = inputs.iter().zip(d_inputs).map(|(input, place)| Place::of(input, map, tiles, place));
     let mut places = [places.next().flatten(), places.next().flatten()];
     let [first, second] = [0, 1].map(|i| places[i].as_ref().map_or([0; 2], |place| place.scratch(map)));
 
+    let sum_mma = (precision != Precision::Fp32).then(|| conv_mma_weights::Cut::of(precision, map, channels));
     let (by, cut, parts, launch) = weight_cut(map, channels);
-    let [d_weights, first_sums, first_wide, second_sums, second_wide] =
-        cuda.scratch([parts * weight.len, first[0], first[1], second[0], second[1]]);
+    let parts = sum_mma.as_ref().map_or(parts, |cut| cut.parts);
+    let of_filters = mma.as_ref().map_or(0, conv_mma::Cut::filters);
+    let [d_weights, first_sums, first_wide, second_sums, second_wide, filters] =
+        cuda.scratch([parts * weight.len, first[0], first[1], second[0], second[1], of_filters]);
     let (partial_sums, wide) = ([first_sums, second_sums], [first_wide, second_wide]);
 
     let d_values = d_output.values.read(map.len());
     let output_values = output.values.read(map.len());
     let means = d_output.sums.as_ref().map_or(Const::null(), |sums| sums.read(2 * map.planes()));
-    let kernel = match by {
-        By::Two => kernel::conv3x3_weights_by2,
-        By::Six => kernel::conv3x3_weights_by6,
-        By::Eight => kernel::conv3x3_weights_by8,
-    };
-    kernel(
-        cuda,
-        launch,
-        values[0],
-        stats[0],
-        values[1],
-        stats[1],
-        d_values,
-        output_values,
-        statistics(output),
-        means,
-        d_weights,
-        shape,
-        cut,
-    );
+    let gradient = [d_values, output_values, statistics(output), means];
+    if let Some(cut) = &sum_mma {
+        let from = [0, 1].map(|i| [values[i], stats[i]]);
+        conv_mma_weights::weight_gradient(cuda, precision, cut, from, gradient, d_weights, shape);
+    } else {
+        let kernel = match by {
+            By::Two => kernel::conv3x3_weights_by2,
+            By::Six => kernel::conv3x3_weights_by6,
+            By::Eight => kernel::conv3x3_weights_by8,
+        };
+        kernel(
+            cuda,
+            launch,
+            values[0],
+            stats[0],
+            values[1],
+            stats[1],
+            d_values,
+            output_values,
+            statistics(output),
+            means,
+            d_weights,
+            shape,
+            cut,
+        );
+    }
     let d_weight = d_parameters.write_from(weight.offset, weight.len);
     partial::add(cuda, d_weights.as_const(), d_weight, parts, weight.len);
 
-    // The channels that somebody asks for are consecutive.
-    let begin = if places[0].is_some() { 0 } else { shape.first };
-    let end = if places[1].is_some() { shape.first + shape.second } else { shape.first };
     if begin >= end {
         return;
     }
-    let (by, launch) = correlation(map, (end - begin) as usize);
-    let kernel = match by {
-        By::Two => kernel::conv3x3_inputs_by2,
-        By::Six => kernel::conv3x3_inputs_by6,
-        By::Eight => kernel::conv3x3_inputs_by8,
-    };
     // What is folded is finished then.
     let finish_stats =
         |i: usize| places[i].as_ref().filter(|place| !place.short).map_or(Const::null(), |place| place.stats);
     let to = |i: usize| {
         places[i].as_ref().map_or(Mut::null(), |place| if place.short { wide[i] } else { place.d })
     };
-    kernel(
-        cuda,
-        launch,
-        d_values,
-        output_values,
-        statistics(output),
-        means,
-        parameters.read_from(weight.offset, weight.len),
-        values[0],
-        finish_stats(0),
-        to(0),
-        partial_sums[0],
-        values[1],
-        finish_stats(1),
-        to(1),
-        partial_sums[1],
-        shape,
-        begin,
-        end,
-    );
+    let weights = parameters.read_from(weight.offset, weight.len);
+    if let Some(cut) = &mma {
+        let to = [0, 1].map(|i| conv_mma::InputPlace {
+            values: values[i],
+            stats: finish_stats(i),
+            d: to(i),
+            partial: partial_sums[i],
+        });
+        conv_mma::input_gradients(
+            cuda,
+            precision,
+            cut,
+            map.n,
+            gradient,
+            weights,
+            filters,
+            to,
+            shape,
+            [begin, end],
+        );
+    } else {
+        let (by, launch) = correlation(map, (end - begin) as usize);
+        let kernel = match by {
+            By::Two => kernel::conv3x3_inputs_by2,
+            By::Six => kernel::conv3x3_inputs_by6,
+            By::Eight => kernel::conv3x3_inputs_by8,
+        };
+        kernel(
+            cuda,
+            launch,
+            d_values,
+            output_values,
+            statistics(output),
+            means,
+            weights,
+            values[0],
+            finish_stats(0),
+            to(0),
+            partial_sums[0],
+            values[1],
+            finish_stats(1),
+            to(1),
+            partial_sums[1],
+            shape,
+            begin,
+            end,
+        );
+    }
     for (i, place) in places.iter_mut().enumerate() {
         let Some(place) = place else { continue };
         if place.short {

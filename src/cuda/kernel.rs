@@ -126,6 +126,11 @@ impl Mut<f32> {
     pub fn doubles(self) -> Mut<f64> {
         Mut::at(self.address)
     }
+
+    /// As many words, of whatever kernels put into 32 bits.
+    pub fn words(self) -> Mut<u32> {
+        Mut::at(self.address)
+    }
 }
 
 /// A value as an argument of a launch.

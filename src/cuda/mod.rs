@@ -7,6 +7,8 @@
 pub mod cascade;
 pub mod conv;
 pub mod conv1x1;
+pub mod conv_mma;
+pub mod conv_mma_weights;
 pub mod conv_transpose;
 pub mod driver;
 pub mod fft;
@@ -29,6 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::backend::Purpose;
 use crate::error::{Error, Result};
+use crate::precision::Precision;
 use driver::{Argument, Driver, Launch};
 use kernel::{Const, Declaration, Mut};
 pub use memory::Buffer;
@@ -46,6 +49,7 @@ pub struct Cuda<D: Driver> {
     failure: Mutex<Option<Error>>,
     /// Whether operations only say what working memory they need.
     rehearsing: AtomicBool,
+    precision: Precision,
 }
 
 /// Operations that are recorded the second time, and replayed from then on: the first time they may still allocate.
@@ -70,6 +74,8 @@ pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
         cascade::update::kernel::KERNELS,
         conv::kernel::KERNELS,
         conv1x1::kernel::KERNELS,
+        conv_mma::kernel::KERNELS,
+        conv_mma_weights::kernel::KERNELS,
         conv_transpose::kernel::KERNELS,
         fft::kernel::KERNELS,
         loss::kernel::KERNELS,
@@ -104,7 +110,17 @@ impl<D: Driver> Cuda<D> {
             twiddles: Twiddles::default(),
             failure: Mutex::new(None),
             rehearsing: AtomicBool::new(false),
+            precision: Precision::default(),
         }
+    }
+
+    /// The same device, on which the 3×3 convolutions' products are made like this.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     pub fn driver(&self) -> &D {

@@ -4,6 +4,7 @@ use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::cuda::driver::Driver;
 use crate::cuda::{Buffer, Cuda};
+use crate::precision::Precision;
 use crate::real::Real;
 
 /// A backend that can be checked.
@@ -16,6 +17,11 @@ pub trait Checked: Backend {
 
     /// Fills all memory that operations keep for their own use, and do not rely on the contents of, with a value.
     fn dirty_scratch(&self, value: Self::Real);
+
+    /// What the operands of the 3×3 convolutions' products are rounded to.
+    fn precision(&self) -> Precision {
+        Precision::Fp32
+    }
 }
 
 /// Rust itself checks the bounds of a vector.
@@ -44,5 +50,9 @@ impl<D: Driver> Checked for Cuda<D> {
 
     fn dirty_scratch(&self, value: f32) {
         self.fill_scratch(value);
+    }
+
+    fn precision(&self) -> Precision {
+        Self::precision(self)
     }
 }

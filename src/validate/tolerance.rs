@@ -4,6 +4,13 @@
 //! either sign, in any order, costs about √K of them, since errors walk at random as the sum itself does. An element
 //! may be off by four times that (the largest of thousands is four standard deviations out), the whole result in its
 //! norm by twice: one wrong element among many correct ones meets the first bound, a small mistake in all the second.
+//!
+//! Where the operands of products are rounded (see [`Precision`]), to a share u of themselves, a product is off by about
+//! 0.7 u: two errors, each uniform up to u for the smallest of numbers and up to u/2 for the largest. The errors of a
+//! sum walk at random as the sum itself does, so the sum is off by as large a share, however many terms it has: that is
+//! u/[`UNIT`] roundings, 2¹³ for TF32 and 2¹⁶ for bf16, for any K.
+
+use crate::precision::Precision;
 
 /// Half of the distance from 1 to the next float32: what one rounding costs, relatively.
 pub const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
@@ -33,6 +40,11 @@ impl Tolerance {
     /// Of sums over so many terms, each of which took a few roundings to make.
     pub fn sum(terms: usize) -> Self {
         Self::roundings(4.0 + (terms as f64).sqrt())
+    }
+
+    /// The same for sums of products whose operands were rounded so.
+    pub fn products(self, precision: Precision) -> Self {
+        Self { roundings: self.roundings + 1.5 * precision.unit() / UNIT, ..self }
     }
 
     /// The size of the numbers that were rounded, where that is not the root mean square of the result: a mean that

@@ -102,7 +102,7 @@ impl Work for Measurement {
         let Self { device, mode, low_memory, iters, problem } = self;
         let copied = copied_bytes_per_second(ops)?;
         let (name, ceiling) = ceiling(device, copied);
-        let flush = if matches!(device, Device::Cuda(_)) { FLUSH } else { 0 };
+        let flush = if matches!(device, Device::Cuda(..)) { FLUSH } else { 0 };
         let metered = Metered::timing(ops, flush);
         let mut passes = 0;
         let mut warm = || {
@@ -143,10 +143,11 @@ fn ceiling(device: Device, bytes_per_second: f64) -> (String, Ceiling) {
         matrix_flop_per_second: f64::INFINITY,
         flop_per_second: f64::INFINITY,
     };
-    let Device::Cuda(number) = device else { return (device.to_string(), unknown) };
-    let Ok(info) = gpus::find(number) else { return (device.to_string(), unknown) };
+    let Device::Cuda(number, _) = device else { return (device.described(), unknown) };
+    let Ok(info) = gpus::find(number) else { return (device.described(), unknown) };
     let known = Ceiling::of_device(&info.name);
-    (info.to_string(), known.map_or(unknown, |sheet| Ceiling { bytes_per_second, ..sheet }))
+    let name = format!("{info}, {}", device.precision());
+    (name, known.map_or(unknown, |sheet| Ceiling { bytes_per_second, ..sheet }))
 }
 
 impl Report {

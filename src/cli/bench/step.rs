@@ -12,12 +12,14 @@ use crate::engine::{Engine, Task};
 use crate::error::Result;
 use crate::model::{Architecture, VarNet};
 use crate::plan::Plan;
+use crate::precision::Precision;
 
 /// What was measured. What was not is absent.
 #[derive(Serialize)]
 pub struct Report {
     program: String,
     device: String,
+    precision: Precision,
     #[serde(flatten)]
     architecture: Architecture,
     coils: usize,
@@ -99,6 +101,7 @@ impl Work for Measurement<'_> {
         Ok(Report {
             program: format!("kerase {}", env!("CARGO_PKG_VERSION")),
             device: format!("{device}, {} threads", rayon::current_num_threads()),
+            precision: device.precision(),
             architecture: problem.architecture,
             coils,
             height: rows,
@@ -164,7 +167,7 @@ impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { architecture, coils, height, width, .. } = self;
         writeln!(f, "VarNet of {architecture} ({} parameters)", self.parameters)?;
-        write!(f, "one slice of {coils} coils, {height} x {width}, on {}", self.device)?;
+        write!(f, "one slice of {coils} coils, {height} x {width}, on {}, {}", self.device, self.precision)?;
         let mut time = |name: &str, median: f64, min: f64, gflop: f64| {
             let rate = gflop / median;
             write!(f, "\n{name:<11}{median:>9.4} s (fastest {min:.4} s), convolutions {rate:.0} GFLOP/s")

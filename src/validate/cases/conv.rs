@@ -1,5 +1,6 @@
 //! 3×3 convolution. A value of the output is a sum of 9 products for each channel in, a gradient of the input one of 9
-//! for each channel out, a gradient of a weight one of as many as the output has pixels.
+//! for each channel out, a gradient of a weight one of as many as the output has pixels. On tensor cores the operands of
+//! these products are rounded: see [`Tolerance::products`].
 
 use std::fmt;
 
@@ -129,6 +130,7 @@ impl Family for Conv {
     fn run<B: Checked>(&self, rig: &mut Rig<'_, B>) {
         let terms_in = 9 * self.inputs().map(|input| input.channels).sum::<usize>();
         let out = self.output.channels;
+        let precision = rig.ops().precision();
         let inputs: Vec<FeatureMap<B::Buffer>> = (0..)
             .zip(self.inputs())
             .map(|(i, input)| rig.map(LABELS[i], self.shape(i), input.stats))
@@ -139,7 +141,7 @@ impl Family for Conv {
         if !self.backward {
             let mut output = rig.empty_map("output", self.output, true);
             rig.ops().conv3x3(&maps, &parameters, spans[0], &mut output);
-            rig.map_result("output", &output, Tolerance::sum(terms_in));
+            rig.map_result("output", &output, Tolerance::sum(terms_in).products(precision));
         } else {
             let output = rig.written_map("output", self.output, true);
             let d_output = rig.gradient("d_output", self.output, true);
@@ -170,7 +172,7 @@ impl Family for Conv {
                 &mut places,
             );
             for (i, (gradient, input)) in gradients.iter().zip(self.inputs()).enumerate() {
-                let tolerance = Tolerance::sum(9 * out);
+                let tolerance = Tolerance::sum(9 * out).products(precision);
                 match gradient {
                     Some(gradient) if input.place == Partial => {
                         rig.partial_result(D_LABELS[i], gradient, tolerance);
@@ -179,7 +181,8 @@ impl Family for Conv {
                     None => {}
                 }
             }
-            let weight = ("weight", spans[0], sum_over_pixels(self.output.n * self.output.pixels()));
+            let tolerance = sum_over_pixels(self.output.n * self.output.pixels()).products(precision);
+            let weight = ("weight", spans[0], tolerance);
             rig.result_in_parts("d_parameters", &d_parameters, &[weight]);
             rig.map_unchanged("output", &output);
             rig.gradient_unchanged("d_output", &d_output);

@@ -1,0 +1,76 @@
+// 3×3 convolution and the gradient of its inputs on tensor cores. The gradient of its filters: conv_mma_weights.cu.
+#include "conv_mma_store.cuh"
+
+constexpr int FILTERS_THREADS = 256;
+
+// How filters are laid out for correlate_mma: `outs` of them from `begin` on, over `ins` channels, in groups of
+// `tiles` · 8. The weight of channels o and i is `weights[o, i, tap]`, or `weights[i, o, 8 − tap]` where `flipped`;
+// `row` is how many the second of these dimensions has.
+struct FilterShape {
+    int begin, outs, ins, row, tiles, flipped;
+};
+DESCRIBE(FilterShape, begin, outs, ins, row, tiles, flipped)
+
+// to: [groups][steps][9][tiles][32 lanes][2], what a lane holds as b0 and b1. Absent channels are 0. Each thread makes
+// a word; `words` in all.
+template <class T>
+__device__ __forceinline__ void lay_out_filters(const float* weights, unsigned* to, FilterShape shape, int words) {
+    const int at = blockIdx.x * FILTERS_THREADS + threadIdx.x;
+    if (at >= words) return;
+    const int half = at % 2, lane = at / 2 % WARP, step_words = (shape.ins + T::PACK - 1) / T::PACK;
+    const int j = at / 64 % shape.tiles, tap = at / 64 / shape.tiles % 9;
+    const int steps = (step_words + STEP - 1) / STEP, step = at / 64 / shape.tiles / 9;
+    const int o = (step / steps * shape.tiles + j) * 8 + lane / 4;
+    const int word = step % steps * STEP + lane % 4 + 4 * half;
+    float x[T::PACK];
+    for (int k = 0; k < T::PACK; ++k) {
+        const int i = word * T::PACK + k;
+        const long long row = shape.flipped ? i : shape.begin + o, entry = shape.flipped ? shape.begin + o : i;
+        x[k] = o < shape.outs && i < shape.ins ? weights[(row * shape.row + entry) * 9 + (shape.flipped ? 8 - tap : tap)] : 0.0f;
+    }
+    to[at] = T::word(x);
+}
+
+// conv3x3_filters: see above.
+// conv3x3_mma: writes output [n, out, height, width], and partial [n, out, tiles, 3] where it is given.
+// conv3x3_inputs_mma: writes the gradients of channels `begin` to `end` of the concatenated inputs; those of an input
+// with statistics finished, with partial [n, channels, tiles, 2].
+#define FILTERS(NAME, T)                                                                                              \
+    extern "C" __global__ void __launch_bounds__(FILTERS_THREADS)                                                     \
+    conv3x3_filters_##NAME(const float* weights, unsigned* to, FilterShape shape, int words) {                        \
+        lay_out_filters<T>(weights, to, shape, words);                                                                \
+    }                                                                                                                 \
+    KERNEL(conv3x3_filters_##NAME)
+
+#define CONV3X3_MMA(NAME, T, G, NT)                                                                                   \
+    extern "C" __global__ void __launch_bounds__(MMA_THREADS)                                                         \
+    conv3x3_##NAME(const float* first, const float* first_stats, const float* second, const float* second_stats,      \
+                   const unsigned* filters, float* output, float* partial, ConvShape shape) {                         \
+        const MmaInputs inputs = {first, first_stats, second, second_stats, shape};                                   \
+        correlate_mma<T, G, NT>(inputs, filters, MmaStoreOutput<G, NT>{output, partial, shape});                      \
+    }                                                                                                                 \
+    KERNEL(conv3x3_##NAME)                                                                                            \
+                                                                                                                      \
+    extern "C" __global__ void __launch_bounds__(MMA_THREADS)                                                         \
+    conv3x3_inputs_##NAME(const float* d_output, const float* output, const float* stats, const float* sums,          \
+                          const unsigned* filters, const float* first, const float* first_stats, float* d_first,      \
+                          float* first_partial, const float* second, const float* second_stats, float* d_second,      \
+                          float* second_partial, ConvShape shape, int begin, int end) {                               \
+        const MmaGradient gradient = {d_output, output, stats, sums, shape};                                          \
+        const MmaStoreGradients<G, NT> store = {{first, first_stats, d_first, first_partial},                         \
+                                                {second, second_stats, d_second, second_partial}, shape, begin, end}; \
+        correlate_mma<T, G, NT>(gradient, filters, store);                                                            \
+    }                                                                                                                 \
+    KERNEL(conv3x3_inputs_##NAME)
+
+#define CONV3X3_FORMAT(NAME, T)                 \
+    FILTERS(NAME, T)                            \
+    CONV3X3_MMA(NAME##_wide_by1, T, Wide, 1)    \
+    CONV3X3_MMA(NAME##_wide_by2, T, Wide, 2)    \
+    CONV3X3_MMA(NAME##_wide_by3, T, Wide, 3)    \
+    CONV3X3_MMA(NAME##_wide_by5, T, Wide, 5)    \
+    CONV3X3_MMA(NAME##_deep_by2, T, Deep, 2)    \
+    CONV3X3_MMA(NAME##_deep_by3, T, Deep, 3)    \
+    CONV3X3_MMA(NAME##_deep_by4, T, Deep, 4)
+CONV3X3_FORMAT(tf32, Tf32)
+CONV3X3_FORMAT(bf16, Bf16)

@@ -1,0 +1,438 @@
+//! 3×3 convolution and the gradient of its inputs on tensor cores: which kernel makes a map, and in how many blocks.
+
+use crate::backend::MapShape;
+use crate::cuda::conv::ConvShape;
+use crate::cuda::driver::{Driver, Launch};
+use crate::cuda::kernel::{Const, Mut};
+use crate::cuda::{Cuda, blocks, blocks_with, int};
+use crate::precision::Precision;
+
+// What kernels/conv_mma.cuh is cut into.
+const SIDE: usize = 8;
+const STEP: usize = 8;
+const WARPS: usize = 4;
+pub const THREADS: u32 = 128;
+const FILTER_WORDS: usize = 9 * 64;
+const FILTERS_THREADS: u32 = 256;
+/// Bytes of a channel's constants.
+const CONSTANTS: usize = 16;
+
+/// The multiprocessors of an H100. Blocks are cut for so many; smaller GPUs have more than enough of them.
+pub const MULTIPROCESSORS: usize = 132;
+/// Bytes of shared memory that blocks of one multiprocessor share, less what each takes without asking.
+const SHARED: usize = 220 << 10;
+
+crate::parameter_struct! {
+    /// See kernels/conv_mma.cu.
+    pub struct FilterShape {
+        pub begin: i32, pub outs: i32, pub ins: i32, pub row: i32, pub tiles: i32, pub flipped: i32,
+    }
+}
+
+macro_rules! kernels_by_tiling {
+    ($($filters:ident [$($forward:ident, $inputs:ident, $precision:ident, $tiling:ident, $by:literal;)*])*) => {
+        crate::kernels! {
+            $(
+                fn $filters(weights: Const<f32>, to: Mut<u32>, shape: FilterShape, words: i32);
+                $(
+                    fn $forward(
+                        first: Const<f32>, first_stats: Const<f32>, second: Const<f32>, second_stats: Const<f32>,
+                        filters: Const<u32>, output: Mut<f32>, partial: Mut<f32>, shape: ConvShape,
+                    );
+                    fn $inputs(
+                        d_output: Const<f32>, output: Const<f32>, stats: Const<f32>, sums: Const<f32>,
+                        filters: Const<u32>,
+                        first: Const<f32>, first_stats: Const<f32>, d_first: Mut<f32>, first_partial: Mut<f32>,
+                        second: Const<f32>, second_stats: Const<f32>, d_second: Mut<f32>, second_partial: Mut<f32>,
+                        shape: ConvShape, begin: i32, end: i32,
+                    );
+                )*
+            )*
+        }
+
+        type Forward<D> = fn(
+            &Cuda<D>, Launch, Const<f32>, Const<f32>, Const<f32>, Const<f32>, Const<u32>, Mut<f32>, Mut<f32>,
+            ConvShape,
+        );
+        type Inputs<D> = fn(
+            &Cuda<D>, Launch, Const<f32>, Const<f32>, Const<f32>, Const<f32>, Const<u32>, Const<f32>, Const<f32>,
+            Mut<f32>, Mut<f32>, Const<f32>, Const<f32>, Mut<f32>, Mut<f32>, ConvShape, i32, i32,
+        );
+
+        /// The kernels there are: format, tiling and eights of channels out.
+        const CUTS: &[(Precision, Tiling, usize)] = &[$($((Precision::$precision, Tiling::$tiling, $by),)*)*];
+
+        fn forward_kernel<D: Driver>(precision: Precision, cut: &Cut) -> Forward<D> {
+            match (precision, cut.tiling, cut.by) {
+                $($((Precision::$precision, Tiling::$tiling, $by) => kernel::$forward,)*)*
+                other => unreachable!("{other:?} is none of CUTS"),
+            }
+        }
+
+        fn inputs_kernel<D: Driver>(precision: Precision, cut: &Cut) -> Inputs<D> {
+            match (precision, cut.tiling, cut.by) {
+                $($((Precision::$precision, Tiling::$tiling, $by) => kernel::$inputs,)*)*
+                other => unreachable!("{other:?} is none of CUTS"),
+            }
+        }
+    };
+}
+kernels_by_tiling! {
+    conv3x3_filters_tf32 [
+        conv3x3_tf32_wide_by1, conv3x3_inputs_tf32_wide_by1, Tf32, Wide, 1;
+        conv3x3_tf32_wide_by2, conv3x3_inputs_tf32_wide_by2, Tf32, Wide, 2;
+        conv3x3_tf32_wide_by3, conv3x3_inputs_tf32_wide_by3, Tf32, Wide, 3;
+        conv3x3_tf32_wide_by5, conv3x3_inputs_tf32_wide_by5, Tf32, Wide, 5;
+        conv3x3_tf32_deep_by2, conv3x3_inputs_tf32_deep_by2, Tf32, Deep, 2;
+        conv3x3_tf32_deep_by3, conv3x3_inputs_tf32_deep_by3, Tf32, Deep, 3;
+        conv3x3_tf32_deep_by4, conv3x3_inputs_tf32_deep_by4, Tf32, Deep, 4;
+    ]
+    conv3x3_filters_bf16 [
+        conv3x3_bf16_wide_by1, conv3x3_inputs_bf16_wide_by1, Bf16, Wide, 1;
+        conv3x3_bf16_wide_by2, conv3x3_inputs_bf16_wide_by2, Bf16, Wide, 2;
+        conv3x3_bf16_wide_by3, conv3x3_inputs_bf16_wide_by3, Bf16, Wide, 3;
+        conv3x3_bf16_wide_by5, conv3x3_inputs_bf16_wide_by5, Bf16, Wide, 5;
+        conv3x3_bf16_deep_by2, conv3x3_inputs_bf16_deep_by2, Bf16, Deep, 2;
+        conv3x3_bf16_deep_by3, conv3x3_inputs_bf16_deep_by3, Bf16, Deep, 3;
+        conv3x3_bf16_deep_by4, conv3x3_inputs_bf16_deep_by4, Bf16, Deep, 4;
+    ]
+}
+
+/// How the warps of a block share its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tiling {
+    Wide,
+    Deep,
+}
+
+impl Tiling {
+    /// Squares of pixels across and down, and steps of a slice.
+    fn warps(self) -> [usize; 3] {
+        match self {
+            Self::Wide => [4, 1, 1],
+            Self::Deep => [1, 2, 2],
+        }
+    }
+
+    fn tiles(self, map: MapShape) -> usize {
+        let [across, down, _] = self.warps();
+        map.height.div_ceil(SIDE * down) * map.width.div_ceil(SIDE * across)
+    }
+
+    /// Pixels of a tile with what filters read around it.
+    fn positions(self) -> usize {
+        let [across, down, _] = self.warps();
+        (SIDE * across + 2) * (SIDE * down + 2)
+    }
+}
+
+/// Two numbers in a register where the format has 16 bits.
+fn pack(precision: Precision) -> usize {
+    if precision == Precision::Bf16 { 2 } else { 1 }
+}
+
+/// How a map is cut into blocks.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    tiling: Tiling,
+    /// Eights of channels that a block makes.
+    by: usize,
+    /// Tiles of an image, and groups of channels.
+    pub tiles: usize,
+    groups: usize,
+    /// Steps of eight words of channels in.
+    steps: usize,
+    shared: usize,
+}
+
+impl Cut {
+    /// What makes `outs` channels of maps like `map` from `ins` channels in the least time, by [`Self::clocks`].
+    pub fn of(precision: Precision, map: MapShape, ins: usize, outs: usize) -> Self {
+        let cuts = CUTS.iter().filter(|cut| cut.0 == precision);
+        let cut = |&(_, tiling, by): &(Precision, Tiling, usize)| {
+            let [.., deep] = tiling.warps();
+            let words = ins.div_ceil(pack(precision));
+            let slice = STEP * deep;
+            let plane = (tiling.positions() - 8).next_multiple_of(16) + 8;
+            let buffer = slice * plane + deep * by * FILTER_WORDS;
+            let constants = words.next_multiple_of(slice) * pack(precision) * CONSTANTS;
+            Self {
+                tiling,
+                by,
+                tiles: tiling.tiles(map),
+                groups: outs.div_ceil(8 * by),
+                steps: words.div_ceil(STEP),
+                shared: 2 * buffer * size_of::<u32>() + constants,
+            }
+        };
+        let clocks = |cut: &Self| cut.clocks(map.n, ins.div_ceil(pack(precision)));
+        cuts.map(cut).min_by(|a, b| clocks(a).total_cmp(&clocks(b))).expect("there are kernels")
+    }
+
+    /// What a multiprocessor is thought to take, in clocks: a model, to choose by. A block takes what the busiest of
+    /// its parts takes: tensor cores (0.64 products a clock, of 1 that wgmma would reach), instructions (four a clock),
+    /// or filters from the level-2 cache (24 bytes a clock). Few blocks at a time do not fill it.
+    fn clocks(&self, n: usize, words: usize) -> f64 {
+        let [.., deep] = self.tiling.warps();
+        let fours = words.div_ceil(4) as f64;
+        let products = (WARPS / deep * 4 * 9 * self.by) as f64 * fours / 2.0;
+        let loads = (WARPS / deep) as f64 * (30.0 + 9.0 * self.by as f64) * fours;
+        let staged = (self.tiling.positions() * 4) as f64 * fours / 32.0 * 14.0;
+        let block = (products / 0.64)
+            .max((products + loads + staged) / 4.0)
+            .max((self.steps * self.by * FILTER_WORDS * size_of::<u32>()) as f64 / 24.0)
+            + 1500.0;
+        let blocks = (self.tiles * self.groups * n).div_ceil(MULTIPROCESSORS) as f64;
+        let at_once = blocks.min((SHARED / self.shared) as f64).min(4.0);
+        blocks * block * (at_once + 0.7) / at_once
+    }
+
+    fn launch(&self, n: usize) -> Launch {
+        blocks_with(self.tiles, self.groups, n, THREADS, self.shared)
+    }
+
+    /// Reals of working memory that filters take.
+    pub fn filters(&self) -> usize {
+        self.groups * self.steps * self.by * FILTER_WORDS
+    }
+}
+
+/// Filters as the kernels take them. `weights`: `[row of outs, ins, 3, 3]`, or where `flipped` `[ins, row of outs, 3,
+/// 3]`, of which those of outputs from `begin` on are meant.
+#[allow(clippy::too_many_arguments)]
+fn lay_out_filters<D: Driver>(
+    cuda: &Cuda<D>,
+    precision: Precision,
+    cut: &Cut,
+    weights: Const<f32>,
+    filters: Mut<f32>,
+    shape: [usize; 4],
+    flipped: bool,
+) -> Const<u32> {
+    let [begin, outs, ins, row] = shape.map(int);
+    let shape = FilterShape { begin, outs, ins, row, tiles: int(cut.by), flipped: flipped.into() };
+    let words = cut.filters();
+    let launch = blocks(words.div_ceil(FILTERS_THREADS as usize), 1, FILTERS_THREADS);
+    let lay_out = match precision {
+        Precision::Fp32 => unreachable!("float32 has no tensor cores"),
+        Precision::Tf32 => kernel::conv3x3_filters_tf32,
+        Precision::Bf16 => kernel::conv3x3_filters_bf16,
+    };
+    lay_out(cuda, launch, weights, filters.words(), shape, int(words));
+    filters.words().as_const()
+}
+
+/// Writes the output, and where `partial` is not null the moments `[planes, cut.tiles, 3]` of its tiles.
+#[allow(clippy::too_many_arguments)]
+pub fn forward<D: Driver>(
+    cuda: &Cuda<D>,
+    precision: Precision,
+    cut: &Cut,
+    n: usize,
+    inputs: [[Const<f32>; 2]; 2],
+    weights: Const<f32>,
+    filters: Mut<f32>,
+    output: Mut<f32>,
+    partial: Mut<f32>,
+    shape: ConvShape,
+) {
+    let ins = (shape.first + shape.second) as usize;
+    let filters =
+        lay_out_filters(cuda, precision, cut, weights, filters, [0, shape.out as usize, ins, ins], false);
+    let [[first, first_stats], [second, second_stats]] = inputs;
+    let kernel = forward_kernel(precision, cut);
+    kernel(cuda, cut.launch(n), first, first_stats, second, second_stats, filters, output, partial, shape);
+}
+
+/// The gradient of a convolution's output: values, the output itself, its statistics, means.
+pub type OutputGradient = [Const<f32>; 4];
+
+/// An input, its statistics where the gradient is to be finished, and where that and its sums go.
+#[derive(Clone, Copy)]
+pub struct InputPlace {
+    pub values: Const<f32>,
+    pub stats: Const<f32>,
+    pub d: Mut<f32>,
+    pub partial: Mut<f32>,
+}
+
+/// Writes the gradients of channels `begin` to `end` of the concatenated inputs.
+#[allow(clippy::too_many_arguments)]
+pub fn input_gradients<D: Driver>(
+    cuda: &Cuda<D>,
+    precision: Precision,
+    cut: &Cut,
+    n: usize,
+    gradient: OutputGradient,
+    weights: Const<f32>,
+    filters: Mut<f32>,
+    places: [InputPlace; 2],
+    shape: ConvShape,
+    [begin, end]: [i32; 2],
+) {
+    let row = (shape.first + shape.second) as usize;
+    let of_filters = [begin as usize, (end - begin) as usize, shape.out as usize, row];
+    let filters = lay_out_filters(cuda, precision, cut, weights, filters, of_filters, true);
+    let [d_output, output, stats, sums] = gradient;
+    let [first, second] = places;
+    inputs_kernel(precision, cut)(
+        cuda,
+        cut.launch(n),
+        d_output,
+        output,
+        stats,
+        sums,
+        filters,
+        first.values,
+        first.stats,
+        first.d,
+        first.partial,
+        second.values,
+        second.stats,
+        second.d,
+        second.partial,
+        shape,
+        begin,
+        end,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::conv_mma_weights;
+
+    /// An H100: multiprocessors' clock while all work, and bytes a second.
+    const CLOCK: f64 = 1.7e9;
+    const BANDWIDTH: f64 = 3e12;
+
+    /// What one launch is predicted to take.
+    struct Prediction {
+        kernel: String,
+        blocks: usize,
+        products: f64,
+        /// Products' share that stands for channels and pixels that there are.
+        useful: f64,
+        bytes: f64,
+        microseconds: f64,
+    }
+
+    impl Prediction {
+        /// `reals` read and written at least once; `clocks` of a multiprocessor.
+        fn new(
+            kernel: String,
+            blocks: usize,
+            products: f64,
+            macs: f64,
+            reals: f64,
+            clocks: f64,
+            k: usize,
+        ) -> Self {
+            let bytes = 4.0 * reals;
+            let microseconds = 1e6 * (clocks / CLOCK).max(bytes / BANDWIDTH);
+            let useful = macs / (products * (128 * k) as f64);
+            Self { kernel, blocks, products, useful, bytes, microseconds }
+        }
+
+        fn row(&self, layer: &str, pass: &str) -> String {
+            let Self { kernel, blocks, products, useful, bytes, microseconds } = self;
+            let [products, megabytes, useful] = [products / 1e6, bytes / 1e6, useful * 100.0];
+            format!(
+                "| {layer} | {pass} | {kernel} | {blocks} | {products:.2} | {useful:.0} % | {megabytes:.1} | \
+                 {microseconds:.1} |"
+            )
+        }
+    }
+
+    /// `maps`: of how many maps of the result's size a value is read or written beside the inputs.
+    fn correlation(
+        precision: Precision,
+        map: MapShape,
+        ins: usize,
+        outs: usize,
+        read: usize,
+        written: usize,
+    ) -> Prediction {
+        let cut = Cut::of(precision, map, ins, outs);
+        let k = 8 * pack(precision);
+        let words = ins.div_ceil(pack(precision));
+        let warps = map.n * cut.tiles * cut.groups * WARPS / cut.tiling.warps()[2];
+        let products = (warps * 4 * 9 * cut.by) as f64 * words.div_ceil(4) as f64 / 2.0;
+        let pixels = map.n * map.pixels();
+        let macs = (pixels * ins * outs * 9) as f64;
+        let reals = (pixels * (read * ins + written * outs) + cut.filters()) as f64;
+        let name = format!("{:?} by {}", cut.tiling, cut.by).to_lowercase();
+        Prediction::new(
+            name,
+            cut.tiles * cut.groups * map.n,
+            products,
+            macs,
+            reals,
+            cut.clocks(map.n, words),
+            k,
+        )
+    }
+
+    fn sum(precision: Precision, map: MapShape, ins: usize) -> Prediction {
+        let cut = conv_mma_weights::Cut::of(precision, map, ins);
+        let pixels = map.n * map.pixels();
+        let macs = (pixels * ins * map.channels * 9) as f64;
+        let reals = (pixels * (ins + 2 * map.channels) + cut.parts * ins * map.channels * 9) as f64;
+        let products = cut.products(precision);
+        Prediction::new(
+            cut.name(),
+            cut.blocks(),
+            products,
+            macs,
+            reals,
+            cut.clocks(precision),
+            8 * pack(precision),
+        )
+    }
+
+    /// The layers of a U-Net: size, channels in and out, and how many there are of each.
+    fn layers(n: usize, chans: usize) -> Vec<(String, MapShape, usize, usize)> {
+        let mut layers = Vec::new();
+        for level in 0..=4 {
+            let c = chans << level;
+            let shape = MapShape { n, channels: c, height: 640 >> level, width: 368 >> level };
+            let below = if level == 0 { 2 } else { c / 2 };
+            let bottom = level == 4;
+            for (ins, times) in [(below, 1), (c, 2 - usize::from(bottom)), (2 * c, usize::from(!bottom))] {
+                let name = format!("{n} × {ins} → {c}, {} × {}", shape.height, shape.width);
+                layers.push((name, shape, ins, times));
+            }
+        }
+        layers.retain(|layer| layer.3 > 0);
+        layers
+    }
+
+    /// Prints what stands in docs/tensor-cores.md:
+    /// `cargo test --release --lib prediction -- --nocapture`.
+    #[test]
+    fn prediction() {
+        for precision in [Precision::Tf32, Precision::Bf16] {
+            println!("\n### {precision}\n");
+            println!(
+                "| layer | pass | kernel | blocks | 10⁶ mma | useful | MB | µs |\n|---|---|---|--:|--:|--:|--:|--:|"
+            );
+            let mut totals = [0.0f64; 2];
+            for (network, (n, chans, times_all)) in [(1, 18, 12), (2, 8, 8)].into_iter().enumerate() {
+                for (layer, map, ins, times) in layers(n, chans) {
+                    let outs = map.channels;
+                    let passes = [
+                        ("forward", correlation(precision, map, ins, outs, 1, 1)),
+                        ("inputs", correlation(precision, map.with_channels(ins), outs, ins, 2, 2)),
+                        ("filters", sum(precision, map, ins)),
+                    ];
+                    for (pass, predicted) in passes {
+                        println!("{}", predicted.row(&layer, pass));
+                        assert!(predicted.useful > 0.1 && predicted.useful <= 1.0, "{layer} {pass}");
+                        totals[network] += predicted.microseconds * (times * times_all) as f64;
+                    }
+                }
+            }
+            println!("\n12 cascades: {:.1} ms; 16 coils: {:.1} ms.", totals[0] / 1e3, totals[1] / 1e3);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The gradient of 3×3 filters on tensor cores.
+
+use crate::backend::MapShape;
+use crate::cuda::conv::ConvShape;
+use crate::cuda::conv_mma::{MULTIPROCESSORS, OutputGradient, THREADS};
+use crate::cuda::driver::Driver;
+use crate::cuda::kernel::{Const, Mut};
+use crate::cuda::{Cuda, blocks_with, int};
+use crate::precision::Precision;
+
+// What kernels/conv_mma_weights.cuh is cut into.
+const TILE: usize = 16;
+const PLANE: usize = 360;
+/// Blocks that a multiprocessor has at a time.
+const AT_ONCE: usize = 2;
+/// Reals that the parts of a gradient may take: 64 MiB.
+const MOST_PARTIAL: usize = 16 << 20;
+
+macro_rules! weight_kernels {
+    ($($name:ident),*) => {
+        crate::kernels! {
+            $(fn $name(
+                first: Const<f32>, first_stats: Const<f32>, second: Const<f32>, second_stats: Const<f32>,
+                d_output: Const<f32>, output: Const<f32>, stats: Const<f32>, sums: Const<f32>,
+                partial: Mut<f32>, shape: ConvShape, tiles: i32,
+            );)*
+        }
+    };
+}
+weight_kernels! {
+    conv3x3_weights_tf32_18, conv3x3_weights_tf32_16, conv3x3_weights_tf32_8,
+    conv3x3_weights_bf16_18, conv3x3_weights_bf16_16, conv3x3_weights_bf16_8
+}
+
+/// Groups of channels in, and eights of channels out, of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    Of18,
+    Of16,
+    Of8,
+}
+
+impl Group {
+    fn channels(self) -> [usize; 2] {
+        match self {
+            Self::Of18 => [18, 24],
+            Self::Of16 => [16, 16],
+            Self::Of8 => [8, 8],
+        }
+    }
+
+    /// Products of a step, for all channels.
+    fn products(self) -> usize {
+        match self {
+            Self::Of18 => 11 * 3,
+            Self::Of16 => 9 * 2,
+            Self::Of8 => 5,
+        }
+    }
+
+    fn blocks(self, ins: usize, outs: usize) -> [usize; 2] {
+        let [of_in, of_out] = self.channels();
+        [ins.div_ceil(of_in), outs.div_ceil(of_out)]
+    }
+}
+
+/// How the sum is cut into blocks.
+pub struct Cut {
+    group: Group,
+    groups: [usize; 2],
+    tiles: usize,
+    pub parts: usize,
+    shared: usize,
+}
+
+impl Cut {
+    pub fn of(precision: Precision, map: MapShape, ins: usize) -> Self {
+        let outs = map.channels;
+        // A product costs as much as staging eight words does: pixels are staged once for each pair of groups.
+        let work = |group: Group| {
+            let [of_in, of_out] = group.channels();
+            let staged = ins.min(of_in) * 3 / 2 + outs.min(of_out) * 2;
+            group.blocks(ins, outs).iter().product::<usize>() * (4 * group.products() + 3 * staged)
+        };
+        let groups = [Group::Of18, Group::Of16, Group::Of8];
+        let group = groups.into_iter().min_by_key(|&group| work(group)).expect("not empty");
+        let [of_in, of_out] = group.channels();
+        let out_plane = if precision == Precision::Bf16 { 164 } else { 292 };
+        let groups = group.blocks(ins, outs);
+        let tiles = map.n * map.height.div_ceil(TILE) * map.width.div_ceil(TILE);
+        let room = (MOST_PARTIAL / (outs * ins * 9)).max(1);
+        let wanted = (AT_ONCE * MULTIPROCESSORS / (groups[0] * groups[1])).max(1);
+        let parts = wanted.min(room).min(tiles);
+        // As many tiles for each as for the one with most.
+        let parts = tiles.div_ceil(tiles.div_ceil(parts));
+        let shared = (of_in * PLANE + of_out * out_plane) * size_of::<u32>();
+        Self { group, groups, tiles, parts, shared }
+    }
+}
+
+/// What predictions are made of.
+#[cfg(test)]
+impl Cut {
+    pub fn name(&self) -> String {
+        format!("by {}", self.group.channels()[0])
+    }
+
+    pub fn blocks(&self) -> usize {
+        self.parts * self.groups[0] * self.groups[1]
+    }
+
+    /// Products of one tile of one pair of groups.
+    fn of_tile(&self, precision: Precision) -> usize {
+        self.group.products() * if precision == Precision::Bf16 { 16 } else { 32 }
+    }
+
+    pub fn products(&self, precision: Precision) -> f64 {
+        (self.tiles * self.groups[0] * self.groups[1] * self.of_tile(precision)) as f64
+    }
+
+    /// Of the multiprocessor with most blocks: the slower of tensor cores (0.64 products a clock) and instructions
+    /// (four a clock: products, what they read, and 10 and 14 for each word that is staged), and joining warps.
+    pub fn clocks(&self, precision: Precision) -> f64 {
+        let [of_in, of_out] = self.group.channels();
+        let products = self.of_tile(precision) as f64;
+        let instructions = 1.7 * products + (of_in * 11 * 10 + of_out * 8 * 14) as f64;
+        let tile = (products / 0.64).max(instructions / 4.0);
+        let blocks = self.blocks().div_ceil(MULTIPROCESSORS) as f64;
+        let at_once = blocks.min(AT_ONCE as f64);
+        (blocks * (self.tiles.div_ceil(self.parts) as f64 * tile + 3000.0)) * (at_once + 0.7) / at_once
+    }
+}
+
+/// Leaves the parts of the gradient, `[cut.parts, out, in, 3, 3]`.
+pub fn weight_gradient<D: Driver>(
+    cuda: &Cuda<D>,
+    precision: Precision,
+    cut: &Cut,
+    inputs: [[Const<f32>; 2]; 2],
+    gradient: OutputGradient,
+    partial: Mut<f32>,
+    shape: ConvShape,
+) {
+    let kernel = match (precision, cut.group) {
+        (Precision::Fp32, _) => unreachable!("float32 has no tensor cores"),
+        (Precision::Tf32, Group::Of18) => kernel::conv3x3_weights_tf32_18,
+        (Precision::Tf32, Group::Of16) => kernel::conv3x3_weights_tf32_16,
+        (Precision::Tf32, Group::Of8) => kernel::conv3x3_weights_tf32_8,
+        (Precision::Bf16, Group::Of18) => kernel::conv3x3_weights_bf16_18,
+        (Precision::Bf16, Group::Of16) => kernel::conv3x3_weights_bf16_16,
+        (Precision::Bf16, Group::Of8) => kernel::conv3x3_weights_bf16_8,
+    };
+    let [[first, first_stats], [second, second_stats]] = inputs;
+    let [d_output, output, stats, sums] = gradient;
+    let launch = blocks_with(cut.parts, cut.groups[0], cut.groups[1], THREADS, cut.shared);
+    kernel(
+        cuda,
+        launch,
+        first,
+        first_stats,
+        second,
+        second_stats,
+        d_output,
+        output,
+        stats,
+        sums,
+        partial,
+        shape,
+        int(cut.tiles),
+    );
+}
