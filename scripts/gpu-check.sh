@@ -8,7 +8,8 @@
 #
 #   --device NAME     what to check (default cuda:0)
 #   --commit HASH     what the executable was built from (default: git's HEAD here)
-#   --only PARTS      of info, validate, train, memcheck, racecheck, bench, pytorch, pytorch-tf32; with commas
+#   --only PARTS      of info, validate, validate-tf32, validate-bf16, train, memcheck, racecheck, bench, pytorch,
+#                     pytorch-tf32; with commas. bench is in TF32, pytorch compares in float32, pytorch-tf32 in TF32
 #   --out DIR         where the JSON goes (default benches/results)
 #   --timeout SECONDS for each part (default 600)
 #   PYTHON            the interpreter that has PyTorch (default: .venv/bin/python, then python3)

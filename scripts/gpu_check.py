@@ -76,17 +76,25 @@ class Check:
             self.tiny_data = folder
         return self.tiny_data
 
-    def training(self, run, device, steps):
+    def training(self, run, device, steps, precision="fp32"):
         words = ["train", "--data", self.data(), "--out", self.work / run, "--overwrite", "--max-steps", steps]
-        return [self.kerase, *words, "--acceleration", 4, *TINY, "--device", device]
+        return [self.kerase, *words, "--acceleration", 4, *TINY, "--device", device, "--precision", precision]
 
     # ---- the parts, in their order -------------------------------------------------------------------------
 
     def info(self):
         return self.json("info")
 
-    def validate(self):
-        return self.json("validate", "--device", self.device)
+    def validate(self, precision="fp32"):
+        if self.device == "cpu" and precision != "fp32":
+            raise NotAvailable(f"the CPU has no {precision}")
+        return self.json("validate", "--device", self.device, "--precision", precision)
+
+    def validate_tf32(self):
+        return self.validate("tf32")
+
+    def validate_bf16(self):
+        return self.validate("bf16")
 
     def train(self):
         losses = {}
@@ -112,7 +120,7 @@ class Check:
         program = shutil.which("compute-sanitizer", path=os.pathsep.join(places))
         if program is None:
             raise NotAvailable("compute-sanitizer was not found")
-        command = [program, "--tool", tool, "--error-exitcode", 99, *self.training(tool, self.device, 1)]
+        command = [program, "--tool", tool, "--error-exitcode", 99, *self.training(tool, self.device, 1, "tf32")]
         said = self.call(command)
         summary = [line.strip("= ") for line in said.splitlines() if "SUMMARY" in line]
         # Where it could not attach, it says so and ends well.
@@ -132,11 +140,11 @@ class Check:
             raise Failed(f"asked for {self.device}, timed on {result.get('device')}", result=result)
         return result
 
-    def pytorch(self, matmul="highest"):
+    def pytorch(self, matmul="highest", precision="fp32"):
         python = self.python_with_torch()
         inside = self.kerase.is_relative_to(ROOT)
         kerase = self.kerase.relative_to(ROOT) if inside else self.kerase
-        bench = shlex.join([str(kerase), "bench", "--step", "--json", "--device", self.device])
+        bench = shlex.join([str(kerase), "bench", "--step", "--json", "--device", self.device, "--precision", precision])
         command = [python, ROOT / "scripts" / "bench_pytorch.py", "--device", self.device, "--matmul", matmul]
         output = self.call([*command, "--rounds", 3, "--alternate", bench])
         result = readable(output)
@@ -145,7 +153,7 @@ class Check:
         return result
 
     def pytorch_tf32(self):
-        return self.pytorch("high")
+        return self.pytorch("high", "fp32" if self.device == "cpu" else "tf32")
 
     def python_with_torch(self):
         named = os.environ.get("PYTHON")
@@ -158,7 +166,8 @@ class Check:
         raise NotAvailable(self.shown(f"none of {', '.join(tried)} has torch and fastmri that work on {self.device}"))
 
 
-PARTS = ["info", "validate", "train", "memcheck", "racecheck", "bench", "pytorch", "pytorch-tf32"]
+PARTS = ["info", "validate", "validate-tf32", "validate-bf16", "train", "memcheck", "racecheck", "bench", "pytorch",
+         "pytorch-tf32"]
 
 
 def readable(text):
