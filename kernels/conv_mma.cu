@@ -42,7 +42,7 @@ __device__ __forceinline__ void lay_out_filters(const float* weights, unsigned* 
     }                                                                                                                 \
     KERNEL(conv3x3_filters_##NAME)
 
-#define CONV3X3_MMA(NAME, T, G, NT)                                                                                   \
+#define CONV3X3_MMA(NAME, T, G, NT, BLOCKS)                                                                          \
     extern "C" __global__ void __launch_bounds__(MMA_THREADS)                                                         \
     conv3x3_##NAME(const float* first, const float* first_stats, const float* second, const float* second_stats,      \
                    const unsigned* filters, float* output, float* partial, ConvShape shape) {                         \
@@ -51,7 +51,7 @@ __device__ __forceinline__ void lay_out_filters(const float* weights, unsigned* 
     }                                                                                                                 \
     KERNEL(conv3x3_##NAME)                                                                                            \
                                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(MMA_THREADS)                                                         \
+    extern "C" __global__ void __launch_bounds__(MMA_THREADS, BLOCKS)                                                 \
     conv3x3_inputs_##NAME(const float* d_output, const float* output, const float* stats, const float* sums,          \
                           const unsigned* filters, const float* first, const float* first_stats, float* d_first,      \
                           float* first_partial, const float* second, const float* second_stats, float* d_second,      \
@@ -63,14 +63,16 @@ __device__ __forceinline__ void lay_out_filters(const float* weights, unsigned* 
     }                                                                                                                 \
     KERNEL(conv3x3_inputs_##NAME)
 
-#define CONV3X3_FORMAT(NAME, T)                 \
-    FILTERS(NAME, T)                            \
-    CONV3X3_MMA(NAME##_wide_by1, T, Wide, 1)    \
-    CONV3X3_MMA(NAME##_wide_by2, T, Wide, 2)    \
-    CONV3X3_MMA(NAME##_wide_by3, T, Wide, 3)    \
-    CONV3X3_MMA(NAME##_wide_by5, T, Wide, 5)    \
-    CONV3X3_MMA(NAME##_deep_by2, T, Deep, 2)    \
-    CONV3X3_MMA(NAME##_deep_by3, T, Deep, 3)    \
-    CONV3X3_MMA(NAME##_deep_by4, T, Deep, 4)
-CONV3X3_FORMAT(tf32, Tf32)
-CONV3X3_FORMAT(bf16, Bf16)
+// So many blocks on a multiprocessor leave the gradient's threads 128, 168 or 255 registers; left to itself, nvcc spills
+// a few of those that in bf16 hold twice as many values on their way.
+#define CONV3X3_FORMAT(NAME, T, BY3, BY5)         \
+    FILTERS(NAME, T)                              \
+    CONV3X3_MMA(NAME##_wide_by1, T, Wide, 1, 4)   \
+    CONV3X3_MMA(NAME##_wide_by2, T, Wide, 2, 4)   \
+    CONV3X3_MMA(NAME##_wide_by3, T, Wide, 3, BY3) \
+    CONV3X3_MMA(NAME##_wide_by5, T, Wide, 5, BY5) \
+    CONV3X3_MMA(NAME##_deep_by2, T, Deep, 2, 4)   \
+    CONV3X3_MMA(NAME##_deep_by3, T, Deep, 3, 3)   \
+    CONV3X3_MMA(NAME##_deep_by4, T, Deep, 4, 3)
+CONV3X3_FORMAT(tf32, Tf32, 4, 3)
+CONV3X3_FORMAT(bf16, Bf16, 3, 2)

@@ -76,17 +76,25 @@ class Check:
             self.tiny_data = folder
         return self.tiny_data
 
-    def training(self, run, device, steps):
+    def training(self, run, device, steps, precision="fp32"):
         words = ["train", "--data", self.data(), "--out", self.work / run, "--overwrite", "--max-steps", steps]
-        return [self.kerase, *words, "--acceleration", 4, *TINY, "--device", device]
+        return [self.kerase, *words, "--acceleration", 4, *TINY, "--device", device, "--precision", precision]
 
     # ---- the parts, in their order -------------------------------------------------------------------------
 
     def info(self):
         return self.json("info")
 
-    def validate(self):
-        return self.json("validate", "--device", self.device)
+    def validate(self, precision="fp32"):
+        if self.device == "cpu" and precision != "fp32":
+            raise NotAvailable(f"the CPU has no {precision}")
+        return self.json("validate", "--device", self.device, "--precision", precision)
+
+    def validate_tf32(self):
+        return self.validate("tf32")
+
+    def validate_bf16(self):
+        return self.validate("bf16")
 
     def train(self):
         losses = {}
@@ -112,7 +120,7 @@ class Check:
         program = shutil.which("compute-sanitizer", path=os.pathsep.join(places))
         if program is None:
             raise NotAvailable("compute-sanitizer was not found")
-        command = [program, "--tool", tool, "--error-exitcode", 99, *self.training(tool, self.device, 1)]
+        command = [program, "--tool", tool, "--error-exitcode", 99, *self.training(tool, self.device, 1, "tf32")]
         said = self.call(command)
         summary = [line.strip("= ") for line in said.splitlines() if "SUMMARY" in line]
         # Where it could not attach, it says so and ends well.
@@ -135,11 +143,13 @@ class Check:
     def operations(self):
         return self.json("bench", "--operations", "--device", self.device)
 
-    def pytorch(self, options=()):
+    def pytorch(self, precision, options):
         python = self.python_with_torch()
         inside = self.kerase.is_relative_to(ROOT)
         kerase = self.kerase.relative_to(ROOT) if inside else self.kerase
-        bench = shlex.join([str(kerase), "bench", "--step", "--json", "--device", self.device])
+        # The CPU has float32 alone.
+        precision = "fp32" if self.device == "cpu" else precision
+        bench = shlex.join([str(kerase), "bench", "--step", "--json", "--device", self.device, "--precision", precision])
         command = [python, ROOT / "scripts" / "bench_pytorch.py", "--device", self.device, *options]
         output = self.call([*command, "--rounds", 3, "--alternate", bench])
         result = readable(output)
@@ -158,14 +168,15 @@ class Check:
         raise NotAvailable(self.shown(f"none of {', '.join(tried)} has torch and fastmri that work on {self.device}"))
 
 
-# What PyTorch is allowed, by part.
+# kerase's precision, and what PyTorch is allowed, by part.
 PYTORCH = {
-    "pytorch": [],
-    "pytorch-tf32": ["--matmul", "high"],
-    "pytorch-compiled": ["--matmul", "high", "--channels-last", "--compile"],
-    "pytorch-bf16": ["--matmul", "high", "--channels-last", "--autocast", "bf16"],
+    "pytorch": ("fp32", []),
+    "pytorch-tf32": ("tf32", ["--matmul", "high"]),
+    "pytorch-compiled": ("tf32", ["--matmul", "high", "--channels-last", "--compile"]),
+    "pytorch-bf16": ("bf16", ["--matmul", "high", "--channels-last", "--autocast", "bf16"]),
 }
-PARTS = ["info", "validate", "train", "memcheck", "racecheck", "bench", "operations", *PYTORCH]
+PARTS = ["info", "validate", "validate-tf32", "validate-bf16", "train", "memcheck", "racecheck", "bench", "operations"]
+PARTS += PYTORCH
 
 
 def readable(text):
@@ -269,7 +280,7 @@ def main():
         for part in arguments.only:
             began = time.monotonic()
             try:
-                run = (lambda: check.pytorch(PYTORCH[part])) if part in PYTORCH else getattr(check, part)
+                run = (lambda: check.pytorch(*PYTORCH[part])) if part in PYTORCH else getattr(check, part.replace("-", "_"))
                 outcome = {"status": "run", "result": run()}
             except NotAvailable as why:
                 outcome = {"status": "not available", "why": str(why)}

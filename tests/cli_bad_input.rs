@@ -200,3 +200,14 @@ fn a_full_disk_under_standard_output_is_an_error_and_a_closed_pipe_is_none() {
     folder.shell("exec \"$KERASE\" info > /dev/full").failed(2, &["standard output", "No space left"]);
     folder.shell("set -e; \"$KERASE\" info --json | true").succeeded();
 }
+
+#[test]
+fn a_precision_that_the_device_lacks() {
+    let folder = Folder::new();
+    for command in ["bench --step", "validate --list"] {
+        let command = format!("{command} --device cpu --precision fp16");
+        folder.kerase(&command).failed(2, &["fp16", "fp32, tf32 or bf16"]);
+    }
+    folder.kerase("bench --device cpu --precision tf32").failed(2, &["--precision tf32", "fp32 only"]);
+    folder.kerase("validate --device cpu --precision bf16").failed(2, &["--precision bf16", "fp32 only"]);
+}

@@ -39,6 +39,26 @@ fn every_kernel_passes_on_the_emulated_device() {
     assert!(report["operations"].as_array().unwrap().iter().all(|row| row["failed"] == 0), "{report}");
 }
 
+/// Operands are rounded to 11 and 8 bits there: errors are as much larger, and no more.
+#[test]
+fn convolutions_on_tensor_cores_pass_on_the_emulated_device() {
+    let folder = Folder::new();
+    for (precision, least) in [("tf32", 1e-4), ("bf16", 1e-3)] {
+        let out = format!("{precision}.json");
+        folder
+            .kerase(&format!("validate --device emulated --precision {precision} --only conv3x3 --out {out}"))
+            .succeeded();
+        let report = folder.json(&out);
+        let operations = report["operations"].as_array().unwrap();
+        assert_eq!(operations.len(), 2, "{report}");
+        for row in operations {
+            assert!(row["failed"] == 0 && row["relative"].as_f64().unwrap() > least, "{row}");
+        }
+        let device = report["runs"][0]["device"].as_str().unwrap();
+        assert!(device.contains(precision), "{device}");
+    }
+}
+
 /// What is wrong with a device's pooling.
 #[derive(Clone, Copy, PartialEq)]
 enum Wrong {
