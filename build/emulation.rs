@@ -36,12 +36,19 @@ pub fn build() {
     let mut compiled = common;
     if define.is_some() {
         compiled.flag(format!("-fsanitize={sanitizer}"));
+        if sanitizer == "address" {
+            // A GPU loads 8 and 16 bytes at multiples of them. Without its own library, a fault is an illegal instruction.
+            compiled.flag("-fsanitize=alignment").flag("-fsanitize-undefined-trap-on-error");
+        }
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
     for source in &sources {
         // A compiler tells languages apart by a file's ending, and does not know this one.
         let wrapper = out.join(source.file_stem().expect("a .cu file")).with_extension("cpp");
-        let text = format!("#include \"{}\"\n", source.display());
+        let mut text = format!("#include \"{}\"\n", source.display());
+        for (kernel, bounds) in launch_bounds(&std::fs::read_to_string(source).expect("found above")) {
+            text += &format!("EMULATION_BOUNDS({kernel}, {bounds})\n");
+        }
         if std::fs::read_to_string(&wrapper).ok().as_deref() != Some(&text) {
             std::fs::write(&wrapper, text).expect("OUT_DIR can be written to");
         }
@@ -52,6 +59,19 @@ pub fn build() {
     if define.is_some() {
         link_sanitizer(&compiled, &sanitizer);
     }
+}
+
+/// Kernels by name, with what stands in their `__launch_bounds__`. Those whose name a macro makes are left out.
+fn launch_bounds(source: &str) -> Vec<(&str, &str)> {
+    let kernels = source.split("__launch_bounds__(").skip(1);
+    let bounds = kernels.filter_map(|rest| {
+        let (bounds, rest) = rest.split_once(')')?;
+        let (name, _) = rest.split_once('(')?;
+        let name = name.trim();
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        (plain && source.contains(&format!("\nKERNEL({name})"))).then_some((name, bounds))
+    });
+    bounds.collect()
 }
 
 /// rustc links with -nodefaultlibs, so the sanitizer's library is named by its path.

@@ -2,56 +2,64 @@
 // rows, slices. It holds `at_once` coils.
 #include "cascade.cuh"
 
-// sum += N v for the columns of each thread.
-__device__ __forceinline__ void add_normal(const Row& row, const float2* sens_maps, Projection& project, int at_once,
-                                           const float2 (&v)[COLUMNS], float2 (&sum)[COLUMNS]) {
+// sum += N v, for a row of v.
+__device__ __forceinline__ void add_normal(Row& row, const float2* sens_maps, Projection& project, int at_once,
+                                           const float2* v, float2* to_sum) {
     if (!any(row, v)) return;
     for (int first = 0; first < row.shape.coils; first += at_once) {
         project.lines.count = min(at_once, row.shape.coils - first);
+        project.expand(row, sens_maps, first, v);
+        project(row);
+        float2 sum[COLUMNS], sens[COLUMNS], projected[COLUMNS];
+        row.load(to_sum, sum);
         for (int c = 0; c < project.lines.count; ++c) {
-            const float2* sens = sens_maps + row.coil(first + c);
-            row.each_column([&](int i, int x) { project.at(c, x) = sens[x] * v[i]; });
+            row.load(sens_maps + row.coil(first + c), sens);
+            row.load(project.line(c), projected);
+            row.each_column([&](int i, int) { sum[i] = sum[i] + conj(sens[i] * projected[i]); });
         }
-        project();
-        for (int c = 0; c < project.lines.count; ++c) {
-            const float2* sens = sens_maps + row.coil(first + c);
-            row.each_column([&](int i, int x) { sum[i] = sum[i] + conj(sens[x] * project.at(c, x)); });
-        }
+        row.store(sum, to_sum);
     }
 }
 
 // m = m0 − u + N v.
-extern "C" __global__ void __launch_bounds__(CASCADE_THREADS)
+extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 cascade_input(const float2* sens_maps, const float* mask, const float2* m0, const float2* u, const float2* v,
               float2* m, ImageShape shape, const __grid_constant__ FftPlan plan, int at_once) {
     DYNAMIC_SHARED(float2, memory);
-    const Row row = {shape, int(blockIdx.y), int(blockIdx.x)};
+    Row row(shape, int(blockIdx.y), int(blockIdx.x));
     Projection project(plan, mask, row.n, memory, at_once);
     const long long at = row.combined();
-    float2 values[COLUMNS], sum[COLUMNS];
-    row.load(v + at, values);
-    row.each_column([&](int i, int x) { sum[i] = m0[at + x] - u[at + x]; });
-    add_normal(row, sens_maps, project, at_once, values, sum);
-    row.each_column([&](int i, int x) { m[at + x] = sum[i]; });
+    float2 sum[COLUMNS], of_u[COLUMNS];
+    row.load(m0 + at, sum);
+    row.load(u + at, of_u);
+    row.each_column([&](int i, int) { sum[i] = sum[i] - of_u[i]; });
+    row.store(sum, project.sum(0));
+    add_normal(row, sens_maps, project, at_once, v + at, project.sum(0));
+    row.load(project.sum(0), sum);
+    row.store(sum, m + at);
 }
 KERNEL(cascade_input)
 
 // d_u −= d_m, d_v += N d_m, d_m0 += d_m.
-extern "C" __global__ void __launch_bounds__(CASCADE_THREADS)
+extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 cascade_input_backward(const float2* sens_maps, const float* mask, const float2* d_m, float2* d_u, float2* d_v,
                        float2* d_m0, ImageShape shape, const __grid_constant__ FftPlan plan, int at_once) {
     DYNAMIC_SHARED(float2, memory);
-    const Row row = {shape, int(blockIdx.y), int(blockIdx.x)};
+    Row row(shape, int(blockIdx.y), int(blockIdx.x));
     Projection project(plan, mask, row.n, memory, at_once);
     const long long at = row.combined();
-    float2 values[COLUMNS], sum[COLUMNS];
-    row.load(d_m + at, values);
+    float2 d[COLUMNS], sum[COLUMNS];
+    row.load(d_m + at, d);
+    row.load(d_u + at, sum);
+    row.each_column([&](int i, int) { sum[i] = sum[i] - d[i]; });
+    row.store(sum, d_u + at);
+    row.load(d_m0 + at, sum);
+    row.each_column([&](int i, int) { sum[i] = sum[i] + d[i]; });
+    row.store(sum, d_m0 + at);
     row.load(d_v + at, sum);
-    add_normal(row, sens_maps, project, at_once, values, sum);
-    row.each_column([&](int i, int x) {
-        d_u[at + x] = d_u[at + x] - values[i];
-        d_m0[at + x] = d_m0[at + x] + values[i];
-        d_v[at + x] = sum[i];
-    });
+    row.store(sum, project.sum(0));
+    add_normal(row, sens_maps, project, at_once, d_m + at, project.sum(0));
+    row.load(project.sum(0), sum);
+    row.store(sum, d_v + at);
 }
 KERNEL(cascade_input_backward)

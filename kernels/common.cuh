@@ -13,6 +13,17 @@
 #include "emulation/shim.h"
 #endif
 
+// The same value, of which the compiler does not know that: what follows from it is worked out where it is used, not
+// ahead of a loop, where it would take registers all the while.
+#ifdef __CUDACC__
+__device__ __forceinline__ int afresh(int value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
+#else
+inline int afresh(int value) { return value; }
+#endif
+
 // Every kernel is launched with a multiple of 32 threads in one dimension.
 constexpr unsigned WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;

@@ -4,15 +4,13 @@
 // it stores, which makes the two forward transforms an inverse one.
 #include "fft.cuh"
 
-// So many blocks on a multiprocessor leave each thread 64 registers; left to itself, nvcc spills some.
-constexpr int FFT_THREADS = 256, FFT_BLOCKS = 4;
-
-// kspace, images: [n, coils, rows, columns]; weights: [n, columns]. A block takes `count` neighbouring columns of one
-// image: blocks are groups of columns, images. A column of weight 0 is not read.
+// kspace, images: [n, coils, rows, columns]; weights: [n, columns]. A block takes 2^log2_count neighbouring columns of
+// one image: blocks are groups of columns, images. A column of weight 0 is not read.
 extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 ifft_columns(const float2* kspace, const float* weights, float2* images, ImageShape shape,
-             const __grid_constant__ FftPlan plan, int count, int stride, float scale) {
+             const __grid_constant__ FftPlan plan, int log2_count, int stride, float scale) {
     DYNAMIC_SHARED(float2, memory);
+    const int count = 1 << log2_count;
     Lines lines = {memory, memory + count * stride, count, stride};
     const int image = blockIdx.y, first = blockIdx.x * count, here = min(count, shape.columns - first);
     weights += (long long)(image / shape.coils) * shape.columns + first;
@@ -20,7 +18,7 @@ ifft_columns(const float2* kspace, const float* weights, float2* images, ImageSh
     const bool used = block_any(int(threadIdx.x) < here && weights[threadIdx.x] != 0.0f);
     if (used) {
         for (int i = threadIdx.x; i < count * shape.rows; i += blockDim.x) {
-            const int y = i / count, x = i - y * count;
+            const int y = i >> log2_count, x = i & (count - 1);
             float2 value = make_float2(0.0f, 0.0f);
             if (x < here && weights[x] != 0.0f) {
                 value = (weights[x] * scale) * conj(kspace[corner + (long long)y * shape.columns + x]);
@@ -30,7 +28,7 @@ ifft_columns(const float2* kspace, const float* weights, float2* images, ImageSh
         transform(plan, lines);
     }
     for (int i = threadIdx.x; i < count * shape.rows; i += blockDim.x) {
-        const int y = i / count, x = i - y * count;
+        const int y = i >> log2_count, x = i & (count - 1);
         if (x >= here) continue;
         const float2 value = used ? lines.at(x, uncentred(y, shape.rows)) : make_float2(0.0f, 0.0f);
         images[corner + (long long)y * shape.columns + x] = value;
@@ -46,12 +44,12 @@ ifft_rows(float2* images, const __grid_constant__ FftPlan plan, int count, int r
     Lines lines = {memory, memory + count * length, min(count, rows - first), length};
     images += (long long)first * length;
     for (int i = threadIdx.x; i < lines.count * length; i += blockDim.x) {
-        const int line = i / length;
+        const int line = quotient(i, plan.by_length);
         lines.at(line, uncentred(i - line * length, length)) = images[i];
     }
     transform(plan, lines);
     for (int i = threadIdx.x; i < lines.count * length; i += blockDim.x) {
-        const int line = i / length;
+        const int line = quotient(i, plan.by_length);
         images[i] = conj(lines.at(line, uncentred(i - line * length, length)));
     }
 }

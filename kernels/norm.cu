@@ -8,7 +8,6 @@ constexpr int NORM_THREADS = 64, NORM_BLOCKS = 16;
 // 1/√(variance + ε).
 extern "C" __global__ void __launch_bounds__(NORM_THREADS, NORM_BLOCKS)
 norm_stats(const float* partial, float* stats, int parts) {
-    SHARED(double, shared, [3][NORM_THREADS]);
     const int plane = blockIdx.x, thread = threadIdx.x;
     const float* of_plane = partial + 3ll * parts * plane;
     Moments mine = {0.0, 0.0, 0.0};
@@ -16,12 +15,8 @@ norm_stats(const float* partial, float* stats, int parts) {
         const float* p = of_plane + 3 * part;
         mine = join(mine, Moments{p[0], p[1], p[2]});
     }
-    shared[0][thread] = mine.count;
-    shared[1][thread] = mine.mean;
-    shared[2][thread] = mine.squares;
-    __syncthreads();
+    mine = block_join(mine);
     if (thread != 0) return;
-    for (int i = 1; i < NORM_THREADS; ++i) mine = join(mine, Moments{shared[0][i], shared[1][i], shared[2][i]});
     stats[2 * plane] = float(mine.mean);
     stats[2 * plane + 1] = float(1.0 / sqrt(mine.squares / mine.count + NORM_EPSILON));
 }

@@ -56,6 +56,28 @@ struct Moments {
 __device__ __forceinline__ Moments join(Moments a, Moments b) {
     const double count = a.count + b.count;
     if (count == 0.0) return a;
-    const double delta = b.mean - a.mean;
-    return {count, a.mean + delta * b.count / count, a.squares + b.squares + delta * delta * a.count * b.count / count};
+    const double delta = b.mean - a.mean, share = b.count / count;
+    return {count, a.mean + delta * share, a.squares + b.squares + delta * delta * a.count * share};
+}
+
+// Those of a block's threads, in every thread, by the same tree each time. All threads of the block must call it, once.
+__device__ __forceinline__ Moments block_join(Moments mine) {
+    SHARED(double, of_warp, [3][WARP]);
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
+        mine = join(mine, Moments{__shfl_xor_sync(ALL_LANES, mine.count, lanes),
+                                  __shfl_xor_sync(ALL_LANES, mine.mean, lanes),
+                                  __shfl_xor_sync(ALL_LANES, mine.squares, lanes)});
+    }
+    const int warp = threadIdx.x / WARP;
+    if (threadIdx.x % WARP == 0) {
+        of_warp[0][warp] = mine.count;
+        of_warp[1][warp] = mine.mean;
+        of_warp[2][warp] = mine.squares;
+    }
+    __syncthreads();
+    Moments all = {of_warp[0][0], of_warp[1][0], of_warp[2][0]};
+    for (int i = 1; i < int(blockDim.x / WARP); ++i) {
+        all = join(all, Moments{of_warp[0][i], of_warp[1][i], of_warp[2][i]});
+    }
+    return all;
 }

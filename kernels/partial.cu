@@ -1,23 +1,26 @@
 // Sums that cross blocks: what each block left, added up in a fixed order.
 #include "common.cuh"
 
-// A block adds up PARTIAL_WIDTH neighbours; its warps share the parts, of which there may be hundreds.
-constexpr int PARTIAL_WIDTH = WARP, PARTIAL_WARPS = 8, PARTIAL_THREADS = PARTIAL_WARPS * PARTIAL_WIDTH;
+constexpr int PARTIAL_THREADS = 256;
 
-// into[i] += Σ_part partial[part, i], for i below len. partial: [parts, len].
+// into[i] += Σ_part partial[part, i], for i below len. partial: [parts, len]. A block takes 2^log2_here neighbours; as
+// many threads as go into it that often share the parts of each.
 extern "C" __global__ void __launch_bounds__(PARTIAL_THREADS)
-add_parts(const float* partial, float* into, int parts, int len) {
-    SHARED(double, of_warp, [PARTIAL_WARPS][PARTIAL_WIDTH]);
-    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, i = blockIdx.x * PARTIAL_WIDTH + lane;
+add_parts(const float* partial, float* into, int parts, int len, int log2_here) {
+    SHARED(double, sums, [PARTIAL_THREADS]);
+    const int here = 1 << log2_here, thread = threadIdx.x, i = (blockIdx.x << log2_here) + (thread & (here - 1));
     double sum = 0.0;
     if (i < len) {
-#pragma unroll 4
-        for (int part = warp; part < parts; part += PARTIAL_WARPS) sum += partial[(long long)part * len + i];
+        for (int part = thread >> log2_here; part < parts; part += PARTIAL_THREADS >> log2_here) {
+            sum += partial[(long long)part * len + i];
+        }
     }
-    of_warp[warp][lane] = sum;
-    __syncthreads();
-    if (warp != 0 || i >= len) return;
-    for (int w = 1; w < PARTIAL_WARPS; ++w) sum += of_warp[w][lane];
-    into[i] += float(sum);
+    sums[thread] = sum;
+    for (int half = PARTIAL_THREADS / 2; half >= here; half /= 2) {
+        __syncthreads();
+        if (thread < half) sums[thread] += sums[thread + half];
+    }
+    // What is left of an element is its thread's own.
+    if (thread < here && i < len) into[i] += float(sums[thread]);
 }
 KERNEL(add_parts)

@@ -90,7 +90,6 @@ KERNEL(unet_part_moments)
 // moments: [planes, 2], mean and sample standard deviation, from the parts above. Blocks: planes.
 extern "C" __global__ void __launch_bounds__(UNET_IO_JOIN_THREADS)
 unet_moments(const double* partial, float* moments, int parts, int pixels) {
-    SHARED(double, shared, [3][UNET_IO_JOIN_THREADS]);
     const int plane = blockIdx.x, thread = threadIdx.x;
     Moments mine = {0.0, 0.0, 0.0};
     for (int part = thread; part < parts; part += UNET_IO_JOIN_THREADS) {
@@ -98,14 +97,8 @@ unet_moments(const double* partial, float* moments, int parts, int pixels) {
         const double count = min(UNET_IO_PART, pixels - part * UNET_IO_PART);
         mine = join(mine, Moments{count, p[0], p[1]});
     }
-    shared[0][thread] = mine.count;
-    shared[1][thread] = mine.mean;
-    shared[2][thread] = mine.squares;
-    __syncthreads();
+    mine = block_join(mine);
     if (thread != 0) return;
-    for (int i = 1; i < UNET_IO_JOIN_THREADS; ++i) {
-        mine = join(mine, Moments{shared[0][i], shared[1][i], shared[2][i]});
-    }
     moments[2 * plane] = float(mine.mean);
     moments[2 * plane + 1] = float(sqrt(mine.squares / max(pixels - 1, 1)));
 }

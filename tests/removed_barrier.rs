@@ -10,7 +10,7 @@ const BARRIER: &str = "__syncthreads();";
 /// A kernel, its file, the barriers it has of its own there, and one of the lines that they keep apart: shared memory
 /// is written there.
 const KERNELS: [(&str, &str, usize, &str); 2] =
-    [("norm_stats", "norm.cu", 1, "shared["), ("ssim_windows", "loss.cu", 2, "[row][column]")];
+    [("add_parts", "partial.cu", 1, "sums["), ("ssim_windows", "loss.cu", 2, "[row][column]")];
 
 /// The kernels and what runs them, in a folder of their own.
 struct Copy {

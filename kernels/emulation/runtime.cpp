@@ -35,6 +35,9 @@ thread_local Self* self;
 
 namespace {
 
+// What a block has of shared memory at most: by declarations, and with what its launch gives.
+constexpr size_t MOST_STATIC = 48 << 10, MOST_SHARED = 99 << 10;
+
 enum class State : uint8_t { Ready, AtBarrier, InWarp, Done };
 
 struct Thread {
@@ -321,6 +324,10 @@ void* shared(const void* site, size_t bytes) {
     Processor& p = *processor;
     for (Shared& s : p.shared)
         if (s.site == site) return s.memory;
+    size_t declared = bytes;
+    for (Shared& s : p.shared) declared += s.bytes;
+    if (declared > MOST_STATIC) fault("a kernel declares more shared memory than nvcc lets it", "");
+    if (declared + p.dynamic_bytes > MOST_SHARED) fault("a block has more shared memory than GPUs give", "");
     char* memory = take_memory(bytes);
     poison(memory, bytes);
     p.shared.push_back({site, memory, bytes});
@@ -349,6 +356,9 @@ const void* emulation_next_kernel(const void* kernel) {
 }
 
 const char* emulation_name(const void* kernel) { return static_cast<const Kernel*>(kernel)->name; }
+
+// 0 where nothing is known.
+unsigned emulation_most_threads(const void* kernel) { return static_cast<const Kernel*>(kernel)->most_threads; }
 
 // The caller gives room; returns the length of the whole text.
 size_t emulation_signature(const void* kernel, char* text, size_t room) {

@@ -71,6 +71,7 @@ struct Kernel {
     void (*call)(void** arguments);
     std::string (*signature)();
     Kernel* next;
+    unsigned most_threads;  // of a block; 0 where nothing was said
 };
 void enter(Kernel*);
 
@@ -104,10 +105,19 @@ template <class... P, void (*K)(P...)> struct Entry<K> {
 #define KERNEL(k)                                                                                   \
     namespace {                                                                                     \
     ::emulation::Kernel kernel_##k{#k, &::emulation::Entry<&k>::call,                               \
-                                   &::emulation::Entry<&k>::signature, nullptr};                    \
+                                   &::emulation::Entry<&k>::signature, nullptr, 0};                 \
     const struct Enter_##k {                                                                        \
         Enter_##k() { ::emulation::enter(&kernel_##k); }                                            \
     } enter_##k;                                                                                    \
+    }
+
+// What stood in a kernel's __launch_bounds__: the build appends these to each file, since a macro cannot.
+template <class... Blocks> constexpr unsigned emulation_most_threads(unsigned threads, Blocks...) { return threads; }
+#define EMULATION_BOUNDS(k, ...)                                                                    \
+    namespace {                                                                                     \
+    const struct Bounds_##k {                                                                       \
+        Bounds_##k() { kernel_##k.most_threads = emulation_most_threads(__VA_ARGS__); }             \
+    } bounds_##k;                                                                                   \
     }
 
 #define EMULATION_FIELD(S, f) text += std::string(#f ":") + Name<decltype(S::f)>::get() + " ";

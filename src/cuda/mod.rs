@@ -19,9 +19,9 @@ pub mod noise;
 pub mod norm;
 mod operations;
 pub mod partial;
+pub mod plans;
 pub mod pool;
 pub mod sens;
-pub mod twiddles;
 pub mod unet_io;
 pub mod update;
 
@@ -36,7 +36,7 @@ use driver::{Argument, Driver, Launch};
 use kernel::{Const, Declaration, Mut};
 pub use memory::Buffer;
 use memory::{Arena, fences, is_intact};
-use twiddles::Twiddles;
+use plans::Plans;
 
 /// A device as a [`crate::backend::Backend`].
 ///
@@ -45,7 +45,7 @@ use twiddles::Twiddles;
 pub struct Cuda<D: Driver> {
     driver: D,
     arena: Mutex<Arena<D>>,
-    twiddles: Twiddles<D>,
+    plans: Plans<D>,
     failure: Mutex<Option<Error>>,
     /// Whether operations only say what working memory they need.
     rehearsing: AtomicBool,
@@ -107,7 +107,7 @@ impl<D: Driver> Cuda<D> {
         Self {
             driver,
             arena: Mutex::new(Arena::default()),
-            twiddles: Twiddles::default(),
+            plans: Plans::default(),
             failure: Mutex::new(None),
             rehearsing: AtomicBool::new(false),
             precision: Precision::default(),

@@ -41,16 +41,16 @@ std::vector<float> numbers(int count) {
     return values;
 }
 
-void norm_stats(const Schedule& schedule) {
-    const unsigned grid[] = {3, 1, 1};
-    int parts = 100;
-    const std::vector<float> partial = numbers(3 * parts * 3);
-    std::vector<float> stats(2 * 3);
+void add_parts(const Schedule& schedule) {
+    const unsigned grid[] = {2, 1, 1};
+    int parts = 100, len = 10, log2_here = 3;
+    const std::vector<float> partial = numbers(parts * len);
+    std::vector<float> sums(len);
     const float* from = partial.data();
-    float* to = stats.data();
-    void* arguments[] = {&from, &to, &parts};
-    emulation_run(find("norm_stats"), arguments, grid, 64, 0, schedule.order, schedule.seed, 0, 3);
-    print(stats);
+    float* to = sums.data();
+    void* arguments[] = {&from, &to, &parts, &len, &log2_here};
+    emulation_run(find("add_parts"), arguments, grid, 256, 0, schedule.order, schedule.seed, 0, 2);
+    print(sums);
 }
 
 void ssim_windows(const Schedule& schedule) {
@@ -71,10 +71,10 @@ void ssim_windows(const Schedule& schedule) {
 }  // namespace
 
 int main(int count, char** words) {
-    const bool is_norm = count == 2 && !std::strcmp(words[1], "norm_stats");
+    const bool adds = count == 2 && !std::strcmp(words[1], "add_parts");
     for (const Schedule& schedule : SCHEDULES) {
         std::printf("%s", schedule.name);
-        is_norm ? norm_stats(schedule) : ssim_windows(schedule);
+        adds ? add_parts(schedule) : ssim_windows(schedule);
         std::printf("\n");
     }
 }

@@ -16,7 +16,7 @@ use crate::cuda::fft::{FftPlan, LONGEST, rows_at_once, shared_bytes, threads};
 use crate::cuda::kernel::{C32, Const, ImageShape, Mut};
 use crate::cuda::{Buffer, Cuda, blocks_with, int};
 
-/// Columns of a row that a thread has in registers.
+/// Columns of a row that a thread has in registers, at most.
 const COLUMNS_PER_THREAD: usize = 4;
 const _: () =
     assert!(LONGEST <= COLUMNS_PER_THREAD * 256, "the longest row fits the registers of 256 threads");
@@ -32,22 +32,16 @@ crate::kernels! {
     );
 }
 
-/// A block for each row of each slice, and how many coils it has at once.
-fn block_per_row(shape: backend::ImageShape) -> (Launch, i32) {
+/// A block for each row of each slice, with so many rows of sums, and how many coils it has at once.
+fn block_per_row(shape: backend::ImageShape, sums: usize) -> (Launch, i32) {
     let at_once = rows_at_once(shape.columns, shape.coils);
-    let launch = blocks_with(
-        shape.rows,
-        shape.n,
-        1,
-        threads_for_rows(at_once, shape.columns),
-        shared_bytes(at_once, shape.columns),
-    );
-    (launch, int(at_once))
+    (blocks_of_lines([shape.rows, shape.n, 1], at_once, sums, shape.columns), int(at_once))
 }
 
-/// Threads that transform `count` rows at once.
-fn threads_for_rows(count: usize, columns: usize) -> u32 {
-    threads(count * columns, columns.div_ceil(COLUMNS_PER_THREAD))
+/// A grid of blocks that transform so many lines at once, each with rows of sums.
+fn blocks_of_lines([x, y, z]: [usize; 3], lines: usize, sums: usize, columns: usize) -> Launch {
+    let threads = threads(lines * columns, columns.div_ceil(COLUMNS_PER_THREAD));
+    blocks_with(x, y, z, threads, shared_bytes(lines, columns) + 2 * size_of::<f32>() * sums * columns)
 }
 
 /// See [`crate::backend::Backend::cascade_input`].
@@ -62,7 +56,7 @@ pub fn cascade_input<D: Driver>(
     v: &Buffer<D>,
     m: &mut Buffer<D>,
 ) {
-    let (launch, at_once) = block_per_row(shape);
+    let (launch, at_once) = block_per_row(shape, 1);
     kernel::cascade_input(
         cuda,
         launch,
@@ -73,7 +67,7 @@ pub fn cascade_input<D: Driver>(
         v.read_complex(shape.combined()),
         m.write_complex(shape.combined()),
         shape.into(),
-        FftPlan::new(cuda, shape.columns),
+        cuda.fft_plan(shape.columns),
         at_once,
     );
 }
@@ -90,7 +84,7 @@ pub fn cascade_input_backward<D: Driver>(
     d_v: &mut Buffer<D>,
     d_m0: &mut Buffer<D>,
 ) {
-    let (launch, at_once) = block_per_row(shape);
+    let (launch, at_once) = block_per_row(shape, 1);
     kernel::cascade_input_backward(
         cuda,
         launch,
@@ -101,7 +95,7 @@ pub fn cascade_input_backward<D: Driver>(
         d_v.write_complex(shape.combined()),
         d_m0.write_complex(shape.combined()),
         shape.into(),
-        FftPlan::new(cuda, shape.columns),
+        cuda.fft_plan(shape.columns),
         at_once,
     );
 }

@@ -31,7 +31,7 @@ pub fn rss_output<D: Driver>(
     v: &Buffer<D>,
     output: &mut Buffer<D>,
 ) {
-    let (launch, at_once) = block_per_row(shape);
+    let (launch, at_once) = block_per_row(shape, 1);
     kernel::rss_output(
         cuda,
         launch,
@@ -42,7 +42,7 @@ pub fn rss_output<D: Driver>(
         v.read_complex(shape.combined()),
         output.write(shape.n * shape.pixels()),
         shape.into(),
-        FftPlan::new(cuda, shape.columns),
+        cuda.fft_plan(shape.columns),
         at_once,
     );
 }
@@ -63,7 +63,7 @@ pub fn rss_output_backward<D: Driver>(
     d_v: &mut Buffer<D>,
     d_sens: &mut Buffer<D>,
 ) {
-    let (launch, at_once) = block_per_row(shape);
+    let (launch, at_once) = block_per_row(shape, 2);
     kernel::rss_output_backward(
         cuda,
         launch,
@@ -78,7 +78,7 @@ pub fn rss_output_backward<D: Driver>(
         d_v.write_complex(shape.combined()),
         d_sens.write_complex(shape.multicoil()),
         shape.into(),
-        FftPlan::new(cuda, shape.columns),
+        cuda.fft_plan(shape.columns),
         at_once,
     );
 }

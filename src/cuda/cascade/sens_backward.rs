@@ -1,13 +1,13 @@
 //! What all cascades together give the sensitivity maps.
 
-use super::threads_for_rows;
+use super::blocks_of_lines;
 use crate::backend;
 use crate::cuda::driver::Driver;
-use crate::cuda::fft::{FftPlan, shared_bytes};
+use crate::cuda::fft::FftPlan;
 use crate::cuda::kernel::{C32, Const, ImageShape, Mut};
-use crate::cuda::{Buffer, Cuda, blocks_with, int};
+use crate::cuda::{Buffer, Cuda, int};
 
-/// Coils of a block, whose maps and gradients are in registers.
+/// Coils of a block.
 const COILS: usize = 2;
 /// Cascades of a launch. More take further launches, each of which reads the maps again.
 const MOST_PAIRS: usize = 16;
@@ -40,15 +40,10 @@ pub fn sens_backward<D: Driver>(
     pairs: &[(&Buffer<D>, &Buffer<D>)],
     d_sens: &mut Buffer<D>,
 ) {
-    // Each coil is two lines.
-    let lines = 2 * COILS.min(shape.coils);
-    let launch = blocks_with(
-        shape.coils.div_ceil(COILS),
-        shape.rows,
-        shape.n,
-        threads_for_rows(lines, shape.columns),
-        shared_bytes(lines, shape.columns),
-    );
+    let coils = COILS.min(shape.coils);
+    // Each coil is two lines and a sum.
+    let grid = [shape.coils.div_ceil(COILS), shape.rows, shape.n];
+    let launch = blocks_of_lines(grid, 2 * coils, coils, shape.columns);
     // The first launch adds the term of m₀, whether or not there are pairs.
     for start in (0..pairs.len().max(1)).step_by(MOST_PAIRS) {
         let pairs = &pairs[start..pairs.len().min(start + MOST_PAIRS)];
@@ -69,7 +64,7 @@ pub fn sens_backward<D: Driver>(
                 count: int(pairs.len()),
             },
             shape.into(),
-            FftPlan::new(cuda, shape.columns),
+            cuda.fft_plan(shape.columns),
         );
     }
 }

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 unsafe extern "C" {
     fn emulation_next_kernel(kernel: *const c_void) -> *const c_void;
     fn emulation_name(kernel: *const c_void) -> *const c_char;
+    fn emulation_most_threads(kernel: *const c_void) -> u32;
     fn emulation_signature(kernel: *const c_void, text: *mut c_char, room: usize) -> usize;
     fn emulation_run(
         kernel: *const c_void,
@@ -36,6 +37,7 @@ unsafe extern "C" {
 /// What a GPU has at most, so that a launch that works here is one there.
 const MOST_THREADS: u32 = 1024;
 const MOST_SHARED: u32 = 99 << 10;
+const MOST_BLOCKS: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 
 /// Of one argument of a kernel.
 const MOST_BYTES: usize = 512;
@@ -100,6 +102,15 @@ impl Kernel {
     pub fn name(self) -> &'static str {
         // SAFETY: the name is a string constant of the program.
         unsafe { CStr::from_ptr(emulation_name(self.0)) }.to_str().expect("C++ names are ASCII")
+    }
+
+    /// Threads that a block of it may have: what `__launch_bounds__` says, where that is known.
+    pub fn most_threads(self) -> u32 {
+        // SAFETY: a kernel is there as long as the program.
+        match unsafe { emulation_most_threads(self.0) } {
+            0 => MOST_THREADS,
+            bound => bound.min(MOST_THREADS),
+        }
     }
 
     /// The types of its parameters, as `kernels!` spells them.
@@ -306,8 +317,9 @@ impl Driver for Emulated {
         let Some(&kernel) = self.kernels.get(name) else {
             return Err(Error::Device(format!("the emulated device has no kernel {name}")));
         };
-        if launch.threads > MOST_THREADS || !launch.threads.is_multiple_of(32) || launch.shared > MOST_SHARED
-        {
+        let blocks = launch.grid.iter().zip(MOST_BLOCKS).all(|(&blocks, most)| blocks <= most);
+        let threads = launch.threads <= kernel.most_threads() && launch.threads.is_multiple_of(32);
+        if !blocks || !threads || launch.shared > MOST_SHARED {
             return Err(Error::Device(format!(
                 "no GPU takes such a launch: {}",
                 Call::new(name, launch, arguments)
@@ -344,5 +356,35 @@ impl Driver for Emulated {
 
     fn synchronize(&self) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_gpu_takes_is_refused() {
+        let device = Emulated::default();
+        let refused = |name, grid, threads, shared| {
+            // SAFETY: a launch that is refused reads no argument.
+            let launched = unsafe { device.launch(name, Launch { grid, threads, shared }, &[]) };
+            let message = launched.expect_err("no GPU takes it").to_string();
+            assert!(message.contains(name) && message.contains(&format!("{threads} threads")), "{message}");
+        };
+        refused("norm_stats", [1, 1, 1], 128, 0);
+        refused("add_parts", [1, 1, 1], 288, 0);
+        refused("add_parts", [1, 1, 1], 33, 0);
+        refused("add_parts", [1, 65_536, 1], 256, 0);
+        refused("add_parts", [1, 1, 65_536], 256, 0);
+        refused("ifft_rows", [1, 1, 1], 256, MOST_SHARED + 1);
+    }
+
+    #[test]
+    fn bounds_are_those_of_the_source() {
+        let bound =
+            |name| Kernel::all().find(|kernel| kernel.name() == name).expect("a kernel").most_threads();
+        assert_eq!(bound("norm_stats"), 64);
+        assert_eq!(bound("ifft_rows"), 320);
     }
 }
