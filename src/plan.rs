@@ -77,7 +77,7 @@ mod tests {
     fn the_papers_network_trains_in_four_gibibytes() {
         let [training, low_memory, inference] =
             plans(ImageShape { n: 1, coils: 16, rows: 640, columns: 368 });
-        // What is left is for the operations' own working memory.
+        // What is left is for a recorded step, and for what the driver keeps.
         assert!(training.total() <= (4096 - 300) * MIB, "{training:?}");
         assert!(low_memory.total() <= 1152 * MIB, "{low_memory:?}");
         assert!(inference.total() <= 640 * MIB, "{inference:?}");

@@ -198,13 +198,12 @@ impl Run<'_> {
             let loaded = loader.next().expect("a batch for every term")?;
             // Waiting for data is not computing.
             let started = Instant::now();
-            let places: Vec<_> = loaded.iter().map(|slice| (slice.volume, slice.slice)).collect();
             let (value, kspace) = self.term(engine, state, term, loaded)?;
             seconds += started.elapsed().as_secs_f64();
             loader.recycle(kspace);
             loss += term.weight * value;
             *by_role[(term.role == Role::Forget) as usize].get_or_insert(0.0) += value;
-            for (volume, slice) in places {
+            for &(volume, slice) in &term.batch {
                 volumes.push(self.set.volumes()[volume].name.clone());
                 slices.push(slice);
             }
