@@ -14,7 +14,7 @@ const CELL: (u32, u32) = (240, 186);
 /// Above the plots.
 const LEGEND: u32 = 34;
 /// Points of a curve: what lies between two is their mean.
-const POINTS: usize = 200;
+const POINTS: usize = 80;
 
 pub const READING: &str = "A line a seed, means over stretches of steps. For methods, J on retain slices and on forget slices \
                            where the run tells them apart; the objective, with its signs, weights and penalties, where it \

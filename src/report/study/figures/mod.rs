@@ -36,18 +36,24 @@ pub fn figures(study: &Study, pictures: &[Loaded]) -> Result<Vec<Figure>> {
     let shown = study.nearest().map(|(nearest, _)| nearest.label);
     // Where none can be told to be the nearest, the first that there are images of.
     let labels = || shown.into_iter().chain(study.compared().map(|c| c.label));
-    if let Some((label, panel)) = labels().find_map(|l| Some((l, pictures::figure1(study, pictures, l)?))) {
+    if let Some((label, rows)) = labels().find_map(|l| Some((l, pictures::figure1(study, pictures, l)?))) {
         let which = if shown == Some(label) { ", the method nearest to the oracle" } else { "" };
         let caption = format!(
             "Target, original and unlearned ({label}{which}), each with its error; a middle slice of each set. In a row \
-             all images share one window and all errors one scale; magenta is not a number. PSNR and SSIM are the slice's, in the range of its \
-             volume."
+             all images share one window and all errors one scale; magenta is not a number. PSNR and SSIM are the \
+             slice's, in the range of its volume. {}",
+            rows.names
         );
-        figures.push(image("fig1", "Fig. 1. The same slice before and after unlearning", caption, &panel)?);
+        figures.push(image(
+            "fig1",
+            "Fig. 1. The same slice before and after unlearning",
+            caption,
+            &rows.panel,
+        )?);
     }
     if let Some(radar) = radar::Radar::new(study) {
         let title = "Fig. 3. Every method against the oracle";
-        figures.push(chart("fig3", title, radar::NORMALISATION.into(), &radar)?);
+        figures.push(chart("fig3", title, radar.normalisation(), &radar)?);
     }
     if let Some(tradeoff) = tradeoff::Tradeoff::new(study) {
         let optimum = tradeoff.optimum().map_or(String::new(), |optimum| format!(" Here it is {optimum}."));
@@ -57,10 +63,13 @@ pub fn figures(study: &Study, pictures: &[Loaded]) -> Result<Vec<Figure>> {
     if let Some(curves) = loss::LossCurves::new(study) {
         figures.push(chart("loss", "Loss over steps", loss::READING.into(), &curves)?);
     }
-    if let Some(panel) = pictures::worst(study, pictures) {
-        let caption = "A row a method: of all slices of the brain test set the one on which its PSNR is lowest. Target, \
-                       original and unlearned, each with its error, as in Fig. 1.";
-        figures.push(image("worst", "The worst retain slice of each method", caption.into(), &panel)?);
+    if let Some(rows) = pictures::worst(study, pictures) {
+        let caption = format!(
+            "A row a method: of all slices of the brain test set the one on which its PSNR is lowest. Target, original \
+             and unlearned, each with its error, as in Fig. 1. {}",
+            rows.names
+        );
+        figures.push(image("worst", "The worst retain slice of each method", caption, &rows.panel)?);
     }
     Ok(figures)
 }

@@ -32,14 +32,18 @@ impl<'r> Loaded<'r> {
         self.images.iter().find(|(of, _)| *of == label).map(|(_, image)| image.as_slice())
     }
 
-    /// "knee test, file1000001.h5, slice 17".
-    pub fn name(&self) -> String {
-        let set = match self.picture.measure {
+    /// "knee test".
+    fn set(&self) -> &'static str {
+        match self.picture.measure {
             Measure::Bta => "brain test",
             Measure::Kta => "knee test",
             Measure::Ua => "forget set",
-        };
-        format!("{set}, {}, slice {}", self.picture.volume, self.picture.slice)
+        }
+    }
+
+    /// "knee test, file1000001.h5, slice 17".
+    pub fn name(&self) -> String {
+        format!("{}, {}, slice {}", self.set(), self.picture.volume, self.picture.slice)
     }
 
     /// None where an image is not finite.
@@ -92,31 +96,48 @@ fn read(path: &Path, [height, width]: [usize; 2]) -> Result<Vec<f32>> {
     Ok(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
-/// Fig. 1 for a method: of each set the first picture that shows it.
-pub fn figure1<'p>(study: &Study<'p>, pictures: &'p [Loaded], label: &'p str) -> Option<Panel<'p>> {
-    let original = study.original()?.label;
-    let (mut rows, mut row_labels) = (Vec::new(), Vec::new());
-    for measure in [Measure::Bta, Measure::Kta, Measure::Ua] {
-        let of_set = |p: &&Loaded| p.picture.measure == measure && p.picture.worst_of.is_none();
-        let tiles = pictures.iter().filter(of_set).find_map(|p| Some((p.tiles(original, label)?, p.name())));
-        if let Some((tiles, name)) = tiles {
-            rows.push(tiles);
-            row_labels.push(name);
+/// Rows of a figure, and what they are of.
+pub struct Rows<'p> {
+    pub panel: Panel<'p>,
+    /// A sentence.
+    pub names: String,
+}
+
+impl<'p> Rows<'p> {
+    /// Tiles, what stands beside them, and what they are of; none for no rows.
+    fn new(rows: Vec<(Vec<Tile<'p>>, String, String)>) -> Option<Self> {
+        let mut panel = Panel::default();
+        let mut names = Vec::new();
+        for (tiles, label, name) in rows {
+            panel.rows.push(tiles);
+            panel.row_labels.push(label);
+            names.push(name);
         }
+        (!names.is_empty()).then(|| Self { panel, names: format!("Rows: {}.", names.join("; ")) })
     }
-    (!rows.is_empty()).then_some(Panel { title: None, row_labels, rows })
+}
+
+/// Fig. 1 for a method: of each set the first picture that shows it.
+pub fn figure1<'p>(study: &Study<'p>, pictures: &'p [Loaded], label: &'p str) -> Option<Rows<'p>> {
+    let original = study.original()?.label;
+    let row = |measure| {
+        let of_set = |p: &&Loaded| p.picture.measure == measure && p.picture.worst_of.is_none();
+        pictures
+            .iter()
+            .filter(of_set)
+            .find_map(|p| Some((p.tiles(original, label)?, p.set().to_string(), p.name())))
+    };
+    Rows::new([Measure::Bta, Measure::Kta, Measure::Ua].into_iter().filter_map(row).collect())
 }
 
 /// Of every method the retain slice on which it is worst.
-pub fn worst<'p>(study: &Study<'p>, pictures: &'p [Loaded]) -> Option<Panel<'p>> {
+pub fn worst<'p>(study: &Study<'p>, pictures: &'p [Loaded]) -> Option<Rows<'p>> {
     let original = study.original()?.label;
-    let (mut rows, mut row_labels) = (Vec::new(), Vec::new());
-    for loaded in pictures {
-        let Some(label) = loaded.picture.worst_of.as_deref() else { continue };
-        if let Some(tiles) = loaded.tiles(original, label) {
-            rows.push(tiles);
-            row_labels.push(format!("{}, slice {}", loaded.picture.volume, loaded.picture.slice));
-        }
-    }
-    (!rows.is_empty()).then_some(Panel { title: None, row_labels, rows })
+    let row = |loaded: &'p Loaded| {
+        let label = loaded.picture.worst_of.as_deref()?;
+        let tiles = loaded.tiles(original, label)?;
+        let slice = format!("slice {}", loaded.picture.slice);
+        Some((tiles, slice.clone(), format!("{label}: {}, {slice}", loaded.picture.volume)))
+    };
+    Rows::new(pictures.iter().filter_map(row).collect())
 }

@@ -15,18 +15,15 @@ use crate::report::study::condition::{Condition, Study};
 const AXES: [&str; 4] = ["UA", "BTA", "1/RTE", "KTA"];
 const COLUMNS: usize = 3;
 const CELL: (u32, u32) = (230, 232);
-/// Where an axis ends, and how long it is in pixels.
-const END: f64 = 1.25;
+/// Of an axis, in pixels.
 const LENGTH: f64 = 76.0;
-
-/// How the axes are scaled.
-pub const NORMALISATION: &str = "On UA, BTA and KTA: mean PSNR divided by the oracle's, so that the oracle (grey) lies on the \
-                                 dark ring, which is 1 (the one within is 0.5); outside it on KTA and UA, less was forgotten than by retraining. On 1/RTE: \
-                                 the method's speed, 1 / seconds in steps, divided by that of the fastest method. Axes begin \
-                                 at 0 in the middle and end at 1.25, which longer ones are cut to.";
+/// An axis ends here at least, and here at most.
+const ENDS: [f64; 2] = [1.25, 2.0];
 
 pub struct Radar {
     panels: Vec<Panel>,
+    /// Where the axes end.
+    end: f64,
 }
 
 struct Panel {
@@ -70,7 +67,20 @@ impl Radar {
                 diverged: condition.seeds().diverged > 0,
             })
             .collect();
-        (!panels.is_empty()).then_some(Self { panels })
+        let largest = panels.iter().filter_map(|panel| panel.values).flatten().fold(0.0, f64::max);
+        let end = ((largest * 4.0).ceil() / 4.0).clamp(ENDS[0], ENDS[1]);
+        (!panels.is_empty()).then_some(Self { panels, end })
+    }
+
+    /// How the axes are scaled.
+    pub fn normalisation(&self) -> String {
+        format!(
+            "On UA, BTA and KTA: mean PSNR divided by the oracle's, so that the oracle (grey) lies on the dark ring, \
+             which is 1 (the one within is 0.5); outside it on KTA and UA, less was forgotten than by retraining. On \
+             1/RTE: the method's speed, 1 / seconds in steps, divided by that of the fastest method. Axes begin at 0 in \
+             the middle and end at {}, which longer ones are cut to.",
+            self.end
+        )
     }
 }
 
@@ -83,34 +93,34 @@ impl Chart for Radar {
     fn draw<DB: DrawingBackend>(&self, area: &Area<DB>) -> Drawn<DB> {
         self.panels.iter().enumerate().try_for_each(|(i, panel)| {
             let corner = (CELL.0 * (i % COLUMNS) as u32, CELL.1 * (i / COLUMNS) as u32);
-            panel.draw(area, (f64::from(corner.0), f64::from(corner.1)))
+            panel.draw(area, (f64::from(corner.0), f64::from(corner.1)), self.end)
         })
     }
 }
 
 impl Panel {
-    fn draw<DB: DrawingBackend>(&self, area: &Area<DB>, (left, top): (f64, f64)) -> Drawn<DB> {
+    fn draw<DB: DrawingBackend>(&self, area: &Area<DB>, (left, top): (f64, f64), end: f64) -> Drawn<DB> {
         let middle = (left + f64::from(CELL.0) / 2.0, top + 134.0);
         let at = |axis: usize, value: f64| {
             let angle = axis as f64 * FRAC_PI_2;
-            let r = value.clamp(0.0, END) / END * LENGTH;
+            let r = value.clamp(0.0, end) / end * LENGTH;
             (px(middle.0 + r * angle.sin()), px(middle.1 - r * angle.cos()))
         };
         let name = fitting(&self.name, 17.0, f64::from(CELL.0) - 8.0);
         write(area, &name, (px(middle.0), px(top + 14.0)), &letters(17.0, INK, HPos::Center, VPos::Center))?;
 
-        for (ring, color) in [(0.5, FAINT), (1.0, MIDDLE), (END, FAINT)] {
+        for (ring, color) in [(0.5, FAINT), (1.0, MIDDLE), (end, FAINT)] {
             let corners: Vec<_> = (0..=4).map(|axis| at(axis % 4, ring)).collect();
             area.draw(&PathElement::new(corners, stroke(color, 0.75)))?;
         }
         for (axis, label) in AXES.iter().enumerate() {
-            area.draw(&PathElement::new(vec![at(axis, 0.0), at(axis, END)], stroke(FAINT, 0.75)))?;
-            let (x, y) = at(axis, END);
+            area.draw(&PathElement::new(vec![at(axis, 0.0), at(axis, end)], stroke(FAINT, 0.75)))?;
+            let (x, y) = at(axis, end);
             let (horizontal, vertical, dx, dy) = match axis {
-                0 => (HPos::Center, VPos::Bottom, 0.0, -3.0),
-                1 => (HPos::Left, VPos::Center, 3.0, 0.0),
-                2 => (HPos::Center, VPos::Top, 0.0, 3.0),
-                _ => (HPos::Right, VPos::Center, -3.0, 0.0),
+                0 => (HPos::Center, VPos::Bottom, 0.0, -6.0),
+                1 => (HPos::Left, VPos::Center, 6.0, 0.0),
+                2 => (HPos::Center, VPos::Top, 0.0, 6.0),
+                _ => (HPos::Right, VPos::Center, -6.0, 0.0),
             };
             write(area, label, (x + px(dx), y + px(dy)), &letters(13.0, INK, horizontal, vertical))?;
         }

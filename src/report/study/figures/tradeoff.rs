@@ -226,6 +226,10 @@ impl Tradeoff {
         for (s, series) in self.series.iter().enumerate() {
             lines.extend(series.curve().into_iter().map(|(t, bta)| about(at(t, bta), px(1.0))));
             let radius = |p: usize| self.radius(s, p);
+            lines.extend(series.points.iter().map(|p| {
+                let ((x, low), (_, high)) = (at(p.time, p.bta - p.sd), at(p.time, p.bta + p.sd));
+                [x, high, x, low]
+            }));
             marks.extend(
                 series
                     .points

@@ -77,7 +77,7 @@ fn found(study: &Study, findings: &[Finding]) -> String {
             _ => format!("{does} {}", listed(&numbers)),
         })
         .collect();
-    sentences.push(format!("Of the paper's {} findings this study {}.", findings.len(), listed(&parts)));
+    sentences.push(format!("Of the paper's {} findings this study {}.", findings.len(), parts.join("; ")));
     if let Some((nearest, _)) = study.nearest() {
         let gaps: Vec<String> = Measure::ALL
             .iter()
