@@ -42,6 +42,16 @@ def speed():
     return "\n".join([*rows, "", *(f"<sub>{text}</sub>" for text in origins)])
 
 
+def loader():
+    result = load("loader-cpu.json")
+    rows = ["| reading fastMRI files | slices/s | GB/s | of kerase's rate |", "|---|--:|--:|--:|"]
+    ours = result["median_slices_per_second"][result["kerase"]]
+    each = result["bytes"] / result["slices"]
+    for name, rate in result["median_slices_per_second"].items():
+        rows.append(f"| {name} | {rate:.1f} | {rate * each / 1e9:.2f} | {rate / ours:.2f} |")
+    return "\n".join([*rows, "", f"<sub>{result['slices']} slices of {each / 1e6:.1f} MB; {origin(result)}</sub>"])
+
+
 def demo():
     result = load("demo.json")
     scores = {(row["set"], row["model"]): row["scores"] for row in result["summary"]}
@@ -61,7 +71,7 @@ def main():
     args = parser.parse_args()
     readme = ROOT / "README.md"
     text = before = readme.read_text()
-    for name, table in (("speed", speed), ("demo", demo)):
+    for name, table in (("speed", speed), ("loader", loader), ("demo", demo)):
         head, rest = text.split(f"<!-- {name} -->", 1)
         _, tail = rest.split(f"<!-- /{name} -->", 1)
         text = f"{head}<!-- {name} -->\n{table()}\n<!-- /{name} -->{tail}"

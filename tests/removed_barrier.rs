@@ -24,9 +24,9 @@ struct Piece {
 }
 
 const DEEP: Option<[&str; 2]> =
-    Some(["#define CONV3X3_FORMAT", "CONV3X3_MMA(tf32_deep_by2, Tf32, Deep, 2, 4)\n"]);
+    Some(["CONV3X3_FORMAT(tf32", "CONV3X3_MMA(tf32_deep_by2, Tf32, Deep, 2, 4)\n"]);
 const BY_8: Option<[&str; 2]> =
-    Some(["CONV3X3_WEIGHTS_MMA(tf32_18", "CONV3X3_WEIGHTS_MMA(tf32_8, Tf32, 3, 1)\n"]);
+    Some(["CONV3X3_WEIGHTS_FORMAT(tf32", "CONV3X3_WEIGHTS_MMA(tf32_8, Tf32, 3, 1)\n"]);
 
 const PIECES: [Piece; 5] = [
     Piece {
@@ -49,7 +49,7 @@ const PIECES: [Piece; 5] = [
     },
     Piece {
         kernel: "conv3x3_tf32_deep_by2",
-        compiled: "conv_mma.cu",
+        compiled: "conv_mma_tf32.cu",
         only: DEEP,
         file: "conv_mma.cuh",
         behind: " correlate_mma(",
@@ -58,7 +58,7 @@ const PIECES: [Piece; 5] = [
     },
     Piece {
         kernel: "conv3x3_tf32_deep_by2",
-        compiled: "conv_mma.cu",
+        compiled: "conv_mma_tf32.cu",
         only: DEEP,
         file: "conv_mma_store.cuh",
         behind: "struct MmaStoreOutput",
@@ -67,7 +67,7 @@ const PIECES: [Piece; 5] = [
     },
     Piece {
         kernel: "conv3x3_weights_tf32_8",
-        compiled: "conv_mma_weights.cu",
+        compiled: "conv_mma_weights_tf32.cu",
         only: BY_8,
         file: "conv_mma_weights.cuh",
         behind: " sum_over_pixels(",

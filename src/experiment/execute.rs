@@ -147,7 +147,7 @@ impl Experiment<'_> {
     fn train<B: Backend>(&self, ops: &B, node: &Node) -> Result<Outcome> {
         let Task::Train(config) = &node.task else { unreachable!("the caller's match") };
         let training = Training {
-            config: config.clone(),
+            config: config.as_ref().clone(),
             out: &node.directory,
             start: start(node),
             loader: LoaderOptions::default(),

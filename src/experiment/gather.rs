@@ -7,6 +7,7 @@ use crate::experiment::graph::{Graph, Node, Task};
 use crate::experiment::node_files::Done;
 use crate::experiment::results::{Part, Picture, Results, RunResult};
 use crate::experiment::settings::Settings;
+use crate::unlearn::Method;
 
 /// What a study ran on, for people.
 pub struct Machine {
@@ -41,6 +42,10 @@ pub fn gather(
         pictures: Vec::<Picture>::new(),
         runs,
     })
+}
+
+fn looks_at_retain_set(method: &str) -> bool {
+    method.parse().is_ok_and(|method: Method| method.retain)
 }
 
 /// None for what is no run of its own.
@@ -80,7 +85,7 @@ fn run_result(graph: &Graph, node: &Node, out: &Path) -> Result<Option<RunResult
             label: label.clone(),
             title: (*title).into(),
             method: Some(config.method.clone()),
-            fraction: Some(config.retain_fraction),
+            fraction: looks_at_retain_set(&config.method).then_some(config.retain_fraction),
             compared: *compared,
             seed: config.optimisation.seed,
             directory: relative(&node.directory),

@@ -47,7 +47,7 @@ pub struct Node {
 pub enum Task {
     /// Leaves a set in the directory.
     Simulate(Subjects),
-    Train(TrainConfig),
+    Train(Box<TrainConfig>),
     /// Measures what a training left.
     Measure {
         part: Part,
@@ -134,7 +134,7 @@ impl Graph {
                     format!("{label}, seed {seed}"),
                     &format!("{label}-seed{seed}"),
                     ("train", what),
-                    Task::Train(config),
+                    Task::Train(Box::new(config)),
                     made.clone(),
                     [steps, 0],
                 ));

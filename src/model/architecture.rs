@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 
 /// The numbers that define a VarNet. Defaults: the paper's network, 29.9 M parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Architecture {
     pub cascades: usize,
     /// Channels of the first level of each cascade's U-Net; doubled at every level below.
