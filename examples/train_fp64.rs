@@ -12,6 +12,7 @@ use clap::Parser;
 use kerase::cpu::Cpu;
 use kerase::data::loader::LoaderOptions;
 use kerase::error::Result;
+use kerase::ranks::ALONE;
 use kerase::run::{RunDirectory, Start};
 use kerase::train::Training;
 
@@ -28,8 +29,14 @@ fn main() -> Result<()> {
     let Options { run, out } = Options::parse();
     let config = RunDirectory::check(&run, Start::Resume)?.settings("train")?;
     let stop = AtomicBool::new(false);
-    let training =
-        Training { config, out: &out, start: Start::New, loader: LoaderOptions::default(), stop: &stop };
+    let training = Training {
+        config,
+        out: &out,
+        start: Start::New,
+        loader: LoaderOptions::default(),
+        ranks: &ALONE,
+        stop: &stop,
+    };
     rayon::scope(|_| training.run(&Cpu::<f64>::default()))?;
     Ok(())
 }

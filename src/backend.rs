@@ -282,6 +282,16 @@ pub trait Backend: Memory {
     /// Seconds that the device took from one mark to another, of operations that are done ([`Self::finish`]).
     fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> f64;
 
+    /// Sums a buffer over the ranks, the same bits on each, where their devices can do so by themselves; false where they
+    /// cannot, and the host has to.
+    ///
+    /// # Errors
+    /// Where a device fails.
+    fn sum_over_ranks(&self, buffer: &mut Self::Buffer) -> Result<bool> {
+        let _ = buffer;
+        Ok(false)
+    }
+
     // ---- memory -------------------------------------------------------------------------------------------
 
     /// Runs `build`, whose buffers are all taken from one block. It may be run twice, first to count.
@@ -444,8 +454,8 @@ pub trait Backend: Memory {
     /// it is around that.
     fn crop_to_target(&self, shape: LossShape, output: &Self::Buffer, target: &mut Self::Buffer);
 
-    /// Adds noise to `target` (`len` values), value i from the generator's counter i.
-    fn label_noise(&self, noise: LabelNoise, len: usize, target: &mut Self::Buffer);
+    /// Adds noise to `len` values of `target` from `first` on, to the i-th of them from the generator's counter i.
+    fn label_noise(&self, noise: LabelNoise, first: usize, len: usize, target: &mut Self::Buffer);
 
     /// The loss of [`LossWeights`], averaged over all pixels of the batch, and `scale` times its gradient.
     /// SSIM is fastMRI's `SSIMLoss`: 7×7 uniform window, sample covariance, k1 = 0.01, k2 = 0.03, data range

@@ -21,6 +21,7 @@ use crate::metrics::{Images, Scores, evaluate as score};
 use crate::model::{Architecture, Weights};
 use crate::precision::Precision;
 use crate::progress::Progress;
+use crate::ranks::ALONE;
 use crate::reconstruct::reconstruct_set;
 use crate::report::comparison::{Candidate, comparison};
 use crate::report::panel::Panel;
@@ -145,7 +146,8 @@ impl Demo<'_> {
         };
         let out = self.out.join("unlearned");
         let loader = LoaderOptions::default();
-        let unlearning = Unlearning { config, out: &out, start: Start::New, loader, stop: self.stop };
+        let unlearning =
+            Unlearning { config, out: &out, start: Start::New, loader, ranks: &ALONE, stop: self.stop };
         if unlearning.run(ops)?.0 == Outcome::Stopped {
             return Ok(None);
         }
@@ -185,7 +187,7 @@ impl Demo<'_> {
         };
         let out = self.out.join(name);
         let loader = LoaderOptions::default();
-        Training { config, out: &out, start: Start::New, loader, stop: self.stop }.run(ops)
+        Training { config, out: &out, start: Start::New, loader, ranks: &ALONE, stop: self.stop }.run(ops)
     }
 
     /// Metrics of the three networks on both test sets, and a panel for each.

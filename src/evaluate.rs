@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::Backend;
 use crate::batch::Sampler;
 use crate::crop::{center_crop, smaller};
@@ -11,10 +13,11 @@ use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::{self, Images, ScoreSummary, Scores, VolumeScores};
+use crate::ranks::{Ranks, tag};
 use crate::reconstruct::reconstruct_set;
 
 /// The measures of one volume.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VolumeResult {
     /// The bare file name.
     pub volume: String,
@@ -91,6 +94,61 @@ pub fn evaluate<B: Backend>(
         Ok(())
     })?;
     Ok(results)
+}
+
+/// As [`evaluate`], each rank a part of the volumes: what it returns is the same on all of them, and does not depend on
+/// their number.
+///
+/// # Errors
+/// Those of [`evaluate`], an image that is not finite on all ranks alike, and where another rank is lost.
+pub fn evaluate_together<B: Backend>(
+    ranks: &Ranks,
+    engine: &mut Engine<'_, B>,
+    set: &Arc<VolumeSet>,
+    sampler: &Sampler,
+    mut on_slice: impl FnMut(),
+) -> Result<Vec<VolumeResult>> {
+    if ranks.is_alone() {
+        return evaluate(engine, set, sampler, on_slice);
+    }
+    let mine = match own_volumes(ranks, set) {
+        Some(part) => evaluate(engine, &Arc::new(part), sampler, || {
+            ranks.tick();
+            on_slice();
+        }),
+        None => Ok(Vec::new()),
+    };
+    let mine: std::result::Result<Vec<VolumeResult>, String> = match mine {
+        Ok(results) => Ok(results),
+        // For all of them to know: some go on from it.
+        Err(Error::NotFinite(message)) => Err(message),
+        Err(other) => return Err(other),
+    };
+    let all = ranks.gather(tag("scores"), &serde_json::to_vec(&mine).expect("plain data"))?;
+    let read = |bytes: Vec<u8>| -> Result<Vec<VolumeResult>> {
+        let theirs: std::result::Result<Vec<VolumeResult>, String> = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Device(format!("another rank's scores cannot be read: {error}")))?;
+        theirs.map_err(Error::NotFinite)
+    };
+    let mut by_rank = all
+        .into_iter()
+        .map(read)
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .map(Vec::into_iter)
+        .collect::<Vec<_>>();
+    let volumes = 0..set.volumes().len();
+    Ok(volumes.filter_map(|volume| by_rank[volume % ranks.size()].next()).collect())
+}
+
+/// The volumes that a rank evaluates; none where there are fewer volumes than ranks.
+fn own_volumes(ranks: &Ranks, set: &VolumeSet) -> Option<VolumeSet> {
+    set.volumes_where(|volume| volume % ranks.size() == ranks.rank())
+}
+
+/// How many slices of a set this rank evaluates.
+pub fn own_slices(ranks: &Ranks, set: &VolumeSet) -> usize {
+    own_volumes(ranks, set).map_or(0, |part| part.slice_count())
 }
 
 /// Refuses a set with volumes that cannot be evaluated.

@@ -22,6 +22,7 @@ pub mod model;
 pub mod plan;
 pub mod precision;
 pub mod progress;
+pub mod ranks;
 pub mod real;
 pub mod reconstruct;
 pub mod report;

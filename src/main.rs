@@ -2,12 +2,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kerase::cli::Cli;
+use kerase::progress::is_silent;
 
 fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // Rank 0 says what stopped a job.
+            if !is_silent() {
+                eprintln!("error: {error}");
+            }
             ExitCode::from(error.exit_code())
         }
     }

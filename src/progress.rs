@@ -1,6 +1,7 @@
 //! How far a command has come: a bar on a terminal, plain lines elsewhere, both on standard error.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,6 +10,18 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// second while there are steps.
 const CLOSEST: Duration = Duration::from_secs(2);
 const FURTHEST: Duration = Duration::from_secs(30);
+
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process says nothing: another speaks for it.
+pub fn silence() {
+    SILENT.store(true, Ordering::Relaxed);
+}
+
+/// Whether another process speaks for this one.
+pub fn is_silent() -> bool {
+    SILENT.load(Ordering::Relaxed)
+}
 
 /// Counts steps of known number and says so.
 pub struct Progress {
@@ -19,6 +32,7 @@ pub struct Progress {
 }
 
 enum Shown {
+    Nothing,
     Bar(ProgressBar),
     Lines(Lines),
 }
@@ -35,7 +49,9 @@ struct Lines {
 impl Progress {
     /// `title` says what is being done: "evaluating".
     pub fn new(len: u64, title: &str) -> Self {
-        let shown = if std::io::stderr().is_terminal() {
+        let shown = if is_silent() {
+            Shown::Nothing
+        } else if std::io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr());
             let style = "{prefix} {wide_bar} {pos}/{len} {elapsed} (left: {eta}) {msg}";
             bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
@@ -53,6 +69,7 @@ impl Progress {
     pub fn step(&mut self, message: &str) {
         self.done += 1;
         match &mut self.shown {
+            Shown::Nothing => {}
             Shown::Bar(bar) => {
                 if !message.is_empty() {
                     bar.set_message(message.to_string());
@@ -71,6 +88,7 @@ impl Progress {
     /// Writes a line of its own, above the bar.
     pub fn line(&mut self, text: &str) {
         match &self.shown {
+            Shown::Nothing => {}
             Shown::Bar(bar) => bar.suspend(|| write_line(text)),
             Shown::Lines(_) => write_line(text),
         }

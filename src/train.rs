@@ -15,10 +15,11 @@ use crate::data::overlap::check_disjoint;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::{check_targets, evaluate, summary};
+use crate::evaluate::{check_targets, evaluate_together, own_slices, summary};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::reconstruct::make_rooms;
 use crate::run::check::fingerprint;
 use crate::run::steps::Validation;
@@ -63,6 +64,8 @@ pub struct Training<'t> {
     pub out: &'t Path,
     pub start: Start,
     pub loader: LoaderOptions,
+    /// Who shares the work: all of them run this alike.
+    pub ranks: &'t Ranks,
     pub stop: &'t AtomicBool,
 }
 
@@ -111,6 +114,7 @@ impl Training<'_> {
             checkpoint_every: o.checkpoint_every,
             seed: o.seed,
             loader: self.loader,
+            ranks: self.ranks,
             stop: self.stop,
             origin: fingerprint(&set),
             title: "training",
@@ -120,14 +124,17 @@ impl Training<'_> {
             make_rooms(&mut engine, validation)?;
         }
         run.check(&mut engine, &mut state)?;
-        match self.start {
-            Start::Resume => directory.go_on(config)?,
-            Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,
+        run.agree(&config.with_absolute_paths(), &state)?;
+        if self.ranks.is_first() {
+            match self.start {
+                Start::Resume => directory.go_on(config)?,
+                Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,
+            }
         }
         let measure = |engine: &mut Engine<'_, B>| -> Result<Option<ScoreSummary>> {
             let Some(validation) = &validation else { return Ok(None) };
-            let mut progress = Progress::new(validation.slice_count() as u64, "validating");
-            let results = evaluate(engine, validation, &fixed, || progress.step(""))?;
+            let mut progress = Progress::new(own_slices(self.ranks, validation) as u64, "validating");
+            let results = evaluate_together(self.ranks, engine, validation, &fixed, || progress.step(""))?;
             progress.finish();
             Ok(summary(&results))
         };
@@ -144,6 +151,9 @@ impl Training<'_> {
         if outcome == Outcome::Finished && last.is_none() {
             // Killed after its last step, before its summary.
             last = measure(&mut engine)?;
+        }
+        if !self.ranks.is_first() {
+            return Ok(outcome);
         }
         directory.write_json(
             "summary.json",

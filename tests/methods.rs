@@ -21,6 +21,7 @@ use kerase::data::set::{FractionOf, SliceId, VolumeSet};
 use kerase::engine::{Engine, Objective};
 use kerase::error::Result;
 use kerase::model::{Architecture, Weights};
+use kerase::ranks::ALONE;
 use kerase::run::plateau::PlateauSettings;
 use kerase::run::state::Checkpoint;
 use kerase::run::{Outcome, PlannedStep, Role, Schedule, Start};
@@ -98,7 +99,8 @@ fn run_to(out: PathBuf, mut config: UnlearnConfig, steps: u64) -> Result<(Checkp
     config.optimisation.max_steps = Some(steps);
     let start = if out.exists() { Start::Resume } else { Start::New };
     let stop = AtomicBool::new(false);
-    let unlearning = Unlearning { config, out: &out, start, loader: LoaderOptions::default(), stop: &stop };
+    let unlearning =
+        Unlearning { config, out: &out, start, loader: LoaderOptions::default(), ranks: &ALONE, stop: &stop };
     let (_, record) = unlearning.run(&Cpu::<f64>::default())?;
     let len = NETWORK.layout().0.len();
     Ok((Checkpoint::read(&out.join("state.safetensors"), len).unwrap(), record))
@@ -335,7 +337,8 @@ fn ssd_dampens_what_matters_to_the_forget_set_and_nothing_else() {
         let out = folder.path(out);
         let stop = AtomicBool::new(false);
         let (start, loader) = (Start::New, LoaderOptions::default());
-        let unlearning = Unlearning { config: settings, out: &out, start, loader, stop: &stop };
+        let unlearning =
+            Unlearning { config: settings, out: &out, start, loader, ranks: &ALONE, stop: &stop };
         let (_, record) = unlearning.run(&Cpu::<f64>::default()).unwrap();
         (Weights::read(out.join("model.safetensors")).unwrap().parameters, record)
     };
@@ -387,7 +390,8 @@ fn ssd_can_be_stopped_and_has_no_steps() {
     let out = folder.path("stopped");
     let stop = AtomicBool::new(true);
     let loader = LoaderOptions::default();
-    let unlearning = Unlearning { config: settings, out: &out, start: Start::New, loader, stop: &stop };
+    let unlearning =
+        Unlearning { config: settings, out: &out, start: Start::New, loader, ranks: &ALONE, stop: &stop };
     let (outcome, record) = unlearning.run(&Cpu::<f32>::default()).unwrap();
     assert_eq!((outcome, record.finished, record.weights_selected), (Outcome::Stopped, false, None));
     assert!(!out.join("state.safetensors").exists());

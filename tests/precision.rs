@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use kerase::cpu::Cpu;
 use kerase::data::loader::LoaderOptions;
+use kerase::ranks::ALONE;
 use kerase::run::{RunDirectory, Start};
 use kerase::train::Training;
 use run_support::{SAMPLING, Sets};
@@ -55,7 +56,7 @@ impl Curve {
         config.validation = Some(folder.path("test"));
         let (out, stop) = (folder.path("fp64"), AtomicBool::new(false));
         let loader = LoaderOptions::default();
-        let training = Training { config, out: &out, start: Start::New, loader, stop: &stop };
+        let training = Training { config, out: &out, start: Start::New, loader, ranks: &ALONE, stop: &stop };
         rayon::scope(|_| training.run(&Cpu::<f64>::default())).unwrap();
         Self::read(folder, "fp64")
     }

@@ -179,7 +179,7 @@ fn weights_and_noise_are_those_of_the_recipe() {
     let len = 20_000;
     for (absolute, mean, deviation) in [(false, 0.0, 1e-5), (true, 0.797_884_6e-5, 0.602_81e-5)] {
         let mut target = ops.zeros(Purpose::Input, len);
-        ops.label_noise(LabelNoise { lambda: 1e-5, absolute, key: 1, stream: 2 }, len, &mut target);
+        ops.label_noise(LabelNoise { lambda: 1e-5, absolute, key: 1, stream: 2 }, 0, len, &mut target);
         let mut values = vec![0.0; len];
         ops.download(&target, &mut values);
         let values: Vec<f64> = values.into_iter().map(f64::from).collect();
@@ -298,7 +298,7 @@ fn signals_and_kills_change_no_bit() {
     let folder = trained(1);
     let options = "--retain-fraction 1 --epochs 25";
     folder.kerase(&unlearn("nl-ft", "whole", options)).succeeded();
-    for (signal, code) in [("-INT", Some(130)), ("-TERM", Some(143)), ("-KILL", None)] {
+    for (signal, code) in [("-INT", Some(130)), ("-TERM", Some(0)), ("-KILL", None)] {
         let run = format!("run{signal}");
         let child = folder.start(&unlearn("nl-ft", &run, &format!("{options} --checkpoint-every 1")));
         let status = signal_after(child, &folder.path(&run).join("metrics.jsonl"), 12, signal);

@@ -181,7 +181,7 @@ impl Backend for Faulty {
         cascade_input(s: ImageShape, sens: &Buffer, mask: &Buffer, m0: &Buffer, u: &Buffer, v: &Buffer, m: &mut Buffer);
         cascade_update(p: &Buffer, w: Span, r: &Buffer, u: &Buffer, v: &Buffer, u2: &mut Buffer, v2: &mut Buffer);
         rss_output(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, u: &Buffer, v: &Buffer, o: &mut Buffer);
-        label_noise(noise: LabelNoise, len: usize, target: &mut Buffer);
+        label_noise(noise: LabelNoise, first: usize, len: usize, target: &mut Buffer);
         image_loss(s: LossShape, w: LossWeights, scale: f64, o: &Buffer, t: &Buffer, m: &Buffer, l: &mut Buffer,
             d: &mut Buffer);
         rss_output_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, u: &Buffer, v: &Buffer,

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::{Labelled, check_distinct};
 use super::output::{check_file, json, print};
+use super::rank_args::RankArgs;
 use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::{MaskSeeding, Sampler, Sampling};
@@ -15,10 +17,11 @@ use crate::data::set::VolumeSet;
 use crate::device::{Device, Work};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::{VolumeResult, check_targets, evaluate};
+use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices};
 use crate::metrics::Scores;
 use crate::model::Weights;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::report::table::{Entry, Evaluation, Style};
 
 const EXAMPLE: &str = "\
@@ -61,11 +64,16 @@ pub struct Args {
     sampling: SamplingArgs,
 
     #[command(flatten)]
+    ranks: RankArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
 /// Everything that was asked for, checked and opened.
-struct Plan {
+struct Plan<'r> {
+    /// Each evaluates a part of the volumes; the first writes.
+    ranks: &'r Ranks,
     device: Device,
     sampling: Sampling,
     sampler: Sampler,
@@ -110,17 +118,20 @@ impl Args {
     /// # Errors
     /// Bad input before anything is computed; later a slice that cannot be read or reconstructed, or a full disk.
     pub fn run(self) -> Result<()> {
-        let plan = self.plan()?;
-        plan.device.run(plan)?
+        let ranks = self.ranks.join(&AtomicBool::new(false))?;
+        ranks.together(|| {
+            let plan = self.plan(&ranks)?;
+            plan.device.run(plan)?
+        })
     }
 
-    fn plan(self) -> Result<Plan> {
+    fn plan(self, ranks: &Ranks) -> Result<Plan<'_>> {
         check_distinct("--model", &self.model)?;
         check_distinct("--data", &self.data)?;
         let sampling = self.sampling.sampling(MaskSeeding::Filename)?;
         let files = [&self.out, &self.csv, &self.csv_slices].into_iter().flatten();
         files.into_iter().try_for_each(|file| check_file(file, self.overwrite))?;
-        let device = self.device.start()?;
+        let device = self.ranks.device(&self.device, ranks)?.start()?;
         let models = self.model.into_iter().map(|model| {
             let weights = Weights::read(&model.path)?;
             Ok((model, weights))
@@ -132,6 +143,7 @@ impl Args {
             Ok((data, Arc::new(set)))
         });
         Ok(Plan {
+            ranks,
             device,
             sampler: Sampler::new(&sampling, 0)?,
             sampling,
@@ -144,28 +156,33 @@ impl Args {
     }
 }
 
-impl Work for Plan {
+impl Work for Plan<'_> {
     type Output = Result<()>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let slices: usize = self.sets.iter().map(|(_, set)| set.slice_count()).sum();
+        let slices: usize = self.sets.iter().map(|(_, set)| own_slices(self.ranks, set)).sum();
         let mut progress = Progress::new((slices * self.models.len()) as u64, "evaluating");
         let (mut volumes, mut slices) = (Vec::new(), Vec::new());
         for (model, weights) in &self.models {
             let mut engine = Engine::new(ops, weights.architecture, &weights.parameters)?;
             for (data, set) in &self.sets {
-                for result in evaluate(&mut engine, set, &self.sampler, || progress.step(""))? {
+                let results =
+                    evaluate_together(self.ranks, &mut engine, set, &self.sampler, || progress.step(""))?;
+                for result in results {
                     slices.extend(slice_entries(&data.name, &model.name, &result));
                     volumes.push(volume_entry(&data.name, &model.name, result));
                 }
             }
         }
         progress.finish();
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         self.write(&Evaluation::new(volumes), &slices)
     }
 }
 
-impl Plan {
+impl Plan<'_> {
     fn write(&self, evaluation: &Evaluation, slices: &[SliceEntry]) -> Result<()> {
         if let Some(path) = &self.out {
             let metrics = Metrics {

@@ -11,6 +11,7 @@ pub mod info;
 pub mod labelled;
 pub mod output;
 pub mod plan;
+pub mod rank_args;
 pub mod reconstruct;
 pub mod report;
 pub mod run_args;

@@ -4,13 +4,17 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::progress::is_silent;
 
 /// Prints a text and a line break to standard output. A reader that has gone away (`kerase info | head -1`) is no
-/// error.
+/// error. A rank that another speaks for prints nothing.
 ///
 /// # Errors
 /// [`Error::Io`] where standard output cannot be written, such as a file on a full disk.
 pub fn print(text: impl std::fmt::Display) -> Result<()> {
+    if is_silent() {
+        return Ok(());
+    }
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

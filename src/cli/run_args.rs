@@ -1,14 +1,16 @@
 //! Options of a run, which training and unlearning share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
 use crate::cli::output::print;
 use crate::cli::stop::Stop;
 use crate::config::{Loss, Optimisation};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
+use crate::ranks::Ranks;
 use crate::run::plateau::PlateauSettings;
 use crate::run::{Outcome, RunDirectory, RunState, Start};
 
@@ -40,7 +42,7 @@ pub struct OptimisationArgs {
     #[arg(long, value_name = "NORM")]
     pub clip: Option<f64>,
 
-    /// Slices of one shape in a step [default: 1]
+    /// Slices of one shape in a step, over all ranks [default: one for each rank]
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
 
@@ -90,12 +92,12 @@ impl OptimisationArgs {
     ///
     /// # Errors
     /// As [`Optimisation::check`].
-    pub fn settings(&self, defaults: Defaults) -> Result<Optimisation> {
+    pub fn settings(&self, defaults: Defaults, ranks: &Ranks) -> Result<Optimisation> {
         let settings = Optimisation {
             loss: self.loss.unwrap_or(Loss::SsimL1),
             lr: self.lr.unwrap_or(1e-3),
             clip: Some(self.clip.unwrap_or(0.5)).filter(|clip| *clip != f64::INFINITY),
-            batch: self.batch.unwrap_or(1),
+            batch: self.batch.unwrap_or(ranks.size()),
             epochs: self.epochs.or_else(|| self.max_steps.is_none().then_some(defaults.epochs)),
             max_steps: self.max_steps,
             checkpoint_every: self.checkpoint_every,
@@ -133,7 +135,6 @@ impl OptimisationArgs {
     /// # Errors
     /// Where another option was given.
     pub fn extend(&self, settings: &mut Optimisation) -> Result<()> {
-        let Self { epochs, max_steps, checkpoint_every, low_memory, .. } = self;
         let Self { loss, lr, clip, batch, no_shuffle, seed, .. } = self;
         let fixed = loss.is_some()
             || lr.is_some()
@@ -146,12 +147,67 @@ impl OptimisationArgs {
         if fixed {
             return Err(not_on_resume());
         }
+        self.lengthen(settings)
+    }
+
+    /// As [`Self::extend`], for a run that may be given all of its options again: `asked` is what they stand for.
+    ///
+    /// # Errors
+    /// Where an option is not what it was.
+    pub fn go_on<C: Serialize>(
+        &self,
+        mut stored: C,
+        mut asked: C,
+        of: impl Fn(&mut C) -> &mut Optimisation,
+        run: &Path,
+    ) -> Result<C> {
+        let was = of(&mut stored).clone();
+        let now = of(&mut asked);
+        if self.batch.is_none() {
+            // It was as many as there were ranks.
+            now.batch = was.batch;
+        }
+        *now = Optimisation {
+            epochs: was.epochs,
+            max_steps: was.max_steps,
+            checkpoint_every: was.checkpoint_every,
+            low_memory: was.low_memory,
+            precision: was.precision,
+            ..now.clone()
+        };
+        let tables = [&stored, &asked].map(|config| toml::Table::try_from(config).unwrap_or_default());
+        if let Some(key) = first_difference(&tables[0], &tables[1]) {
+            return Err(Error::input(format!(
+                "the run in {} began with another {key}, as its config.toml says: give it the options that it had, or \
+                 choose another --out",
+                run.display()
+            )));
+        }
+        self.lengthen(of(&mut stored))?;
+        Ok(stored)
+    }
+
+    fn lengthen(&self, settings: &mut Optimisation) -> Result<()> {
+        let Self { epochs, max_steps, checkpoint_every, low_memory, .. } = self;
         settings.epochs = epochs.or(settings.epochs);
         settings.max_steps = max_steps.or(settings.max_steps);
         settings.checkpoint_every = checkpoint_every.or(settings.checkpoint_every);
         settings.low_memory = low_memory.unwrap_or(settings.low_memory);
         settings.check()
     }
+}
+
+/// The key of the first value that two tables do not share.
+fn first_difference(a: &toml::Table, b: &toml::Table) -> Option<String> {
+    let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+    keys.filter(|key| a.get(*key) != b.get(*key))
+        .map(|key| match (a.get(key), b.get(key)) {
+            (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) => {
+                format!("{key}.{}", first_difference(a, b).unwrap_or_default())
+            }
+            _ => key.clone(),
+        })
+        .next()
 }
 
 /// An option that would change a run that has begun.
@@ -162,6 +218,15 @@ pub fn not_on_resume() -> Error {
     )
 }
 
+/// When to continue a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Resume {
+    /// There must be one
+    Always,
+    /// If there is one
+    Auto,
+}
+
 /// Where a run lies, and whether it may replace or continue one.
 #[derive(Clone, Debug, Args)]
 pub struct OutArgs {
@@ -169,10 +234,11 @@ pub struct OutArgs {
     #[arg(long, value_name = "RUN")]
     pub out: PathBuf,
 
-    /// Continue the run in --out, bit for bit as if it had not been stopped. Ctrl-C or SIGTERM let a run finish its step
-    /// and save; the exit code is then 130 or 143
-    #[arg(long, conflicts_with = "overwrite")]
-    pub resume: bool,
+    /// Continue the run in --out, bit for bit as if it had not been stopped; auto: if there is one, otherwise start it.
+    /// Ctrl-C, SIGTERM and SIGUSR1 let a run finish its step and save; the exit code is 130 after Ctrl-C and 0 after the
+    /// others, and summary.json says whether a run is finished
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "always", conflicts_with = "overwrite")]
+    pub resume: Option<Resume>,
 
     /// Replace the run in --out
     #[arg(long)]
@@ -182,10 +248,16 @@ pub struct OutArgs {
 impl OutArgs {
     pub fn start(&self) -> Start {
         match (self.resume, self.overwrite) {
-            (true, _) => Start::Resume,
+            (Some(Resume::Always), _) => Start::Resume,
+            (Some(Resume::Auto), _) if RunDirectory::check(&self.out, Start::Resume).is_ok() => Start::Resume,
             (_, true) => Start::Overwrite,
             _ => Start::New,
         }
+    }
+
+    /// Whether the run's options may be given again where it goes on.
+    pub fn again(&self) -> bool {
+        self.resume == Some(Resume::Auto)
     }
 
     /// What to say of a run that is to be resumed but has come to its end, and left `result` there.
@@ -194,7 +266,10 @@ impl OutArgs {
     /// A state that cannot be read.
     pub fn finished_already(&self, settings: &Optimisation, result: &str) -> Result<Option<String>> {
         let directory = RunDirectory::check(&self.out, self.start())?;
-        if !self.resume || !directory.state().exists() || !directory.path().join(result).exists() {
+        if self.start() != Start::Resume
+            || !directory.state().exists()
+            || !directory.path().join(result).exists()
+        {
             return Ok(None);
         }
         let state = RunState::read(&directory.state())?;

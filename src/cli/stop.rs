@@ -1,10 +1,10 @@
-//! SIGINT and SIGTERM: the first asks a run to finish its step and save, a second ends the program at once.
+//! Signals that ask a run to finish its step and save: Ctrl-C, SIGTERM, and SIGUSR1, with which SLURM warns of the end.
 
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 use crate::error::{Error, Result};
@@ -24,9 +24,14 @@ impl Deref for Stop {
 }
 
 impl Stop {
-    /// Ends the program with the exit code that a shell gives for the signal: 130 for Ctrl-C, 143 for SIGTERM.
+    /// Ends the program. Whoever pressed Ctrl-C gets a shell's exit code for it, 130: what a script would do next needs a
+    /// finished run. A scheduler that takes the machine back finds nothing wrong, 0.
     pub fn exit(&self) -> ! {
-        std::process::exit(128 + self.signal.load(Ordering::Relaxed) as i32)
+        std::process::exit(if self.interrupted() { 128 + SIGINT } else { 0 })
+    }
+
+    fn interrupted(&self) -> bool {
+        self.signal.load(Ordering::Relaxed) == SIGINT as usize
     }
 }
 
@@ -34,12 +39,14 @@ impl Stop {
 /// Where the operating system takes no handlers.
 pub fn on_signals() -> Result<Stop> {
     let stop = Stop { flag: Arc::default(), signal: Arc::default() };
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag down and only raises it.
-        flag::register_conditional_shutdown(signal, 128 + signal, stop.flag.clone())
-            .and_then(|_| flag::register_usize(signal, stop.signal.clone(), signal as usize))
+    // In this order: the first Ctrl-C finds the flag down and only raises it, a second ends the program at once. The other
+    // signals may come twice for one reason, from a scheduler to a job and to its steps.
+    let impatient = flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, stop.flag.clone()).map(|_| ());
+    let handled = [SIGINT, SIGTERM, SIGUSR1].into_iter().try_for_each(|signal| {
+        flag::register_usize(signal, stop.signal.clone(), signal as usize)
             .and_then(|_| flag::register(signal, stop.flag.clone()))
-            .map_err(|error| Error::input(format!("cannot handle signal {signal}: {error}")))?;
-    }
+            .map(|_| ())
+    });
+    impatient.and(handled).map_err(|error| Error::input(format!("cannot handle signals: {error}")))?;
     Ok(stop)
 }

@@ -6,14 +6,16 @@ use crate::backend::Backend;
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, NetworkArgs, SamplingArgs};
 use crate::cli::output::print;
+use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume};
-use crate::cli::stop;
+use crate::cli::stop::{self, Stop};
 use crate::config::TrainConfig;
 use crate::data::loader::LoaderOptions;
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
-use crate::run::{Outcome, RunDirectory};
+use crate::ranks::Ranks;
+use crate::run::{Outcome, RunDirectory, Start};
 use crate::train::Training;
 
 const EXAMPLE: &str = "\
@@ -47,6 +49,8 @@ pub struct Args {
     #[command(flatten)]
     optimisation: OptimisationArgs,
     #[command(flatten)]
+    ranks: RankArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -62,28 +66,33 @@ impl Args {
     /// # Errors
     /// As [`Training::run`].
     pub fn run(self) -> Result<()> {
-        let mut config = if self.out.resume { self.resumed()? } else { self.fresh()? };
-        if let Some(said) = self.out.finished_already(&config.optimisation, "summary.json")? {
-            return print(said);
-        }
-        let device = match self.out.resume {
-            true => self.device.resume(config.optimisation.precision)?,
-            false => self.device.start()?,
-        };
-        config.optimisation.precision = device.precision();
         let stop = stop::on_signals()?;
-        let training = Training {
-            config,
-            out: &self.out.out,
-            start: self.out.start(),
-            loader: LoaderOptions::default(),
-            stop: &stop,
-        };
-        let outcome = device.run(&training)??;
-        self.out.farewell("train", outcome, &stop)
+        let ranks = self.ranks.join(&stop)?;
+        match ranks.together(|| self.train(&ranks, &stop))? {
+            Some(outcome) => self.out.farewell("train", outcome, &stop),
+            None => Ok(()),
+        }
     }
 
-    fn fresh(&self) -> Result<TrainConfig> {
+    /// None where there is nothing left to do.
+    fn train(&self, ranks: &Ranks, stop: &Stop) -> Result<Option<Outcome>> {
+        let start = self.out.start();
+        let mut config = if start == Start::Resume { self.resumed(ranks)? } else { self.fresh(ranks)? };
+        if let Some(said) = self.out.finished_already(&config.optimisation, "summary.json")? {
+            return print(said).map(|()| None);
+        }
+        let device = self.ranks.device(&self.device, ranks)?;
+        let device = match start {
+            Start::Resume => device.resume(config.optimisation.precision)?,
+            Start::New | Start::Overwrite => device.start()?,
+        };
+        config.optimisation.precision = device.precision();
+        let training =
+            Training { config, out: &self.out.out, start, loader: LoaderOptions::default(), ranks, stop };
+        device.run(&training)?.map(Some)
+    }
+
+    fn fresh(&self, ranks: &Ranks) -> Result<TrainConfig> {
         if self.data.is_empty() {
             return Err(Error::input(
                 "--data is missing: name a directory, file or manifest of volumes to learn",
@@ -100,16 +109,21 @@ impl Args {
             init: self.init.clone(),
             network: self.network.architecture(default)?,
             sampling: self.sampling.sampling(MaskSeeding::Random)?,
-            optimisation: self.optimisation.settings(Defaults::TRAINING)?,
+            optimisation: self.optimisation.settings(Defaults::TRAINING, ranks)?,
         })
     }
 
-    fn resumed(&self) -> Result<TrainConfig> {
+    fn resumed(&self, ranks: &Ranks) -> Result<TrainConfig> {
+        let directory = RunDirectory::check(&self.out.out, Start::Resume)?;
+        if self.out.again() {
+            let stored: TrainConfig = directory.settings("train")?;
+            let asked = self.fresh(ranks)?.with_absolute_paths();
+            return self.optimisation.go_on(stored, asked, |config| &mut config.optimisation, &self.out.out);
+        }
         let fixed = !self.data.is_empty() || self.validation.is_some() || self.init.is_some();
         if fixed || self.network.any() || self.sampling.any() {
             return Err(not_on_resume());
         }
-        let directory = RunDirectory::check(&self.out.out, self.out.start())?;
         let mut config: TrainConfig = directory.settings("train")?;
         self.optimisation.extend(&mut config.optimisation)?;
         Ok(config)

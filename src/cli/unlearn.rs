@@ -6,14 +6,16 @@ use crate::backend::Backend;
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
 use crate::cli::output::print;
+use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, required};
-use crate::cli::stop;
+use crate::cli::stop::{self, Stop};
 use crate::data::loader::LoaderOptions;
 use crate::data::set::FractionOf;
 use crate::device::Work;
 use crate::error::{Error, Result};
+use crate::ranks::Ranks;
 use crate::report::table::plus_minus;
-use crate::run::{Outcome, RunDirectory};
+use crate::run::{Outcome, RunDirectory, Start};
 use crate::unlearn::OptimizerState;
 use crate::unlearn::method::Anew;
 use crate::unlearn::record::{BeforeAfter, Record};
@@ -116,6 +118,8 @@ pub struct Args {
     #[command(flatten)]
     optimisation: OptimisationArgs,
     #[command(flatten)]
+    ranks: RankArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -165,30 +169,36 @@ impl Args {
     /// # Errors
     /// As [`Unlearning::run`].
     pub fn run(self) -> Result<()> {
-        let mut config = if self.out.resume { self.resumed()? } else { self.fresh()? };
-        if let Some(said) = self.out.finished_already(&config.optimisation, "unlearning.json")? {
-            return print(said);
+        let stop = stop::on_signals()?;
+        let ranks = self.ranks.join(&stop)?;
+        match ranks.together(|| self.unlearn(&ranks, &stop))? {
+            Some(outcome) => self.out.farewell("unlearn", outcome, &stop),
+            None => Ok(()),
         }
-        let device = match self.out.resume {
-            true => self.device.resume(config.optimisation.precision)?,
-            false => self.device.start()?,
+    }
+
+    /// None where there is nothing left to do.
+    fn unlearn(&self, ranks: &Ranks, stop: &Stop) -> Result<Option<Outcome>> {
+        let start = self.out.start();
+        let mut config = if start == Start::Resume { self.resumed(ranks)? } else { self.fresh(ranks)? };
+        if let Some(said) = self.out.finished_already(&config.optimisation, "unlearning.json")? {
+            return print(said).map(|()| None);
+        }
+        let device = self.ranks.device(&self.device, ranks)?;
+        let device = match start {
+            Start::Resume => device.resume(config.optimisation.precision)?,
+            Start::New | Start::Overwrite => device.start()?,
         };
         config.optimisation.precision = device.precision();
-        let stop = stop::on_signals()?;
-        let unlearning = Unlearning {
-            config,
-            out: &self.out.out,
-            start: self.out.start(),
-            loader: LoaderOptions::default(),
-            stop: &stop,
-        };
+        let unlearning =
+            Unlearning { config, out: &self.out.out, start, loader: LoaderOptions::default(), ranks, stop };
         let (outcome, record) = device.run(&unlearning)??;
         print(describe(&record))?;
         print(format!("record of what was forgotten: {}/unlearning.json", self.out.out.display()))?;
-        self.out.farewell("unlearn", outcome, &stop)
+        Ok(Some(outcome))
     }
 
-    fn fresh(&self) -> Result<UnlearnConfig> {
+    fn fresh(&self, ranks: &Ranks) -> Result<UnlearnConfig> {
         let method = required(self.method.clone(), "--method")?;
         let known: Method = method.parse()?;
         self.check_options(&known)?;
@@ -219,7 +229,7 @@ impl Args {
             tests: self.tests.clone(),
             measure: !self.no_measure,
             sampling: self.sampling.sampling(MaskSeeding::Random)?,
-            optimisation: self.optimisation.settings(defaults(&known))?,
+            optimisation: self.optimisation.settings(defaults(&known), ranks)?,
         })
     }
 
@@ -259,7 +269,13 @@ impl Args {
         }
     }
 
-    fn resumed(&self) -> Result<UnlearnConfig> {
+    fn resumed(&self, ranks: &Ranks) -> Result<UnlearnConfig> {
+        let directory = RunDirectory::check(&self.out.out, Start::Resume)?;
+        if self.out.again() {
+            let stored: UnlearnConfig = directory.settings("unlearn")?;
+            let asked = self.fresh(ranks)?.with_defaults()?.with_absolute_paths();
+            return self.optimisation.go_on(stored, asked, |config| &mut config.optimisation, &self.out.out);
+        }
         let fixed = self.method.is_some()
             || self.model.is_some()
             || self.retain.is_some()
@@ -277,7 +293,6 @@ impl Args {
         if fixed || self.sampling.any() {
             return Err(not_on_resume());
         }
-        let directory = RunDirectory::check(&self.out.out, self.out.start())?;
         let mut config: UnlearnConfig = directory.settings("unlearn")?;
         self.optimisation.extend(&mut config.optimisation)?;
         Ok(config)

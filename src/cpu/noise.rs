@@ -6,14 +6,13 @@
 
 use rayon::prelude::*;
 
-use super::Cpu;
 use super::rows::CHUNK;
 use crate::backend::LabelNoise;
 use crate::real::Real;
 
 /// See [`crate::backend::Backend::label_noise`].
-pub fn label_noise<T: Real>(_cpu: &Cpu<T>, noise: LabelNoise, len: usize, target: &mut [T]) {
-    target[..len].par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, target)| {
+pub fn label_noise<T: Real>(noise: LabelNoise, target: &mut [T]) {
+    target.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, target)| {
         for (i, target) in target.iter_mut().enumerate() {
             let normal = normal(noise.key, noise.stream, (chunk * CHUNK + i) as u64);
             let normal = if noise.absolute { normal.abs() } else { normal };
@@ -65,7 +64,7 @@ mod tests {
 
     fn noise(noise: LabelNoise, len: usize) -> Vec<f64> {
         let mut target = vec![0.0; len];
-        label_noise(&cpu(), noise, len, &mut target);
+        label_noise(noise, &mut target);
         target
     }
 
@@ -98,7 +97,7 @@ mod tests {
     #[test]
     fn noise_is_added_to_the_values_asked_for() {
         let mut target = vec![10.0; 7];
-        label_noise(&cpu(), NOISE, 5, &mut target);
+        label_noise(NOISE, &mut target[..5]);
         let expected: Vec<f64> = (0..5).map(|i| 10.0 + 2.0 * normal(NOISE.key, NOISE.stream, i)).collect();
         assert_close(&target[..5], &expected, 1e-14);
         assert_eq!(target[5..], [10.0; 2]);

@@ -193,8 +193,8 @@ impl<T: Real> Backend for Cpu<T> {
         loss::crop_to_target(shape, output, target);
     }
 
-    fn label_noise(&self, noise: LabelNoise, len: usize, target: &mut Vec<T>) {
-        noise::label_noise(self, noise, len, target);
+    fn label_noise(&self, noise: LabelNoise, first: usize, len: usize, target: &mut Vec<T>) {
+        noise::label_noise(noise, &mut target[first..first + len]);
     }
 
     #[allow(clippy::too_many_arguments)]

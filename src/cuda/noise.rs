@@ -12,11 +12,17 @@ crate::kernels! {
 }
 
 /// See [`crate::backend::Backend::label_noise`].
-pub fn label_noise<D: Driver>(cuda: &Cuda<D>, noise: LabelNoise, len: usize, target: &mut Buffer<D>) {
+pub fn label_noise<D: Driver>(
+    cuda: &Cuda<D>,
+    noise: LabelNoise,
+    first: usize,
+    len: usize,
+    target: &mut Buffer<D>,
+) {
     kernel::label_noise(
         cuda,
         blocks(len.div_ceil(THREADS as usize), 1, THREADS),
-        target.write(len),
+        target.write_from(first, len),
         len as u64,
         noise.key,
         noise.stream,

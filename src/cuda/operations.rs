@@ -315,8 +315,8 @@ impl<D: Driver> Backend for Cuda<D> {
         loss::crop_to_target(self, shape, output, target);
     }
 
-    fn label_noise(&self, noise: LabelNoise, len: usize, target: &mut Buffer<D>) {
-        noise::label_noise(self, noise, len, target);
+    fn label_noise(&self, noise: LabelNoise, first: usize, len: usize, target: &mut Buffer<D>) {
+        noise::label_noise(self, noise, first, len, target);
     }
 
     #[allow(clippy::too_many_arguments)]

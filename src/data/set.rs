@@ -137,6 +137,14 @@ impl VolumeSet {
         Ok(Self { source: self.source.clone(), volumes, selected })
     }
 
+    /// The volumes whose index is wanted; none where that is none of them.
+    pub fn volumes_where(&self, wanted: impl Fn(usize) -> bool) -> Option<Self> {
+        let parts = self.volumes.iter().cloned().zip(self.selected.iter().cloned()).enumerate();
+        let (volumes, selected): (Vec<_>, Vec<_>) =
+            parts.filter(|(i, _)| wanted(*i)).map(|(_, part)| part).unzip();
+        (!volumes.is_empty()).then(|| Self { source: self.source.clone(), volumes, selected })
+    }
+
     /// What was given to [`VolumeSet::open`].
     pub fn source(&self) -> &Path {
         &self.source

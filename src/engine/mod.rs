@@ -13,29 +13,30 @@ use crate::backend::{Backend, Dampening, ImageShape, LabelNoise, LossWeights, Pu
 use crate::batch::{Batch, Reference};
 use crate::error::{Error, Result};
 use crate::model::{Architecture, VarNet};
+use crate::ranks::Ranks;
 use crate::real::Real;
 pub(crate) use learning::Learning;
 pub(crate) use room::Buffers;
 pub use room::Task;
 use room::{Room, Scalars};
-use transfer::{download, read, singles};
+use transfer::{download, read, singles, sum};
 use waiting::Waiting;
 pub(crate) use waiting::{Arrays, lens};
 
 /// What a batch contributes to a step's gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Objective {
+pub struct Objective<'n> {
     /// Factor of the loss: 1 descends, −1 ascends.
     pub weight: f64,
     /// Whose image is the target, in place of the batch's: a number that [`Engine::add_teacher`] returned.
     pub teacher: Option<usize>,
-    /// On the target, whosever it is.
-    pub noise: Option<LabelNoise>,
+    /// On the targets, whosever they are: that of each slice, or none.
+    pub noise: &'n [LabelNoise],
 }
 
-impl Objective {
+impl Objective<'_> {
     /// The loss as it is.
-    pub const DESCENT: Self = Self { weight: 1.0, teacher: None, noise: None };
+    pub const DESCENT: Self = Self { weight: 1.0, teacher: None, noise: &[] };
 }
 
 /// The loss of one batch and its parts, unweighted.
@@ -294,7 +295,7 @@ impl<'a, B: Backend> Engine<'a, B> {
     ///
     /// # Panics
     /// Where none was put.
-    pub fn submit(&mut self, weights: LossWeights, objective: Objective) -> Result<()> {
+    pub fn submit(&mut self, weights: LossWeights, objective: Objective<'_>) -> Result<()> {
         let from = self.take_up()?;
         let Self { ops, net, parameters, learning, teachers, rooms, .. } = self;
         let learning = learning.as_mut().expect("an engine for training");
@@ -308,9 +309,10 @@ impl<'a, B: Backend> Engine<'a, B> {
         }
         let (mut tape, pass) = room.take_pass(Scalars { weights, scale, teacher: None });
         let buffers = &mut room.buffers;
-        if let Some(noise) = noise {
-            let [height, width] = buffers.loss.target;
-            ops.label_noise(noise, buffers.loss.n * height * width, &mut buffers.target);
+        let [height, width] = buffers.loss.target;
+        assert!(noise.is_empty() || noise.len() == buffers.loss.n, "noise for every slice, or for none");
+        for (slice, &noise) in noise.iter().enumerate() {
+            ops.label_noise(noise, slice * height * width, height * width, &mut buffers.target);
         }
         ops.repeat(&mut tape, || {
             buffers.learn(*ops, net, parameters, &mut learning.gradient, weights, scale);
@@ -319,6 +321,23 @@ impl<'a, B: Backend> Engine<'a, B> {
         room.passes[pass].tape = tape;
         self.marks.push([from, self.ops.mark()]);
         Ok(())
+    }
+
+    /// Sums the gathered gradient over the ranks.
+    ///
+    /// # Errors
+    /// Where another rank is lost.
+    pub fn sum_gradient(&mut self, ranks: &Ranks) -> Result<()> {
+        let learning = self.learning.as_mut().expect("an engine for training");
+        sum(self.ops, ranks, &mut self.host, &mut learning.gradient, self.net.layout.len())
+    }
+
+    /// Sums numbers on the devices of the ranks, one for every parameter.
+    ///
+    /// # Errors
+    /// Where another rank is lost.
+    pub fn sum(&mut self, ranks: &Ranks, values: &mut B::Buffer) -> Result<()> {
+        sum(self.ops, ranks, &mut self.host, values, self.net.layout.len())
     }
 
     /// Asks for an optimiser step on the gathered gradient, which is zero afterwards. Where its norm is not finite, the
@@ -352,7 +371,7 @@ impl<'a, B: Backend> Engine<'a, B> {
         batch: &Batch,
         reference: &Reference,
         weights: LossWeights,
-        objective: Objective,
+        objective: Objective<'_>,
     ) -> Result<LossValue> {
         self.put(batch, Some(reference))?;
         self.submit(weights, objective)?;

@@ -3,6 +3,8 @@
 use num_traits::Zero;
 
 use crate::backend::Backend;
+use crate::error::Result;
+use crate::ranks::Ranks;
 use crate::real::Real;
 
 /// Singles as reals, made in `host` where the two differ.
@@ -31,4 +33,24 @@ pub fn read<'h, B: Backend>(
 /// As [`read`], as singles.
 pub fn download<B: Backend>(ops: &B, host: &mut Vec<B::Real>, buffer: &B::Buffer, len: usize) -> Vec<f32> {
     read(ops, host, buffer, len).iter().map(|x| x.as_f64() as f32).collect()
+}
+
+/// Sums the first `len` reals of a buffer over the ranks, by way of the host where the devices have no way of their own.
+///
+/// # Errors
+/// Where another rank is lost, or the device fails.
+pub fn sum<B: Backend>(
+    ops: &B,
+    ranks: &Ranks,
+    host: &mut Vec<B::Real>,
+    buffer: &mut B::Buffer,
+    len: usize,
+) -> Result<()> {
+    if ranks.is_alone() || ops.sum_over_ranks(buffer)? {
+        return Ok(());
+    }
+    read(ops, host, buffer, len);
+    ranks.sum(&mut host[..len])?;
+    ops.upload(&host[..len], buffer);
+    Ok(())
 }

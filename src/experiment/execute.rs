@@ -23,6 +23,7 @@ use crate::experiment::results::{Epoch, Measured, VolumeScores};
 use crate::experiment::settings::{Settings, Subjects};
 use crate::model::Weights;
 use crate::progress::Progress;
+use crate::ranks::ALONE;
 use crate::run::{Outcome, RunState, Start};
 use crate::simulate::{file_name, simulate_volume};
 use crate::train::Training;
@@ -151,6 +152,7 @@ impl Experiment<'_> {
             out: &node.directory,
             start: start(node),
             loader: LoaderOptions::default(),
+            ranks: &ALONE,
             stop: self.stop,
         };
         let outcome = training.run(ops)?;
@@ -187,6 +189,7 @@ impl Experiment<'_> {
             out: &node.directory,
             start: start(node),
             loader: LoaderOptions::default(),
+            ranks: &ALONE,
             stop: self.stop,
         };
         let trained = self.settings.training.epochs;

@@ -269,9 +269,11 @@ impl<O: Backend> Backend for Metered<'_, O> {
         });
     }
 
-    fn label_noise(&self, noise: LabelNoise, len: usize, target: &mut O::Buffer) {
+    fn label_noise(&self, noise: LabelNoise, first: usize, len: usize, target: &mut O::Buffer) {
         let cost = cost::label_noise(len);
-        self.meter("label_noise", format!("{len} reals"), cost, |ops| ops.label_noise(noise, len, target));
+        self.meter("label_noise", format!("{len} reals"), cost, |ops| {
+            ops.label_noise(noise, first, len, target)
+        });
     }
 
     fn image_loss(

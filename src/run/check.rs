@@ -9,6 +9,8 @@ use crate::data::fastmri::VolumeFile;
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::model::VarNet;
+use crate::run::schedule::PlannedStep;
+use crate::run::share;
 
 /// Refuses a set that holds volumes without a target, without a data range, or of a size that network or loss have no
 /// use for; the first is named.
@@ -30,6 +32,30 @@ pub fn learnable(set: &VolumeSet, net: &VarNet, loss: LossWeights) -> Result<()>
                 ),
             ));
         }
+    }
+    Ok(())
+}
+
+/// Refuses more ranks than there is work for.
+///
+/// # Errors
+/// As said.
+pub fn shareable(set: &VolumeSet, steps: &[PlannedStep], ranks: usize) -> Result<()> {
+    if ranks == 1 {
+        return Ok(());
+    }
+    let volumes = set.volumes().len();
+    if ranks > volumes {
+        return Err(Error::input(format!(
+            "{ranks} ranks for {volumes} volumes of {}: start as many as there are volumes, or fewer",
+            set.source().display()
+        )));
+    }
+    let most = steps.iter().map(share::slices).max().unwrap_or(ranks);
+    if ranks > most {
+        return Err(Error::input(format!(
+            "{ranks} ranks, but no step has more than {most} slices to share: start {most} ranks, or a run with --batch {ranks}"
+        )));
     }
     Ok(())
 }

@@ -66,10 +66,16 @@ impl<T> From<Vec<T>> for OneOrMore<T> {
 
 pub struct MetricsLog {
     path: PathBuf,
-    file: File,
+    /// None where another rank writes.
+    file: Option<File>,
 }
 
 impl MetricsLog {
+    /// A log that keeps nothing.
+    pub fn none() -> Self {
+        Self { path: PathBuf::new(), file: None }
+    }
+
     /// Opens the log to append, for a run that goes on from `state`. What a killed run wrote past its last checkpoint
     /// is dropped first: steps after the state's, and ends of epochs that the state has not closed.
     ///
@@ -85,7 +91,7 @@ impl MetricsLog {
             }
         }
         let file = OpenOptions::new().create(true).append(true).open(path);
-        Ok(Self { path: path.to_path_buf(), file: file.map_err(|e| Error::io("create", path, e))? })
+        Ok(Self { path: path.to_path_buf(), file: Some(file.map_err(|e| Error::io("create", path, e))?) })
     }
 
     /// Brings all lines to the disk: a checkpoint is not to outlive the lines of its steps.
@@ -93,15 +99,19 @@ impl MetricsLog {
     /// # Errors
     /// Where the disk refuses.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(|e| Error::io("write", &self.path, e))
+        match &self.file {
+            Some(file) => file.sync_data().map_err(|e| Error::io("write", &self.path, e)),
+            None => Ok(()),
+        }
     }
 
     /// # Errors
     /// Where the disk refuses.
     pub fn write(&mut self, line: &Line) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
         let mut text = serde_json::to_string(line).expect("numbers and strings");
         text.push('\n');
-        self.file.write_all(text.as_bytes()).map_err(|e| Error::io("write", &self.path, e))
+        file.write_all(text.as_bytes()).map_err(|e| Error::io("write", &self.path, e))
     }
 }
 

@@ -7,6 +7,7 @@ mod feed;
 pub mod metrics_log;
 pub mod plateau;
 pub mod schedule;
+pub mod share;
 pub mod state;
 pub mod steps;
 

@@ -5,20 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::backend::{Backend, LabelNoise, LossWeights, Update};
 use crate::batch::{Sampler, image_shape};
+use crate::data::digest::parameters_sha256;
 use crate::data::loader::LoaderOptions;
-use crate::data::set::VolumeSet;
+use crate::data::set::{SliceId, VolumeSet};
 use crate::engine::{Engine, Objective, Results};
 use crate::error::{Error, Result};
 use crate::model::Weights;
 use crate::progress::Progress;
+use crate::ranks::{Ranks, Tag, tag};
 use crate::run::feed::Feed;
 use crate::run::metrics_log::{Line, MetricsLog};
 use crate::run::plateau::PlateauSettings;
 use crate::run::schedule::{PlannedStep, Role, Schedule, TargetNoise, Term};
+use crate::run::share::{self, Part};
 use crate::run::state::{Checkpoint, RunState};
 use crate::run::{RunDirectory, check, directory};
 
@@ -51,6 +55,8 @@ pub struct Run<'r> {
     pub checkpoint_every: Option<u64>,
     pub seed: u64,
     pub loader: LoaderOptions,
+    /// Who shares the work. All of them plan the same; the first writes.
+    pub ranks: &'r Ranks,
     /// Says that the run is to finish its step, save and return.
     pub stop: &'r AtomicBool,
     /// Digest of what the run begins with: the data, and weights that are not its own.
@@ -82,7 +88,10 @@ impl Run<'_> {
         state: &mut RunState,
         validate: &mut Validate<'_, B>,
     ) -> Result<Outcome> {
-        let mut log = MetricsLog::open(&self.directory.metrics(), state)?;
+        let mut log = match self.ranks.is_first() {
+            true => MetricsLog::open(&self.directory.metrics(), state)?,
+            false => MetricsLog::none(),
+        };
         state.finished = false;
         while !state.reaches(self.epochs, self.max_steps) {
             let started = Instant::now();
@@ -136,31 +145,83 @@ impl Run<'_> {
         }
         let steps = self.schedule.epoch(state.epoch);
         let first = self.schedule.preparation();
-        self.make_rooms(engine, first.iter().chain(steps.iter().flat_map(|step| &step.terms)))
+        check::shareable(&self.set, &steps, self.ranks.size())?;
+        let parts: Vec<Part> = steps.iter().flat_map(|step| self.parts(step)).collect();
+        let batches =
+            self.own_terms(&first).map(|term| &term.batch).chain(parts.iter().map(|part| &part.batch));
+        self.make_rooms(engine, batches)
     }
 
-    /// Takes the memory for every shape of batch, that of the first term last.
+    /// Makes sure that all ranks begin with the same: settings, data, and steps that were taken before.
+    ///
+    /// # Errors
+    /// [`Error::Input`] on all ranks, naming one and what it has different.
+    pub fn agree(&self, settings: &impl Serialize, state: &RunState) -> Result<()> {
+        if self.ranks.is_alone() {
+            return Ok(());
+        }
+        let text = |value: &dyn Fn() -> serde_json::Result<String>| value().unwrap_or_default();
+        self.ranks.agree(&[
+            ("settings", text(&|| serde_json::to_string(settings))),
+            ("data or first weights", self.origin.clone()),
+            ("a saved state", text(&|| serde_json::to_string(&RunState { seconds: 0.0, ..state.clone() }))),
+        ])
+    }
+
+    /// Takes the memory for every shape of batch, that of the first last.
     fn make_rooms<'t, B: Backend>(
         &self,
         engine: &mut Engine<'_, B>,
-        terms: impl Iterator<Item = &'t Term>,
+        batches: impl Iterator<Item = &'t Vec<SliceId>>,
     ) -> Result<()> {
         let mut made = BTreeSet::new();
-        for term in terms.collect::<Vec<_>>().into_iter().rev() {
-            let (volume, _) = term.batch[0];
-            if made.insert((self.set.shape(volume), term.batch.len())) {
+        for batch in batches.collect::<Vec<_>>().into_iter().rev() {
+            let (volume, _) = batch[0];
+            if made.insert((self.set.shape(volume), batch.len())) {
                 let file = &self.set.volumes()[volume];
                 let task = engine.learning_task(check::target(file)?);
                 engine
-                    .make_room(image_shape(file, term.batch.len()), task)
+                    .make_room(image_shape(file, batch.len()), task)
                     .map_err(|error| error.of_file(&file.path))?;
             }
         }
         Ok(())
     }
 
-    /// Gathers the gradient of each term at the weights that the engine has, without a step; `look` is called after each
-    /// and may take it. True where a stop was asked for, and not all were looked at.
+    /// What this rank computes of a step.
+    fn parts(&self, step: &PlannedStep) -> Vec<Part> {
+        share::parts(&step.terms, self.ranks.rank(), self.ranks.size())
+    }
+
+    /// The terms that this rank looks at, where each is looked at as a whole.
+    fn own_terms<'t>(&self, terms: &'t [Term]) -> impl Iterator<Item = &'t Term> + use<'t> {
+        terms.iter().skip(self.ranks.rank()).step_by(self.ranks.size())
+    }
+
+    /// Whether any rank was asked to stop.
+    fn stopping(&self) -> Result<bool> {
+        Ok(self.tell(tag("stop"), &[])?.1)
+    }
+
+    /// Adds up what the ranks say, in their order; with it, whether any of them was asked to stop.
+    fn tell(&self, what: Tag, values: &[f64]) -> Result<(Vec<f64>, bool)> {
+        let stop = self.stop.load(Ordering::Relaxed);
+        if self.ranks.is_alone() {
+            return Ok((values.to_vec(), stop));
+        }
+        let mut said = vec![f64::from(u8::from(stop))];
+        said.extend_from_slice(values);
+        let mut sums = vec![0.0; said.len()];
+        for theirs in self.ranks.gather(what, bytemuck::cast_slice(&said))? {
+            let theirs = theirs.as_chunks::<8>().0.iter().map(|&bytes| f64::from_ne_bytes(bytes));
+            sums.iter_mut().zip(theirs).for_each(|(sum, value)| *sum += value);
+        }
+        let stop = sums.remove(0) > 0.0;
+        Ok((sums, stop))
+    }
+
+    /// Gathers the gradient of each of this rank's terms at the weights that the engine has, without a step; `look` is
+    /// called after each and may take it. True where a stop was asked for, and not all were looked at.
     ///
     /// # Errors
     /// What the data or the device refuse, and [`Error::NotFinite`] where a loss is NaN or infinite.
@@ -171,17 +232,18 @@ impl Run<'_> {
         terms: &[Term],
         look: &mut dyn FnMut(&mut Engine<'_, B>, &Term),
     ) -> Result<bool> {
-        let batches = terms.iter().map(|term| term.batch.clone()).collect();
+        let own: Vec<&Term> = self.own_terms(terms).collect();
+        let batches = own.iter().map(|term| term.batch.clone()).collect();
         let mut feed = Feed::start(&self.set, &self.sampler, state.epoch, batches, self.loader);
-        let mut progress =
-            Progress::new(terms.len() as u64, &format!("{}, before the first step", self.title));
-        for term in terms {
+        let mut progress = Progress::new(own.len() as u64, &format!("{}, before the first step", self.title));
+        for term in own {
             if self.stop.load(Ordering::Relaxed) {
-                progress.finish();
-                return Ok(true);
+                break;
             }
             feed.arrive(engine)?;
-            engine.submit(self.loss, self.objective(state, term))?;
+            let noise = self.noise(state, term, &term.batch);
+            engine
+                .submit(self.loss, Objective { weight: term.weight, teacher: term.teacher, noise: &noise })?;
             look(engine, term);
             feed.put_next(engine);
             let Results { losses, seconds, .. } = engine.results()?;
@@ -193,9 +255,10 @@ impl Run<'_> {
             }
             state.seconds += seconds;
             progress.step("");
+            self.ranks.tick();
         }
         progress.finish();
-        Ok(false)
+        self.stopping()
     }
 
     /// The rest of an epoch. True where a stop was asked for.
@@ -207,16 +270,19 @@ impl Run<'_> {
         log: &mut MetricsLog,
     ) -> Result<bool> {
         let left = &steps[state.step_in_epoch..];
-        let batches = left.iter().flat_map(|step| step.terms.iter().map(|term| term.batch.clone())).collect();
+        let batches = left.iter().flat_map(|step| self.parts(step)).map(|part| part.batch).collect();
         let mut feed = Feed::start(&self.set, &self.sampler, state.epoch, batches, self.loader);
         let of = self.epochs.map_or(String::new(), |epochs| format!(" of {epochs}"));
         let title = format!("{}, epoch {}{of}", self.title, state.epoch + 1);
         let mut progress = Progress::new(left.len() as u64, &title);
+        let mut stopping = self.stopping()?;
         for step in left {
-            if self.stop.load(Ordering::Relaxed) || state.reaches(self.epochs, self.max_steps) {
+            if stopping || state.reaches(self.epochs, self.max_steps) {
                 break;
             }
-            let line = self.step(engine, state, step, &mut feed)?;
+            let line;
+            (line, stopping) = self.step(engine, state, step, &mut feed)?;
+            self.ranks.stepped(state.step);
             if let Line::Step { loss, grad_norm, .. } = &line {
                 progress.step(&format!("loss {loss:.4}, gradient {grad_norm:.3}"));
             }
@@ -226,39 +292,52 @@ impl Run<'_> {
             }
         }
         progress.finish();
-        Ok(self.stop.load(Ordering::Relaxed))
+        Ok(stopping)
     }
 
+    /// Returns what there is to log of it, and whether a stop was asked for.
     fn step<B: Backend>(
         &self,
         engine: &mut Engine<'_, B>,
         state: &mut RunState,
         step: &PlannedStep,
         feed: &mut Feed,
-    ) -> Result<Line> {
+    ) -> Result<(Line, bool)> {
         let lr = state.plateau.lr;
-        for (number, term) in step.terms.iter().enumerate() {
+        let parts = self.parts(step);
+        for (number, part) in parts.iter().enumerate() {
+            let term = &step.terms[part.term];
             feed.arrive(engine)?;
-            engine.submit(self.loss, self.objective(state, term))?;
-            if number + 1 == step.terms.len() {
-                engine.submit_update(Update {
-                    lr,
-                    beta1: BETA1,
-                    beta2: BETA2,
-                    eps: EPS,
-                    step: state.adam_step + 1,
-                    clip: self.clip,
-                    l1: step.l1,
-                });
+            let noise = self.noise(state, term, &part.batch);
+            let weight = term.weight * part.share;
+            engine.submit(self.loss, Objective { weight, teacher: term.teacher, noise: &noise })?;
+            if number + 1 < parts.len() {
+                // While the device is at work.
+                feed.put_next(engine);
             }
-            // While the device is at work: maybe that of the next step.
-            feed.put_next(engine);
         }
+        engine.sum_gradient(self.ranks)?;
+        engine.submit_update(Update {
+            lr,
+            beta1: BETA1,
+            beta2: BETA2,
+            eps: EPS,
+            step: state.adam_step + 1,
+            clip: self.clip,
+            l1: step.l1,
+        });
+        // That of the next step, while the device is at work on this one.
+        feed.put_next(engine);
         let Results { losses, grad_norm, seconds } = engine.results()?;
+        let mut of_terms = vec![0.0; step.terms.len()];
+        for (part, value) in parts.iter().zip(losses) {
+            of_terms[part.term] = part.share * value.loss;
+        }
+        let (of_terms, stopping) = self.tell(tag("step"), &of_terms)?;
         let (mut loss, mut by_role) = (0.0, [None, None]);
-        for (term, value) in step.terms.iter().zip(losses) {
-            loss += term.weight * value.loss;
-            *by_role[(term.role == Role::Forget) as usize].get_or_insert(0.0) += value.loss;
+        for (term, value) in step.terms.iter().zip(of_terms) {
+            loss += term.weight * value;
+            *by_role[(term.role == Role::Forget) as usize].get_or_insert(0.0) += value;
         }
         let batches = step.terms.iter().flat_map(|term| &term.batch);
         let (volumes, slices): (Vec<String>, Vec<usize>) =
@@ -276,7 +355,7 @@ impl Run<'_> {
         state.epoch_loss += loss;
         state.seconds += seconds;
         let [retain_loss, forget_loss] = by_role;
-        Ok(Line::Step {
+        let line = Line::Step {
             step: state.step,
             epoch: state.epoch,
             loss,
@@ -288,24 +367,30 @@ impl Run<'_> {
             seconds,
             volume: volumes.into(),
             slice: slices.into(),
-        })
+        };
+        Ok((line, stopping))
     }
 
-    fn objective(&self, state: &RunState, term: &Term) -> Objective {
-        let (volume, slice) = term.batch[0];
-        let noise = term.noise.map(|TargetNoise { lambda, absolute }| LabelNoise {
+    /// The noise on the targets of a term's slices.
+    fn noise(&self, state: &RunState, term: &Term, slices: &[SliceId]) -> Vec<LabelNoise> {
+        let Some(TargetNoise { lambda, absolute }) = term.noise else { return Vec::new() };
+        let of = |&(volume, slice): &SliceId| LabelNoise {
             lambda,
             absolute,
             key: self.seed,
             stream: noise_stream(state.epoch, &self.set.volumes()[volume].name, slice),
-        });
-        Objective { weight: term.weight, teacher: term.teacher, noise }
+        };
+        slices.iter().map(of).collect()
     }
 
     fn save<B: Backend>(&self, engine: &mut Engine<'_, B>, state: &RunState, log: &MetricsLog) -> Result<()> {
         let parameters = engine.parameters();
         if let Some(bad) = parameters.iter().find(|x| !x.is_finite()) {
             return Err(not_finite(&format!("a parameter is {bad}"), &format!("step {}", state.step)));
+        }
+        self.compare(&parameters, state.step)?;
+        if !self.ranks.is_first() {
+            return Ok(());
         }
         let [exp_avg, exp_avg_sq] = engine.moments();
         let weights = Weights {
@@ -317,6 +402,21 @@ impl Run<'_> {
         // The state last: a resume must not find it ahead of the weights that a user sees.
         weights.write(self.directory.model())?;
         Checkpoint { state: state.clone(), parameters, exp_avg, exp_avg_sq }.write(&self.directory.state())
+    }
+
+    /// Every rank took the same steps: none may have come to other weights.
+    fn compare(&self, parameters: &[f32], step: u64) -> Result<()> {
+        if self.ranks.is_alone() {
+            return Ok(());
+        }
+        let digests = self.ranks.gather(tag("weights"), parameters_sha256(parameters).as_bytes())?;
+        match digests.iter().position(|digest| *digest != digests[0]) {
+            None => Ok(()),
+            Some(rank) => Err(Error::Device(format!(
+                "rank {rank} has come to other weights than rank 0 by step {step}: one of their devices computes wrongly, or \
+                 they are not of one kind"
+            ))),
+        }
     }
 }
 

@@ -120,7 +120,9 @@ impl<B> Preparation<B> {
             Task::FindMask => {
                 self.trained = salun::mask(run, engine, state, filled(saliency))?;
                 let Some(mask) = &self.trained else { return Ok(false) };
-                salun::write(&run.directory.mask(), mask, state.seconds)?;
+                if run.ranks.is_first() {
+                    salun::write(&run.directory.mask(), mask, state.seconds)?;
+                }
                 engine.freeze(mask)?;
                 Ok(true)
             }

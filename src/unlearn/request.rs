@@ -15,10 +15,11 @@ use crate::data::overlap::check_disjoint;
 use crate::data::set::{FractionOf, VolumeSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::{check_targets, evaluate, summary};
+use crate::evaluate::{check_targets, evaluate_together, own_slices, summary};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::run::check::fingerprint;
 use crate::run::state::Checkpoint;
 use crate::run::steps::Validate;
@@ -71,6 +72,8 @@ pub struct Unlearning<'t> {
     pub out: &'t Path,
     pub start: Start,
     pub loader: LoaderOptions,
+    /// Who shares the work: all of them run this alike.
+    pub ranks: &'t Ranks,
     pub stop: &'t AtomicBool,
 }
 
@@ -83,6 +86,14 @@ impl UnlearnConfig {
                 other => other,
             }
         })
+    }
+
+    /// These settings with the method's defaults for what is missing.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn with_defaults(&self) -> Result<Self> {
+        Ok(self.filled()?.1)
     }
 
     /// The method, and these settings with its defaults for what is missing.
@@ -124,7 +135,7 @@ impl UnlearnConfig {
     }
 
     /// As it is written to config.toml.
-    fn with_absolute_paths(&self) -> Self {
+    pub fn with_absolute_paths(&self) -> Self {
         let test = |test: &NamedSet| NamedSet { name: test.name.clone(), path: absolute(&test.path) };
         Self {
             model: absolute(&self.model),
@@ -244,6 +255,7 @@ impl Unlearning<'_> {
             checkpoint_every: o.checkpoint_every,
             seed: o.seed,
             loader: self.loader,
+            ranks: self.ranks,
             stop: self.stop,
             origin: format!(
                 "{} {} {}",
@@ -256,16 +268,19 @@ impl Unlearning<'_> {
         run.check(&mut engine, &mut state)?;
         // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
         // anything.
-        let forgotten = forgotten(&forget)?;
+        let forgotten = if self.ranks.is_first() { forgotten(&forget)? } else { Vec::new() };
+        run.agree(&config.with_absolute_paths(), &state)?;
         let measure = |engine: &mut Engine<'_, B>, when: &str| -> Result<Vec<Option<ScoreSummary>>> {
             if !config.measure {
                 return Ok(vec![None; measured.len()]);
             }
-            let slices: usize = measured.iter().map(|(_, set)| set.slice_count()).sum();
+            let slices: usize = measured.iter().map(|(_, set)| own_slices(self.ranks, set)).sum();
             let mut progress = Progress::new(slices as u64, &format!("measuring {when}"));
             let scores = measured
                 .iter()
-                .map(|(_, set)| Ok(summary(&evaluate(engine, set, &fixed, || progress.step(""))?)))
+                .map(|(_, set)| {
+                    Ok(summary(&evaluate_together(self.ranks, engine, set, &fixed, || progress.step(""))?))
+                })
                 .collect();
             progress.finish();
             scores
@@ -275,9 +290,11 @@ impl Unlearning<'_> {
             let mut original = Engine::new(ops, weights.architecture, &weights.parameters)?;
             measure(&mut original, "before")?
         };
-        match self.start {
-            Start::Resume => directory.go_on(config)?,
-            Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,
+        if self.ranks.is_first() {
+            match self.start {
+                Start::Resume => directory.go_on(config)?,
+                Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,
+            }
         }
         let slices = [&forget, &retain].map(|set| set.slice_count() as f64);
         let prepared =
@@ -345,7 +362,9 @@ impl Unlearning<'_> {
             metrics,
             note: NOTE,
         };
-        directory.write_json("unlearning.json", &record)?;
+        if self.ranks.is_first() {
+            directory.write_json("unlearning.json", &record)?;
+        }
         Ok((outcome, record))
     }
 

@@ -48,11 +48,13 @@ pub fn mask<B: Backend>(
     saliency: f64,
 ) -> Result<Option<Vec<bool>>> {
     let stopped = run.survey(engine, state, &run.schedule.preparation(), &mut |_, _| {})?;
-    let gradient = engine.gradient();
-    engine.clear_gradient();
     if stopped {
+        engine.clear_gradient();
         return Ok(None);
     }
+    engine.sum_gradient(run.ranks)?;
+    let gradient = engine.gradient();
+    engine.clear_gradient();
     if let Some(bad) = gradient.iter().find(|value| !value.is_finite()) {
         return Err(not_finite(&format!("a gradient of the forget set is {bad}"), "the first step"));
     }

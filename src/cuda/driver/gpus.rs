@@ -88,6 +88,11 @@ pub fn find(ordinal: usize) -> Result<DeviceInfo> {
     Ok(info.clone())
 }
 
+/// How many GPUs this process sees.
+pub fn count() -> usize {
+    devices().map_or(0, |devices| devices.len())
+}
+
 /// The first GPU on which this build's kernels run.
 pub fn first() -> Option<usize> {
     let found = describe().ok()?;

@@ -12,6 +12,8 @@ use crate::validate::tolerance::Tolerance;
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
     noise: LabelNoise,
+    /// Values before those that noise is added to.
+    first: usize,
     len: usize,
     /// Values behind those that noise is added to.
     rest: usize,
@@ -26,7 +28,7 @@ impl Family for Noise {
             // Keys and streams with something in both halves.
             let (key, stream) = [(0, 0), (7, 3), (0x1234_5678_9abc_def0, 1 << 40 | 5)][i % 3];
             let noise = LabelNoise { lambda: [1.0, 1e-4, 0.3][i % 3], absolute, key, stream };
-            cases.push(Self { noise, len, rest: i % 2 * 5 });
+            cases.push(Self { noise, first: [0, 3, 1024][i % 3], len, rest: i % 2 * 5 });
         }
         cases
     }
@@ -38,14 +40,14 @@ impl Family for Noise {
             key: random.size(0, usize::MAX >> 1) as u64,
             stream: random.size(0, usize::MAX >> 1) as u64,
         };
-        Self { noise, len: random.size(1, 5000), rest: random.size(0, 3) }
+        Self { noise, first: random.size(0, 300), len: random.size(1, 5000), rest: random.size(0, 3) }
     }
 
     fn run<B: Checked>(&self, rig: &mut Rig<'_, B>) {
-        let target = rig.random.uniforms(0.0..1.0, self.len + self.rest);
+        let target = rig.random.uniforms(0.0..1.0, self.first + self.len + self.rest);
         let mut target = rig.in_out("target", target);
-        rig.ops().label_noise(self.noise, self.len, &mut target);
-        let span = crate::backend::Span { offset: 0, len: self.len };
+        rig.ops().label_noise(self.noise, self.first, self.len, &mut target);
+        let span = crate::backend::Span { offset: self.first, len: self.len };
         rig.result_in_parts(
             "target",
             &target,
@@ -56,8 +58,8 @@ impl Family for Noise {
 
 impl fmt::Display for Noise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { noise: LabelNoise { lambda, absolute, key, stream }, len, rest } = *self;
+        let Self { noise: LabelNoise { lambda, absolute, key, stream }, first, len, rest } = *self;
         let absolute = if absolute { " absolute" } else { "" };
-        write!(f, "label_noise {len}+{rest} lambda {lambda}{absolute} key {key:x} stream {stream:x}")
+        write!(f, "label_noise {first}+{len}+{rest} lambda {lambda}{absolute} key {key:x} stream {stream:x}")
     }
 }

@@ -1,0 +1,96 @@
+//! Options of commands that several processes can share.
+
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::cli::args::DeviceArgs;
+use crate::cuda::driver::gpus;
+use crate::device::DeviceChoice;
+use crate::error::{Error, Result};
+use crate::progress::silence;
+use crate::ranks::{Place, Ranks, launch};
+
+/// Who shares the work. Started by torchrun, srun or mpirun, a process is a rank without any of these.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Ranks")]
+pub struct RankArgs {
+    /// Start N processes on this machine that share the slices of each step, on GPUs of their own where it has any. Those
+    /// that torchrun, srun or mpirun start share them without this option
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    ranks: Option<u16>,
+
+    /// The same with one process for each of N GPUs
+    #[arg(long, value_name = "N", conflicts_with = "ranks", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    gpus: Option<u16>,
+}
+
+impl RankArgs {
+    /// Meets the other ranks, or is alone. Where this process is to start them, it does, waits for them, and ends with their
+    /// exit code. `stop`, once true, is passed on to them.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an environment that makes no sense, and ranks that do not come.
+    pub fn join(&self, stop: &AtomicBool) -> Result<Ranks> {
+        let place = Place::from_environment(&|name| std::env::var(name).ok()).inspect_err(|_| {
+            // All of them find the same wrong.
+            if std::env::var("RANK").is_ok_and(|rank| rank != "0") {
+                silence();
+            }
+        })?;
+        if !place.is_first() {
+            silence();
+        }
+        let wanted = self.ranks.or(self.gpus).map(usize::from);
+        if let Some(gpus) = self.gpus.map(usize::from)
+            && gpus > gpus::count()
+        {
+            return Err(Error::input(format!(
+                "--gpus {gpus}: this machine has {}; kerase info lists them",
+                gpus::count()
+            )));
+        }
+        match wanted {
+            Some(size) if place.size > 1 && size != place.size => Err(Error::input(format!(
+                "--ranks {size}, but this process is one of {} already: leave the option out",
+                place.size
+            ))),
+            Some(size) if size > 1 && place.size == 1 => std::process::exit(launch(size, stop)?.into()),
+            _ => {
+                if wanted.is_some() && place.size > 1 {
+                    // Without the process that started it, it would go on unseen. Where that cannot be had, it does.
+                    let _ = set_parent_process_death_signal(Some(Signal::TERM));
+                }
+                Ranks::join(place)
+            }
+        }
+    }
+
+    /// The device of a rank: of the machine's GPUs the one that its number among the machine's ranks says.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where there are fewer GPUs than ranks.
+    pub fn device(&self, device: &DeviceArgs, ranks: &Ranks) -> Result<DeviceArgs> {
+        let (place, count) = (ranks.place(), gpus::count());
+        let first = match device.device {
+            DeviceChoice::Auto if self.gpus.is_some() || count > 0 => 0,
+            DeviceChoice::Cuda(number) => number,
+            _ => return Ok(device.clone()),
+        };
+        // A scheduler may show each rank its own GPU alone.
+        let shown_alone = count == 1 && first == 0;
+        if ranks.is_alone() || shown_alone {
+            return Ok(device.clone());
+        }
+        let number = first + place.local_rank;
+        if number >= count {
+            return Err(Error::input(format!(
+                "rank {} is number {} on its machine, which has {count} GPUs: start no more ranks than GPUs, or use \
+                 --device cpu",
+                place.rank, place.local_rank
+            )));
+        }
+        Ok(DeviceArgs { device: DeviceChoice::Cuda(number), ..device.clone() })
+    }
+}

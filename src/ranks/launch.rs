@@ -1,0 +1,82 @@
+//! Ranks of one machine, started from one command.
+
+use std::net::TcpListener;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::{Error, Result};
+
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long the others have to leave when one rank has failed: rank 0 tells them to.
+const FAREWELL: Duration = Duration::from_secs(15);
+
+/// Runs this very command in `size` processes, each of them a rank, and waits for them. `stop`, once true, is passed on.
+/// Returns the exit code: 0 where all left
+/// with 0, else that of the first rank that did not.
+///
+/// # Errors
+/// Where they cannot be started.
+pub fn launch(size: usize, stop: &AtomicBool) -> Result<u8> {
+    let cannot = |error: std::io::Error| Error::input(format!("cannot start {size} ranks: {error}"));
+    let program = std::env::current_exe().map_err(cannot)?;
+    // Free now, and most likely in a moment too: rank 0 says so where it is not.
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(cannot)?.port();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut ranks: Vec<Option<Child>> = Vec::new();
+    for rank in 0..size {
+        let mut command = Command::new(&program);
+        command
+            .args(std::env::args_os().skip(1))
+            .env("WORLD_SIZE", size.to_string())
+            .env("RANK", rank.to_string())
+            .env("LOCAL_RANK", rank.to_string())
+            .env("LOCAL_WORLD_SIZE", size.to_string())
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", port.to_string());
+        if std::env::var_os("RAYON_NUM_THREADS").is_none() {
+            command.env("RAYON_NUM_THREADS", (cores / size).max(1).to_string());
+        }
+        match command.spawn() {
+            Ok(child) => ranks.push(Some(child)),
+            Err(error) => {
+                ranks.iter_mut().flatten().for_each(|child| drop(child.kill()));
+                return Err(cannot(error));
+            }
+        }
+    }
+    let mut codes = vec![0; size];
+    let (mut passed_on, mut failed) = (false, None);
+    while ranks.iter().any(Option::is_some) {
+        if stop.load(Ordering::Relaxed) && !passed_on {
+            passed_on = true;
+            ranks.iter().flatten().for_each(|child| signal(child, Signal::TERM));
+        }
+        for (slot, code) in ranks.iter_mut().zip(&mut codes) {
+            let Some(child) = slot else { continue };
+            let Some(status) = child.try_wait().map_err(cannot)? else { continue };
+            // One that was killed has no code.
+            *code = status.code().map_or(1, |code| code.clamp(0, 255) as u8);
+            if *code != 0 {
+                failed.get_or_insert_with(Instant::now);
+            }
+            *slot = None;
+        }
+        if failed.is_some_and(|at: Instant| at.elapsed() > FAREWELL) {
+            ranks.iter_mut().flatten().for_each(|child| drop(child.kill()));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    // Rank 0 speaks for all.
+    Ok(codes.into_iter().find(|&code| code != 0).unwrap_or(0))
+}
+
+fn signal(child: &Child, signal: Signal) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // One that has just left needs no signal.
+        let _ = kill_process(pid, signal);
+    }
+}

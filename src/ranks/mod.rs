@@ -1,0 +1,241 @@
+//! Several processes at one study: who they are, how they find each other, what they compute together, and what becomes of
+//! the others when one is lost.
+//!
+//! Every rank plans the same steps; of each it computes its share of the slices, and the gradients are summed before the
+//! update, which all take alike. So weights, state and plan are the same everywhere, and rank 0 alone writes and speaks.
+//! Rank 0 is the hub of all that is small, or that the CPU computed; the gradients of GPUs go through NCCL.
+
+mod launch;
+mod place;
+mod rendezvous;
+mod watch;
+mod wire;
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+pub use launch::launch;
+pub use place::Place;
+pub use rendezvous::host;
+use watch::Watch;
+pub use wire::{Tag, tag};
+
+use crate::error::{Error, Result};
+use crate::real::Real;
+
+/// Reals that are summed at a time: those of a step are under way while the next are read.
+const PIECE: usize = 1 << 18;
+
+/// The processes that share the work, seen from one of them.
+pub struct Ranks {
+    place: Place,
+    link: Option<Link>,
+}
+
+struct Link {
+    /// On rank 0 to ranks 1, 2, …; elsewhere to rank 0.
+    lines: Mutex<Vec<TcpStream>>,
+    watch: Arc<Watch>,
+}
+
+/// A process that shares its work with nobody.
+pub static ALONE: Ranks = Ranks { place: Place::ALONE, link: None };
+
+impl Ranks {
+    /// Meets the others.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where they do not all come, or are not of one kind.
+    pub fn join(place: Place) -> Result<Self> {
+        if place.size == 1 {
+            return Ok(Self { place, link: None });
+        }
+        let met = rendezvous::meet(&place, None)?;
+        let watch = Watch::start(place.rank, met.hosts, met.watch).map_err(|error| {
+            Error::Device(format!("rank {}: cannot watch the others: {error}", place.rank))
+        })?;
+        Ok(Self { place, link: Some(Link { lines: Mutex::new(met.work), watch }) })
+    }
+
+    pub fn rank(&self) -> usize {
+        self.place.rank
+    }
+
+    pub fn size(&self) -> usize {
+        self.place.size
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Whether this rank writes and speaks for all.
+    pub fn is_first(&self) -> bool {
+        self.place.is_first()
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.link.is_none()
+    }
+
+    /// Does `work` and leaves together with the others; where it fails, they end too, and rank 0 says why.
+    ///
+    /// # Errors
+    /// Those of `work`, and where another rank is lost.
+    pub fn together<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let outcome = work();
+        let Some(link) = &self.link else { return outcome };
+        match outcome {
+            Ok(value) => {
+                self.part()?;
+                Ok(value)
+            }
+            Err(error) => {
+                link.watch.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until all have come to their end, after which none misses another.
+    fn part(&self) -> Result<()> {
+        const PARTING: Tag = tag("parting");
+        self.exchange(PARTING, |lines, watch| {
+            if self.is_first() {
+                for line in lines.iter_mut() {
+                    wire::receive(line, PARTING)?;
+                }
+                watch.over();
+                lines.iter_mut().try_for_each(|line| wire::send(line, PARTING, &[]))
+            } else {
+                watch.over();
+                wire::send(&mut lines[0], PARTING, &[])?;
+                wire::receive(&mut lines[0], PARTING).map(|_| ())
+            }
+        })
+        .map(|_| ())
+    }
+
+    /// Something was done: a slice, a file.
+    pub fn tick(&self) {
+        if let Some(link) = &self.link {
+            link.watch.tick();
+        }
+    }
+
+    /// A step was taken.
+    pub fn stepped(&self, step: u64) {
+        if let Some(link) = &self.link {
+            link.watch.stepped(step);
+        }
+    }
+
+    /// What every rank has to say, in their order, on all of them.
+    ///
+    /// # Errors
+    /// Where another rank is lost.
+    pub fn gather(&self, what: Tag, mine: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let gathered = self.exchange(what, |lines, _| {
+            if !self.is_first() {
+                wire::send(&mut lines[0], what, mine)?;
+                return (0..self.size()).map(|_| wire::receive(&mut lines[0], what)).collect();
+            }
+            let mut all = vec![mine.to_vec()];
+            for line in lines.iter_mut() {
+                all.push(wire::receive(line, what)?);
+            }
+            for line in lines.iter_mut() {
+                for bytes in &all {
+                    wire::send(line, what, bytes)?;
+                }
+            }
+            Ok(all)
+        })?;
+        Ok(gathered.unwrap_or_else(|| vec![mine.to_vec()]))
+    }
+
+    /// The sums over all ranks, the same bits on each: terms are added in the order of the ranks.
+    ///
+    /// # Errors
+    /// Where another rank is lost.
+    ///
+    /// # Panics
+    /// Where ranks have different numbers of values.
+    pub fn sum<T: Real>(&self, values: &mut [T]) -> Result<()> {
+        const SUM: Tag = tag("sum");
+        self.exchange(SUM, |lines, _| {
+            // Pieces, so that no rank holds another's numbers twice.
+            for piece in values.chunks_mut(PIECE) {
+                if !self.is_first() {
+                    wire::send(&mut lines[0], SUM, bytemuck::cast_slice(piece))?;
+                    fill(piece, &wire::receive(&mut lines[0], SUM)?);
+                    continue;
+                }
+                let mut term = piece.to_vec();
+                for line in lines.iter_mut() {
+                    fill(&mut term, &wire::receive(line, SUM)?);
+                    piece.iter_mut().zip(&term).for_each(|(sum, term)| *sum += *term);
+                }
+                for line in lines.iter_mut() {
+                    wire::send(line, SUM, bytemuck::cast_slice(piece))?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Makes sure that all ranks have the same of each of these: names, with what stands for them.
+    ///
+    /// # Errors
+    /// [`Error::Input`] on every rank, naming a rank and what it has different.
+    pub fn agree(&self, on: &[(&str, String)]) -> Result<()> {
+        let Some(link) = &self.link else { return Ok(()) };
+        let digests: Vec<u8> = on.iter().flat_map(|(_, value)| Sha256::digest(value.as_bytes())).collect();
+        let all = self.gather(tag("agree"), &digests)?;
+        for (rank, theirs) in all.iter().enumerate() {
+            let differs = |i: &usize| theirs.get(32 * i..32 * (i + 1)) != all[0].get(32 * i..32 * (i + 1));
+            if let Some(i) = (0..on.len()).find(differs) {
+                return Err(Error::input(format!(
+                    "{} has {} that differ from rank 0's: all ranks need the same command line, and the same files",
+                    link.watch.name(rank),
+                    on[i].0
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// None where there are no others.
+    fn exchange<T>(
+        &self,
+        what: Tag,
+        body: impl FnOnce(&mut [TcpStream], &Watch) -> io::Result<T>,
+    ) -> Result<Option<T>> {
+        let Some(link) = &self.link else { return Ok(None) };
+        link.watch.wait(true);
+        let mut lines = link.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = body(&mut lines, &link.watch);
+        link.watch.wait(false);
+        outcome.map(Some).map_err(|error| {
+            if error.kind() != io::ErrorKind::InvalidData {
+                link.watch.await_the_end();
+            }
+            Error::Device(format!(
+                "rank {}, at '{}': another rank is {error}",
+                self.rank(),
+                wire::shown(what)
+            ))
+        })
+    }
+}
+
+fn fill<T: Real>(values: &mut [T], bytes: &[u8]) {
+    bytemuck::cast_slice_mut::<T, u8>(values).copy_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests;

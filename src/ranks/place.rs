@@ -1,0 +1,257 @@
+//! Which of how many processes this one is, and where they meet: what torchrun, SLURM, Open MPI or kerase itself put into
+//! the environment.
+
+use crate::error::{Error, Result};
+
+/// A process among those that share the work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub rank: usize,
+    pub size: usize,
+    /// Among the ranks of this machine.
+    pub local_rank: usize,
+    /// How many ranks this machine has, where that is known.
+    pub local_size: Option<usize>,
+    /// Host and port that rank 0 listens on. Empty for a process that is alone.
+    pub address: String,
+}
+
+/// Variables of one launcher.
+struct Names {
+    launcher: &'static str,
+    rank: &'static str,
+    size: &'static str,
+    local_rank: &'static str,
+    local_size: &'static str,
+}
+
+const TORCHRUN: Names = Names {
+    launcher: "torchrun or kerase --ranks",
+    rank: "RANK",
+    size: "WORLD_SIZE",
+    local_rank: "LOCAL_RANK",
+    local_size: "LOCAL_WORLD_SIZE",
+};
+
+const OPEN_MPI: Names = Names {
+    launcher: "mpirun",
+    rank: "OMPI_COMM_WORLD_RANK",
+    size: "OMPI_COMM_WORLD_SIZE",
+    local_rank: "OMPI_COMM_WORLD_LOCAL_RANK",
+    local_size: "OMPI_COMM_WORLD_LOCAL_SIZE",
+};
+
+/// Those of a job step: a batch script itself, which has SLURM_PROCID and SLURM_NTASKS too, is no rank.
+const SLURM: Names = Names {
+    launcher: "srun",
+    rank: "SLURM_PROCID",
+    size: "SLURM_STEP_NUM_TASKS",
+    local_rank: "SLURM_LOCALID",
+    local_size: "SLURM_STEP_TASKS_PER_NODE",
+};
+
+const ADDRESS: &str = "MASTER_ADDR";
+const PORT: &str = "MASTER_PORT";
+
+/// SLURM's jobs meet at a port from here on, unless MASTER_PORT says otherwise.
+const FIRST_PORT: u64 = 20_000;
+const PORTS: u64 = 20_000;
+
+impl Place {
+    /// That of a process that shares its work with nobody.
+    pub const ALONE: Self =
+        Self { rank: 0, size: 1, local_rank: 0, local_size: Some(1), address: String::new() };
+
+    /// What the environment says; `get` looks a variable up.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for variables that contradict each other, and where several ranks have no place to meet.
+    pub fn from_environment(get: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        let Some(names) = [&TORCHRUN, &OPEN_MPI, &SLURM].into_iter().find(|names| get(names.size).is_some())
+        else {
+            return Ok(Self::ALONE);
+        };
+        let number = |name: &str| -> Result<Option<usize>> {
+            let Some(text) = get(name) else { return Ok(None) };
+            text.parse().map(Some).map_err(|_| {
+                Error::input(format!(
+                    "{name}={text} in the environment: expected a number, as {} gives",
+                    names.launcher
+                ))
+            })
+        };
+        let size = number(names.size)?.unwrap_or(1);
+        if size <= 1 {
+            return Ok(Self::ALONE);
+        }
+        let missing = |name: &str| {
+            Error::input(format!(
+                "{}={size} in the environment, but no {name}: start the ranks with {}, or unset {}",
+                names.size, names.launcher, names.size
+            ))
+        };
+        let rank = number(names.rank)?.ok_or_else(|| missing(names.rank))?;
+        if rank >= size {
+            return Err(Error::input(format!(
+                "{}={rank} and {}={size} in the environment: ranks count from 0 to {}",
+                names.rank,
+                names.size,
+                size - 1
+            )));
+        }
+        let local_size = match names.local_size {
+            name if name == SLURM.local_size => get(name).and_then(|text| uniform(&text)),
+            name => number(name)?,
+        };
+        let (host, port) = match names.launcher {
+            name if name == SLURM.launcher => (
+                get(ADDRESS).or_else(|| first_host(&get("SLURM_STEP_NODELIST")?)),
+                get(PORT).or_else(|| job_port(&get)),
+            ),
+            _ => (get(ADDRESS), get(PORT)),
+        };
+        let nowhere = |name: &str| {
+            let remedy = match names.launcher {
+                "mpirun" => {
+                    "build kerase with --features mpi, or give mpirun -x MASTER_ADDR -x MASTER_PORT with the first node's name \
+                     and a free port"
+                }
+                _ => {
+                    "set it to the name of rank 0's machine (MASTER_ADDR) and a free port there (MASTER_PORT)"
+                }
+            };
+            Error::input(format!(
+                "{}={size} in the environment, but no {name}: the ranks have no place to meet; {remedy}",
+                names.size
+            ))
+        };
+        let host = host.ok_or_else(|| nowhere(ADDRESS))?;
+        let port = port.ok_or_else(|| nowhere(PORT))?;
+        let port: u16 = port.parse().ok().filter(|&port| port > 0).ok_or_else(|| {
+            Error::input(format!("{PORT}={port} in the environment: expected a number from 1 to 65535"))
+        })?;
+        Ok(Self {
+            rank,
+            size,
+            local_rank: number(names.local_rank)?.unwrap_or(0),
+            local_size,
+            // An IPv6 address needs brackets before a port.
+            address: if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") },
+        })
+    }
+
+    /// Whether this rank speaks for all.
+    pub fn is_first(&self) -> bool {
+        self.rank == 0
+    }
+}
+
+/// The first number of SLURM's "4(x2),1": how many tasks this node has, if all have as many.
+fn uniform(tasks: &str) -> Option<usize> {
+    if tasks.contains(',') {
+        return None;
+    }
+    tasks.split('(').next()?.parse().ok()
+}
+
+/// The first host of SLURM's "gpu[01-04,07],cpu3": gpu01.
+fn first_host(list: &str) -> Option<String> {
+    let first = list.split(',').next()?;
+    let host = match first.split_once('[') {
+        // The brackets may hold commas, after which the list was cut.
+        Some((prefix, numbers)) => {
+            let number = numbers.trim_end_matches(']').split('-').next()?;
+            format!("{prefix}{number}")
+        }
+        None => first.to_string(),
+    };
+    (!host.is_empty()).then_some(host)
+}
+
+/// A port that two job steps on one node hardly share.
+fn job_port(get: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let job: u64 = get("SLURM_JOB_ID")?.parse().ok()?;
+    let step: u64 = get("SLURM_STEP_ID").and_then(|text| text.parse().ok()).unwrap_or(0);
+    Some((FIRST_PORT + (job.wrapping_mul(37).wrapping_add(step)) % PORTS).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(variables: &[(&str, &str)]) -> Result<Place> {
+        Place::from_environment(&|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string())
+        })
+    }
+
+    fn refused(variables: &[(&str, &str)]) -> String {
+        place(variables).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn nothing_or_one_is_alone() {
+        assert_eq!(place(&[]).unwrap(), Place::ALONE);
+        assert_eq!(place(&[("WORLD_SIZE", "1"), ("RANK", "0")]).unwrap(), Place::ALONE);
+        // A batch script: its own task 0, without a step.
+        assert_eq!(place(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8")]).unwrap(), Place::ALONE);
+    }
+
+    #[test]
+    fn torchruns_variables() {
+        let mut variables = vec![
+            ("WORLD_SIZE", "8"),
+            ("RANK", "5"),
+            ("LOCAL_RANK", "1"),
+            ("LOCAL_WORLD_SIZE", "4"),
+            ("MASTER_ADDR", "fe80::1"),
+            ("MASTER_PORT", "29500"),
+        ];
+        let expected = Place {
+            rank: 5,
+            size: 8,
+            local_rank: 1,
+            local_size: Some(4),
+            address: "[fe80::1]:29500".to_string(),
+        };
+        assert_eq!(place(&variables).unwrap(), expected);
+        variables[1].1 = "8";
+        assert!(refused(&variables).contains("from 0 to 7"));
+        variables[1].1 = "five";
+        assert!(refused(&variables).contains("RANK=five"));
+        variables.remove(1);
+        assert!(refused(&variables).contains("no RANK"));
+    }
+
+    #[test]
+    fn ranks_without_a_place_to_meet() {
+        let message = refused(&[("WORLD_SIZE", "2"), ("RANK", "0")]);
+        assert!(message.contains("WORLD_SIZE=2") && message.contains("no MASTER_ADDR"), "{message}");
+        let message =
+            refused(&[("WORLD_SIZE", "2"), ("RANK", "0"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "0")]);
+        assert!(message.contains("MASTER_PORT=0"), "{message}");
+        let message = refused(&[("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_RANK", "1")]);
+        assert!(message.contains("--features mpi"), "{message}");
+    }
+
+    #[test]
+    fn slurms_variables() {
+        let place = place(&[
+            ("SLURM_STEP_NUM_TASKS", "8"),
+            ("SLURM_PROCID", "6"),
+            ("SLURM_LOCALID", "2"),
+            ("SLURM_STEP_TASKS_PER_NODE", "4(x2)"),
+            ("SLURM_STEP_NODELIST", "gpu[07-08,11]"),
+            ("SLURM_JOB_ID", "1234"),
+            ("SLURM_STEP_ID", "0"),
+        ])
+        .unwrap();
+        assert_eq!(place.address, "gpu07:25658");
+        assert_eq!((place.rank, place.size, place.local_rank, place.local_size), (6, 8, 2, Some(4)));
+        assert_eq!(first_host("node3,gpu[1-2]").unwrap(), "node3");
+        assert_eq!(first_host("gpu[9]").unwrap(), "gpu9");
+        assert_eq!(uniform("4(x2),1"), None);
+        assert_eq!(uniform("3"), Some(3));
+    }
+}

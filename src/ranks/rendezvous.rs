@@ -1,0 +1,246 @@
+//! How ranks find each other: rank 0 listens, the others come with two connections each and say who they are.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::place::Place;
+use super::wire::{self, Tag, tag};
+use crate::error::{Error, Result};
+
+/// How long ranks wait for each other at the start: nodes of a job may come up minutes apart.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// In seconds, in its place.
+const PATIENCE_VARIABLE: &str = "KERASE_MEETING_SECONDS";
+/// A stranger that connects and says nothing is not waited for.
+const SILENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
+
+const HELLO: Tag = tag("hello");
+const WELCOME: Tag = tag("welcome");
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Line {
+    /// What the ranks compute together.
+    Work,
+    /// Whether they are alive.
+    Watch,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Hello {
+    version: String,
+    rank: usize,
+    size: usize,
+    line: Line,
+    host: String,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Welcome {
+    /// The ranks' machines.
+    Hosts(Vec<String>),
+    Refused(String),
+}
+
+/// Connections to the other ranks: on rank 0 to ranks 1, 2, …, elsewhere to rank 0 alone.
+pub struct Met {
+    pub work: Vec<TcpStream>,
+    pub watch: Vec<TcpStream>,
+    /// Each rank's machine.
+    pub hosts: Vec<String>,
+}
+
+/// This machine's name.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Waits until all ranks are there.
+///
+/// # Errors
+/// [`Error::Input`] where rank 0 cannot listen, a rank does not come in time, or they are not of one kind.
+pub fn meet(place: &Place, listener: Option<TcpListener>) -> Result<Met> {
+    let deadline = Instant::now() + patience()?;
+    if place.is_first() {
+        let listener = match listener {
+            Some(listener) => listener,
+            None => listen(&place.address)?,
+        };
+        receive_all(place, &listener, deadline)
+    } else {
+        go_there(place, deadline)
+    }
+}
+
+fn patience() -> Result<Duration> {
+    match std::env::var(PATIENCE_VARIABLE) {
+        Ok(text) => text.parse().map(Duration::from_secs).map_err(|_| {
+            Error::input(format!("{PATIENCE_VARIABLE}={text} in the environment: expected seconds"))
+        }),
+        Err(_) => Ok(PATIENCE),
+    }
+}
+
+fn listen(address: &str) -> Result<TcpListener> {
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).unwrap_or(0);
+    // On all of the machine's addresses: its name may stand for another than the one that the others reach it by.
+    TcpListener::bind(("0.0.0.0", port)).map_err(|error| {
+        Error::input(format!("rank 0 cannot listen on port {port}: {error}; choose another MASTER_PORT"))
+    })
+}
+
+fn receive_all(place: &Place, listener: &TcpListener, deadline: Instant) -> Result<Met> {
+    let cannot = |error: io::Error| Error::Device(format!("rank 0 cannot wait for the others: {error}"));
+    listener.set_nonblocking(true).map_err(cannot)?;
+    let mut hosts: BTreeMap<usize, String> = [(0, host())].into();
+    let mut came: BTreeMap<(Line, usize), TcpStream> = BTreeMap::new();
+    let mut wrong = None;
+    while came.len() < 2 * (place.size - 1) {
+        match listener.accept() {
+            Ok((mut stream, _)) => {
+                // Whoever does not say hello is not one of us.
+                let Ok(hello) = hello(&mut stream) else { continue };
+                wrong = wrong.or(contradiction(place, &hello, came.contains_key(&(hello.line, hello.rank))));
+                if wrong.is_some() {
+                    came.insert((hello.line, hello.rank), stream);
+                    break;
+                }
+                hosts.insert(hello.rank, hello.host);
+                came.insert((hello.line, hello.rank), stream);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if Instant::now() > deadline {
+                    let missing: Vec<String> = (1..place.size)
+                        .filter(|rank| !hosts.contains_key(rank))
+                        .map(|rank| rank.to_string())
+                        .collect();
+                    wrong = Some(format!(
+                        "of {} ranks, {} did not come to {} in time (rank {}): start them, or set WORLD_SIZE to as many \
+                         as there are",
+                        place.size,
+                        missing.len(),
+                        place.address,
+                        missing.join(", ")
+                    ));
+                    break;
+                }
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(cannot(error)),
+        }
+    }
+    let answer = match &wrong {
+        Some(what) => Welcome::Refused(what.clone()),
+        None => Welcome::Hosts(hosts.into_values().collect()),
+    };
+    let text = serde_json::to_vec(&answer).expect("plain data");
+    for stream in came.values_mut() {
+        // One that is gone by now will be missed soon enough.
+        let _ = wire::send(stream, WELCOME, &text);
+    }
+    match answer {
+        Welcome::Refused(what) => Err(Error::Input(what)),
+        Welcome::Hosts(hosts) => {
+            let (work, watch): (Vec<_>, Vec<_>) =
+                came.into_iter().partition(|((line, _), _)| *line == Line::Work);
+            let streams = |lines: Vec<(_, TcpStream)>| lines.into_iter().map(|(_, stream)| stream).collect();
+            Ok(Met { work: streams(work), watch: streams(watch), hosts })
+        }
+    }
+}
+
+fn hello(stream: &mut TcpStream) -> io::Result<Hello> {
+    stream.set_nonblocking(false)?;
+    wire::prepare(stream, Some(SILENCE))?;
+    let hello = wire::receive(stream, HELLO)?;
+    wire::prepare(stream, None)?;
+    Ok(serde_json::from_slice(&hello)?)
+}
+
+/// What is wrong with a rank that came.
+fn contradiction(place: &Place, hello: &Hello, again: bool) -> Option<String> {
+    let Hello { version, rank, size, host, .. } = hello;
+    if version != env!("CARGO_PKG_VERSION") {
+        return Some(format!(
+            "rank {rank} on {host} is kerase {version}, rank 0 is kerase {}: run one version on all nodes",
+            env!("CARGO_PKG_VERSION")
+        ));
+    }
+    if *size != place.size {
+        return Some(format!("rank {rank} on {host} is one of {size} ranks, rank 0 one of {}", place.size));
+    }
+    if *rank == 0 || *rank >= place.size || again {
+        return Some(format!(
+            "a second rank {rank} of {size} came, from {host}: does another job use this MASTER_PORT?"
+        ));
+    }
+    None
+}
+
+fn go_there(place: &Place, deadline: Instant) -> Result<Met> {
+    let line = |line| -> Result<TcpStream> {
+        let mut stream = connect(place, deadline)?;
+        let hello = Hello {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            rank: place.rank,
+            size: place.size,
+            line,
+            host: host(),
+        };
+        let hello = serde_json::to_vec(&hello).expect("plain data");
+        let lost = |error: io::Error| {
+            Error::input(format!("rank {}: rank 0 at {} does not answer: {error}", place.rank, place.address))
+        };
+        wire::prepare(&stream, None).and_then(|()| wire::send(&mut stream, HELLO, &hello)).map_err(lost)?;
+        Ok(stream)
+    };
+    // Both first: rank 0 answers when all have come.
+    let mut work = line(Line::Work)?;
+    let mut watch = line(Line::Watch)?;
+    let mut hosts = Vec::new();
+    for stream in [&mut work, &mut watch] {
+        let left = deadline.saturating_duration_since(Instant::now()) + SILENCE;
+        let answer = wire::prepare(stream, Some(left))
+            .and_then(|()| wire::receive(stream, WELCOME))
+            .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
+            .and_then(|answer| wire::prepare(stream, None).map(|()| answer));
+        match answer {
+            Ok(Welcome::Hosts(names)) => hosts = names,
+            Ok(Welcome::Refused(what)) => return Err(Error::Input(what)),
+            Err(error) => {
+                return Err(Error::input(format!(
+                    "rank {}: rank 0 at {} does not answer: {error}",
+                    place.rank, place.address
+                )));
+            }
+        }
+    }
+    Ok(Met { work: vec![work], watch: vec![watch], hosts })
+}
+
+/// Rank 0 may start later than the others.
+fn connect(place: &Place, deadline: Instant) -> Result<TcpStream> {
+    let mut latest = "its name is not known".to_string();
+    loop {
+        for address in place.address.to_socket_addrs().into_iter().flatten() {
+            match TcpStream::connect_timeout(&address, SILENCE) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => latest = error.to_string(),
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(Error::input(format!(
+                "rank {} on {} cannot reach rank 0 at {}: {latest}; MASTER_ADDR must name rank 0's machine",
+                place.rank,
+                host(),
+                place.address
+            )));
+        }
+        std::thread::sleep(5 * PAUSE);
+    }
+}

@@ -1,0 +1,314 @@
+//! Several processes at one run: the same study whatever their number, the end of all when one is lost, and what they refuse.
+
+#[path = "cli_support/mod.rs"]
+mod support;
+
+#[path = "run_support/mod.rs"]
+mod run_support;
+
+#[path = "ranks_support/mod.rs"]
+mod ranks_support;
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use kerase::cpu::Cpu;
+use kerase::data::loader::LoaderOptions;
+use kerase::ranks::{Place, Ranks};
+use kerase::run::state::Checkpoint;
+use kerase::run::{RunDirectory, Start};
+use kerase::simulate::Anatomy;
+use kerase::train::Training;
+use kerase::unlearn::{UnlearnConfig, Unlearning};
+use ranks_support::{Job, free_port};
+use run_support::{NETWORK, NETWORK_OPTIONS, SAMPLING, Sets};
+use support::Folder;
+
+fn train(run: &str, options: &str) -> String {
+    format!("train --data brain --out {run} {NETWORK_OPTIONS} {SAMPLING} {options}")
+}
+
+/// Four brains of one size and, in `mixed`, a knee of another beside them: 15 slices.
+fn sets() -> Folder {
+    let folder = Folder::new();
+    folder.add("brain", Anatomy::Brain, 1..=4);
+    folder.add("knee", Anatomy::Knee, 1..=2);
+    folder.add("test", Anatomy::Brain, 5..=7);
+    folder
+}
+
+/// Does `work` in so many threads, each of them a rank, and returns what the first came to.
+fn on_threads<T: Send>(size: usize, work: impl Fn(&Ranks) -> T + Sync) -> T {
+    let address = format!("127.0.0.1:{}", free_port());
+    std::thread::scope(|scope| {
+        let ranks: Vec<_> = (0..size)
+            .map(|rank| {
+                let address = if size == 1 { String::new() } else { address.clone() };
+                let place = Place { rank, size, local_rank: rank, local_size: Some(size), address };
+                let work = &work;
+                scope.spawn(move || {
+                    let ranks = Ranks::join(place).unwrap();
+                    ranks.together(|| Ok(work(&ranks))).unwrap()
+                })
+            })
+            .collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect::<Vec<_>>().remove(0)
+    })
+}
+
+fn state(run: &Path) -> Checkpoint {
+    Checkpoint::read(&run.join("state.safetensors"), NETWORK.layout().0.len()).unwrap()
+}
+
+/// The largest difference of two networks' weights, in units of the largest distance that either has gone.
+#[track_caller]
+fn assert_same_study(one: &Checkpoint, other: &Checkpoint, first: &[f32], tolerance: f64) {
+    assert_eq!((one.state.step, one.state.epoch), (other.state.step, other.state.epoch));
+    let way = one.parameters.iter().zip(first).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max);
+    let apart =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max);
+    let difference = apart(&one.parameters, &other.parameters) / way;
+    assert!(way > 1e-4 && difference < tolerance, "{difference} of {way}");
+    let loss = (one.state.epoch_loss - other.state.epoch_loss).abs();
+    assert!(loss <= tolerance * one.state.epoch_loss.abs().max(1e-3), "{loss}");
+}
+
+/// In double precision nothing but the order of sums is left.
+#[test]
+fn any_number_of_ranks_trains_the_same_network() {
+    let folder = sets();
+    // Ten slices: steps of four, four and two, and a knee's slices in steps of their own.
+    std::fs::write(folder.path("mixed.txt"), "brain/file_brain_AXT2_200_0000001.h5\n").unwrap();
+    folder
+        .kerase(&train("plan", "--batch 4 --validation test --data knee --epochs 2 --max-steps 1"))
+        .succeeded();
+    let mut config: kerase::config::TrainConfig =
+        RunDirectory::check(&folder.path("plan"), Start::Resume).unwrap().settings("train").unwrap();
+    config.optimisation.max_steps = None;
+    let run = |size: usize| {
+        let out = folder.path(&format!("on{size}"));
+        let stop = AtomicBool::new(false);
+        on_threads(size, |ranks| {
+            let (config, loader) = (config.clone(), LoaderOptions::default());
+            let training = Training { config, out: &out, start: Start::New, loader, ranks, stop: &stop };
+            training.run(&Cpu::<f64>::default()).unwrap();
+        });
+        (
+            state(&out),
+            folder.json(&format!("on{size}/summary.json")),
+            folder.lines(&format!("on{size}"), "step"),
+        )
+    };
+    let (one, summary, lines) = run(1);
+    let first = NETWORK.initial_parameters(42);
+    for size in [2, 3, 4] {
+        let (other, theirs, their_lines) = run(size);
+        assert_same_study(&one, &other, &first, 2e-6);
+        assert_eq!(theirs["steps"], summary["steps"]);
+        // The network's own images are single precision's.
+        for score in ["psnr", "ssim", "nmse"] {
+            let of = |summary: &serde_json::Value| summary["validation"][score]["mean"].as_f64().unwrap();
+            let (a, b) = (of(&summary), of(&theirs));
+            assert!((a - b).abs() < 1e-5 * a.abs(), "{score}: {a} {b}");
+        }
+        for (a, b) in lines.iter().zip(&their_lines) {
+            assert_eq!((&a["volume"], &a["slice"]), (&b["volume"], &b["slice"]));
+            let (x, y) = (a["loss"].as_f64().unwrap(), b["loss"].as_f64().unwrap());
+            assert!((x - y).abs() < 1e-9, "{x} {y}");
+        }
+    }
+}
+
+/// Pairs of a forget and a retain slice, noise that belongs to slices, and gradients before the first step.
+#[test]
+fn any_number_of_ranks_forgets_the_same() {
+    let folder = sets();
+    folder.init("model.safetensors");
+    for (method, options) in [
+        ("nl-ft", "--recipe text --noise 1e-4 --batch 2 --optimizer-state fresh --epochs 1"),
+        ("ssd", "--alpha 1"),
+        ("salun", "--batch 3 --noise 1e-4 --optimizer-state fresh --epochs 1"),
+    ] {
+        let plan = format!("plan-{method}");
+        let sets = "--model model.safetensors --retain brain --forget knee --retain-fraction 0.5";
+        folder
+            .kerase(&format!(
+                "unlearn --method {method} {sets} {SAMPLING} {options} --no-measure --out {plan}"
+            ))
+            .succeeded();
+        let config: UnlearnConfig =
+            RunDirectory::check(&folder.path(&plan), Start::Resume).unwrap().settings("unlearn").unwrap();
+        let run = |size: usize| {
+            let out = folder.path(&format!("{method}{size}"));
+            let stop = AtomicBool::new(false);
+            on_threads(size, |ranks| {
+                let (config, loader) = (config.clone(), LoaderOptions::default());
+                let unlearning =
+                    Unlearning { config, out: &out, start: Start::New, loader, ranks, stop: &stop };
+                unlearning.run(&Cpu::<f64>::default()).unwrap();
+            });
+            state(&out)
+        };
+        let one = run(1);
+        for size in [2, 3] {
+            assert_same_study(&one, &run(size), &NETWORK.initial_parameters(1), 2e-6);
+        }
+    }
+}
+
+#[test]
+fn the_same_ranks_compute_the_same_bits_and_others_go_on_with_them() {
+    let folder = sets();
+    let options = "--validation test --batch 3 --epochs 3";
+    folder.kerase(&train("three", &format!("{options} --ranks 3"))).succeeded();
+    folder.kerase(&train("again", &format!("{options} --ranks 3"))).succeeded();
+    assert_eq!(folder.lasting("three"), folder.lasting("again"));
+    folder.kerase(&train("one", options)).succeeded();
+    let first = NETWORK.initial_parameters(42);
+    // In single precision a gradient that is all rounding decides the sign of Adam's first steps.
+    assert_same_study(&folder.state("one"), &folder.state("three"), &first, 0.3);
+
+    // Stopped in the middle and continued by one, two and three, under the options that it began with.
+    let auto = |ranks: usize, most: u64| {
+        let ranks = if ranks == 1 { String::new() } else { format!("--ranks {ranks}") };
+        folder
+            .kerase(&train("parts", &format!("{options} --max-steps {most} --resume auto {ranks}")))
+            .succeeded()
+    };
+    auto(2, 3);
+    auto(1, 6);
+    auto(3, 7);
+    auto(2, 100);
+    assert_same_study(&folder.state("one"), &folder.state("parts"), &first, 0.3);
+    assert_eq!(folder.lines("parts", "step").len(), 12);
+    assert!(auto(2, 100).contains("finished already"));
+    folder
+        .kerase(&train("parts", "--batch 3 --validation test --lr 0.1 --resume auto"))
+        .failed(2, &["another optimisation.lr", "--out"]);
+
+    // What is measured does not depend on who measures.
+    let evaluate = |out: &str, ranks: &str| {
+        let line = format!(
+            "evaluate --model one/model.safetensors --data test --data knee --out {out} {SAMPLING} {ranks}"
+        );
+        let said = folder.kerase(&line).succeeded();
+        (said, folder.read(out))
+    };
+    assert_eq!(evaluate("alone.json", ""), evaluate("shared.json", "--ranks 3"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_warning_lets_all_ranks_finish_their_step() {
+    let folder = sets();
+    let options = "--epochs 400 --checkpoint-every 1";
+    for (signal, rank) in [("-TERM", 1), ("-USR1", 0)] {
+        let run = format!("run{signal}");
+        let mut job = Job::start(&folder, 2, &train(&run, options));
+        job.wait_for_lines(&folder.path(&run).join("metrics.jsonl"), 5);
+        job.signal(rank, signal);
+        let ended = job.wait(Duration::from_secs(30));
+        assert_eq!(ended.codes, [Some(0), Some(0)], "{}", ended.text);
+        assert!(
+            ended.text.contains("stopped, unfinished") && ended.text.contains("--resume"),
+            "{}",
+            ended.text
+        );
+        let steps = folder.state(&run).state.step;
+        assert_eq!(folder.lines(&run, "step").len() as u64, steps);
+        assert_eq!(folder.json(&format!("{run}/summary.json"))["finished"], false);
+    }
+}
+
+/// Ten times at one moment or another.
+#[cfg(unix)]
+#[test]
+fn a_rank_that_is_killed_ends_the_job_and_costs_nothing() {
+    let folder = sets();
+    let options = "--epochs 6 --checkpoint-every 1 --validation test";
+    let mut whole = Job::start(&folder, 3, &train("whole", options));
+    assert_eq!(whole.wait(Duration::from_secs(60)).codes, [Some(0); 3]);
+    let whole = folder.lasting("whole");
+    let mut job = Job::start(&folder, 3, &train("run", options));
+    let log = folder.path("run/metrics.jsonl");
+    for kill in 0..10 {
+        let victim = [1, 0, 2][kill % 3];
+        job.wait_for_lines(&log, 2 * kill + 1);
+        std::thread::sleep(Duration::from_millis(7 * kill as u64 % 23));
+        let killed = Instant::now();
+        job.signal(victim, "-KILL");
+        let ended = job.wait(Duration::from_secs(30));
+        assert!(killed.elapsed() < Duration::from_secs(30));
+        for (rank, code) in ended.codes.iter().enumerate() {
+            assert_eq!(*code, if rank == victim { None } else { Some(1) }, "rank {rank}: {}", ended.text);
+        }
+        let said = format!("rank {victim} on {}", kerase::ranks::host());
+        assert!(ended.text.contains(&said) && ended.text.contains("after step"), "{}", ended.text);
+        job = Job::start(&folder, 3, &train("run", &format!("{options} --resume auto")));
+    }
+    let ended = job.wait(Duration::from_secs(60));
+    assert_eq!(ended.codes, [Some(0); 3], "{}", ended.text);
+    assert_eq!(folder.lasting("run"), whole);
+}
+
+/// Slow: a rank is only taken for lost when it was silent for a while.
+#[cfg(unix)]
+#[test]
+#[ignore = "takes half a minute; scripts/check-ranks.sh runs it"]
+fn a_rank_that_hangs_ends_the_job() {
+    let folder = sets();
+    let mut job = Job::start(&folder, 2, &train("run", "--epochs 4000"));
+    job.wait_for_lines(&folder.path("run/metrics.jsonl"), 4);
+    let halted = Instant::now();
+    job.signal(1, "-STOP");
+    let ended = job.wait_for(0, Duration::from_secs(30));
+    assert_eq!(ended, Some(1));
+    assert!(halted.elapsed() < Duration::from_secs(30));
+    job.signal(1, "-KILL");
+    let ended = job.wait(Duration::from_secs(5));
+    assert!(ended.text.contains("rank 1 on") && ended.text.contains("not heard of"), "{}", ended.text);
+}
+
+#[test]
+fn ranks_that_do_not_fit_together_are_refused_before_anything_is_written() {
+    let folder = sets();
+    // Said once, by rank 0, and with the same code everywhere.
+    let refused = |mut job: Job, parts: &[&str]| {
+        let ended = job.wait(Duration::from_secs(30));
+        assert!(ended.codes.iter().all(|code| *code == Some(2)), "{:?} {}", ended.codes, ended.text);
+        assert_eq!(ended.text.matches("error: ").count(), 1, "{}", ended.text);
+        for part in parts {
+            assert!(ended.text.contains(part), "'{part}' is not in: {}", ended.text);
+        }
+        assert!(!folder.path("run").exists());
+    };
+    let run = |options: &str| train("run", options);
+    let job = Job::with(&folder, 2, &run(""), |command, _| {
+        command.env_remove("MASTER_ADDR");
+    });
+    refused(job, &["WORLD_SIZE=2", "no MASTER_ADDR"]);
+    refused(Job::start(&folder, 2, &run("--data nowhere")), &["nowhere"]);
+    refused(Job::start(&folder, 4, &run("--batch 2")), &["4 ranks", "--batch 4"]);
+    refused(Job::start(&folder, 5, &run("")), &["5 ranks for 4 volumes"]);
+    let job = Job::each(&folder, 3, |rank| run(if rank == 2 { "--lr 0.5" } else { "" }));
+    refused(job, &["rank 2 on", "settings that differ"]);
+    // Another file under the same name, as on a node whose copy is stale.
+    std::fs::create_dir(folder.path("node")).unwrap();
+    folder.add("node/brain", Anatomy::Brain, 1..=3);
+    let job = Job::with(&folder, 2, &run(""), |command, rank| {
+        if rank == 1 {
+            command.current_dir(folder.path("node"));
+        }
+    });
+    refused(job, &["rank 1 on", "differ from rank 0's"]);
+    let job = Job::with(&folder, 2, &run(""), |command, rank| {
+        command.env("WORLD_SIZE", if rank == 1 { "3" } else { "2" });
+    });
+    refused(job, &["rank 1 on", "one of 3 ranks, rank 0 one of 2"]);
+    let job = Job::with(&folder, 2, &run(""), |command, rank| {
+        command.env("KERASE_MEETING_SECONDS", "1").env("WORLD_SIZE", "3").env("RANK", rank.to_string());
+    });
+    refused(job, &["1 did not come", "(rank 2)"]);
+    folder.kerase(&run("--gpus 99")).failed(2, &["--gpus 99", "kerase info"]);
+}
