@@ -54,7 +54,7 @@ pub fn shareable(set: &VolumeSet, steps: &[PlannedStep], ranks: usize) -> Result
     let most = steps.iter().map(share::slices).max().unwrap_or(ranks);
     if ranks > most {
         return Err(Error::input(format!(
-            "{ranks} ranks, but no step has more than {most} slices to share: start {most} ranks, or a run with --batch {ranks}"
+            "{ranks} ranks, but no step has more than {most} slices to share: start {most} ranks, or give a larger --batch"
         )));
     }
     Ok(())

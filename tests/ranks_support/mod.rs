@@ -13,6 +13,10 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+pub fn lines_of(log: &Path) -> usize {
+    std::fs::read_to_string(log).map_or(0, |text| text.lines().count())
+}
+
 /// Ranks at work.
 pub struct Job {
     ranks: Vec<Child>,
@@ -63,11 +67,10 @@ impl Job {
         Self { ranks: (0..size).map(start).collect() }
     }
 
-    /// Waits until a run has logged so many lines, or has ended.
+    /// Waits until a run has logged so many lines.
     pub fn wait_for_lines(&mut self, log: &Path, lines: usize) {
         let started = Instant::now();
-        let logged = || std::fs::read_to_string(log).map_or(0, |text| text.lines().count());
-        while logged() < lines {
+        while lines_of(log) < lines {
             assert!(started.elapsed() < Duration::from_secs(60), "no {lines} lines in {}", log.display());
             assert!(self.ranks[0].try_wait().unwrap().is_none(), "the run ended before line {lines}");
             std::thread::sleep(Duration::from_millis(1));
