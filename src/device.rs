@@ -9,6 +9,7 @@ use crate::cuda::driver::emulated::Emulated;
 use crate::cuda::driver::gpus;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
+use crate::ranks::{ALONE, Ranks};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,11 +114,25 @@ impl Device {
     /// # Errors
     /// Where the device cannot be opened; what comes of the work is in its output.
     pub fn run<W: Work + Send>(self, work: W) -> Result<W::Output> {
+        self.run_with(&ALONE, work)
+    }
+
+    /// As [`Self::run`], on the devices of several ranks.
+    ///
+    /// # Errors
+    /// Also where they cannot be connected.
+    pub fn run_with<W: Work + Send>(self, ranks: &Ranks, work: W) -> Result<W::Output> {
         match self {
             // On one of the threads that operations are spread over: from outside of the pool every operation would
             // wake a thread and wait for it.
             Self::Cpu => Ok(rayon::scope(|_| work.run(&Cpu::default()))),
-            Self::Cuda(number, precision) => Ok(work.run(&Cuda::open(number)?.with_precision(precision))),
+            Self::Cuda(number, precision) => {
+                let gpu = Cuda::open(number)?.with_precision(precision);
+                if ranks.connects_gpus() {
+                    gpu.connect(ranks)?;
+                }
+                Ok(work.run(&gpu))
+            }
             Self::Emulated(precision) => {
                 let device = Cuda::new(Emulated::from_environment()?).with_precision(precision);
                 Ok(rayon::scope(|_| work.run(&device)))

@@ -48,8 +48,8 @@ fn on_threads<T: Send>(size: usize, work: impl Fn(&Ranks) -> T + Sync) -> T {
                 let place = Place { rank, size, local_rank: rank, local_size: Some(size), address };
                 let work = &work;
                 scope.spawn(move || {
-                    let ranks = Ranks::join(place).unwrap();
-                    ranks.together(|| Ok(work(&ranks))).unwrap()
+                    let ranks = Ranks::join(place, false).unwrap();
+                    ranks.together(|ranks| Ok(work(ranks))).unwrap()
                 })
             })
             .collect();

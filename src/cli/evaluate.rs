@@ -119,8 +119,8 @@ impl Args {
     /// Bad input before anything is computed; later a slice that cannot be read or reconstructed, or a full disk.
     pub fn run(self) -> Result<()> {
         let ranks = self.ranks.join(&AtomicBool::new(false))?;
-        ranks.together(|| {
-            let plan = self.plan(&ranks)?;
+        ranks.together(|ranks| {
+            let plan = self.plan(ranks)?;
             plan.device.run(plan)?
         })
     }

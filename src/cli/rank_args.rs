@@ -33,9 +33,17 @@ impl RankArgs {
     /// # Errors
     /// [`Error::Input`] for an environment that makes no sense, and ranks that do not come.
     pub fn join(&self, stop: &AtomicBool) -> Result<Ranks> {
+        if std::env::var_os("WORLD_SIZE").is_none()
+            && let Some(ranks) = Ranks::join_by_mpi(self.gpus.is_some())?
+        {
+            if !ranks.is_first() {
+                silence();
+            }
+            return Ok(ranks);
+        }
         let place = Place::from_environment(&|name| std::env::var(name).ok()).inspect_err(|_| {
             // All of them find the same wrong.
-            if std::env::var("RANK").is_ok_and(|rank| rank != "0") {
+            if ["RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID"].iter().any(|name| is_other(name)) {
                 silence();
             }
         })?;
@@ -62,7 +70,7 @@ impl RankArgs {
                     // Without the process that started it, it would go on unseen. Where that cannot be had, it does.
                     let _ = set_parent_process_death_signal(Some(Signal::TERM));
                 }
-                Ranks::join(place)
+                Ranks::join(place, self.gpus.is_some())
             }
         }
     }
@@ -93,4 +101,9 @@ impl RankArgs {
         }
         Ok(DeviceArgs { device: DeviceChoice::Cuda(number), ..device.clone() })
     }
+}
+
+/// Whether a variable says that this is another rank than the first.
+fn is_other(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|rank| rank != "0")
 }

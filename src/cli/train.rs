@@ -68,7 +68,7 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let stop = stop::on_signals()?;
         let ranks = self.ranks.join(&stop)?;
-        match ranks.together(|| self.train(&ranks, &stop))? {
+        match ranks.together(|ranks| self.train(ranks, &stop))? {
             Some(outcome) => self.out.farewell("train", outcome, &stop),
             None => Ok(()),
         }
@@ -89,7 +89,7 @@ impl Args {
         config.optimisation.precision = device.precision();
         let training =
             Training { config, out: &self.out.out, start, loader: LoaderOptions::default(), ranks, stop };
-        device.run(&training)?.map(Some)
+        device.run_with(ranks, &training)?.map(Some)
     }
 
     fn fresh(&self, ranks: &Ranks) -> Result<TrainConfig> {

@@ -171,7 +171,7 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let stop = stop::on_signals()?;
         let ranks = self.ranks.join(&stop)?;
-        match ranks.together(|| self.unlearn(&ranks, &stop))? {
+        match ranks.together(|ranks| self.unlearn(ranks, &stop))? {
             Some(outcome) => self.out.farewell("unlearn", outcome, &stop),
             None => Ok(()),
         }
@@ -192,7 +192,7 @@ impl Args {
         config.optimisation.precision = device.precision();
         let unlearning =
             Unlearning { config, out: &self.out.out, start, loader: LoaderOptions::default(), ranks, stop };
-        let (outcome, record) = device.run(&unlearning)??;
+        let (outcome, record) = device.run_with(ranks, &unlearning)??;
         print(describe(&record))?;
         print(format!("record of what was forgotten: {}/unlearning.json", self.out.out.display()))?;
         Ok(Some(outcome))

@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::backend::Purpose;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
+use crate::ranks::Ranks;
 use driver::{Argument, Driver, Launch};
 use kernel::{Const, Declaration, Element, Mut, Stored};
 pub use memory::Buffer;
@@ -107,6 +108,14 @@ impl Cuda<driver::cudarc::Gpu> {
 }
 
 impl<D: Driver> Cuda<D> {
+    /// Connects the device with those of the other ranks.
+    ///
+    /// # Errors
+    /// As [`Driver::connect`].
+    pub fn connect(&self, ranks: &Ranks) -> Result<()> {
+        self.driver.connect(ranks)
+    }
+
     pub fn new(driver: D) -> Self {
         Self {
             driver,

@@ -110,6 +110,12 @@ impl<D: Driver> Backend for Cuda<D> {
         self.attempt(Driver::event)
     }
 
+    fn sum_over_ranks(&self, buffer: &mut Buffer<D>) -> Result<bool> {
+        let len = buffer.len();
+        // SAFETY: the buffer's memory is alive, and it has so many floats, which parameters and their gradients are.
+        unsafe { self.driver.sum_over_ranks(buffer.address_of(0, len), len) }
+    }
+
     fn seconds(&self, from: &Option<D::Event>, to: &Option<D::Event>) -> f64 {
         let [Some(from), Some(to)] = [from, to] else { return f64::NAN };
         self.attempt(|driver| driver.seconds(from, to)).unwrap_or(f64::NAN)

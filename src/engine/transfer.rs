@@ -46,7 +46,7 @@ pub fn sum<B: Backend>(
     buffer: &mut B::Buffer,
     len: usize,
 ) -> Result<()> {
-    if ranks.is_alone() || ops.sum_over_ranks(buffer)? {
+    if ops.sum_over_ranks(buffer)? || ranks.is_alone() {
         return Ok(());
     }
     read(ops, host, buffer, len);

@@ -6,13 +6,15 @@
 //! Rank 0 is the hub of all that is small, or that the CPU computed; the gradients of GPUs go through NCCL.
 
 mod launch;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod place;
 mod rendezvous;
 mod watch;
 mod wire;
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
@@ -32,6 +34,8 @@ const PIECE: usize = 1 << 18;
 /// The processes that share the work, seen from one of them.
 pub struct Ranks {
     place: Place,
+    /// Each has a GPU, and they are to be connected, even if there is only one.
+    gpus: bool,
     link: Option<Link>,
 }
 
@@ -39,25 +43,63 @@ struct Link {
     /// On rank 0 to ranks 1, 2, …; elsewhere to rank 0.
     lines: Mutex<Vec<TcpStream>>,
     watch: Arc<Watch>,
+    /// What sums, where mpirun started the ranks.
+    #[cfg(feature = "mpi")]
+    world: Option<mpi::World>,
+}
+
+impl Link {
+    /// Goes without taking leave: MPI would wait for ranks that do not come.
+    fn abandon(self) {
+        #[cfg(feature = "mpi")]
+        std::mem::forget(self.world);
+    }
 }
 
 /// A process that shares its work with nobody.
-pub static ALONE: Ranks = Ranks { place: Place::ALONE, link: None };
+pub static ALONE: Ranks = Ranks { place: Place::ALONE, gpus: false, link: None };
 
 impl Ranks {
-    /// Meets the others.
+    /// Meets the others. `gpus`: those of the ranks are connected even where there is one rank alone.
     ///
     /// # Errors
     /// [`Error::Input`] where they do not all come, or are not of one kind.
-    pub fn join(place: Place) -> Result<Self> {
+    pub fn join(place: Place, gpus: bool) -> Result<Self> {
         if place.size == 1 {
-            return Ok(Self { place, link: None });
+            return Ok(Self { place, gpus, link: None });
         }
-        let met = rendezvous::meet(&place, None)?;
+        Self::meet(place, gpus, None)
+    }
+
+    /// Meets the processes that mpirun started, in a build with the feature `mpi`; none where it started none.
+    ///
+    /// # Errors
+    /// As [`Self::join`], and where MPI cannot be used.
+    pub fn join_by_mpi(gpus: bool) -> Result<Option<Self>> {
+        #[cfg(feature = "mpi")]
+        if let Some(mpi::Arrival { place, listener, world }) = mpi::arrive()? {
+            let mut ranks = Self::meet(place, gpus, listener)?;
+            if let Some(link) = &mut ranks.link {
+                link.world = Some(world);
+            }
+            return Ok(Some(ranks));
+        }
+        let _ = gpus;
+        Ok(None)
+    }
+
+    fn meet(place: Place, gpus: bool, listener: Option<TcpListener>) -> Result<Self> {
+        let met = rendezvous::meet(&place, listener)?;
         let watch = Watch::start(place.rank, met.hosts, met.watch).map_err(|error| {
             Error::Device(format!("rank {}: cannot watch the others: {error}", place.rank))
         })?;
-        Ok(Self { place, link: Some(Link { lines: Mutex::new(met.work), watch }) })
+        let link = Link {
+            lines: Mutex::new(met.work),
+            watch,
+            #[cfg(feature = "mpi")]
+            world: None,
+        };
+        Ok(Self { place, gpus, link: Some(link) })
     }
 
     pub fn rank(&self) -> usize {
@@ -81,23 +123,34 @@ impl Ranks {
         self.link.is_none()
     }
 
+    /// Whether ranks that have GPUs are to sum by means of these.
+    pub fn connects_gpus(&self) -> bool {
+        self.gpus || !self.is_alone()
+    }
+
+    /// "rank 3 on node7".
+    pub fn name(&self, rank: usize) -> String {
+        self.link.as_ref().map_or_else(|| format!("rank {rank}"), |link| link.watch.name(rank))
+    }
+
+    /// Asks again and again whether something went wrong that nobody waits for; if so, the job ends.
+    pub fn watch_over(&self, failure: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        if let Some(link) = &self.link {
+            link.watch.watch_over(Box::new(failure));
+        }
+    }
+
     /// Does `work` and leaves together with the others; where it fails, they end too, and rank 0 says why.
     ///
     /// # Errors
     /// Those of `work`, and where another rank is lost.
-    pub fn together<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let outcome = work();
-        let Some(link) = &self.link else { return outcome };
-        match outcome {
-            Ok(value) => {
-                self.part()?;
-                Ok(value)
-            }
-            Err(error) => {
-                link.watch.failed(&error);
-                Err(error)
-            }
+    pub fn together<T>(mut self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let outcome = work(&self).and_then(|value| self.part().map(|()| value));
+        if let (Err(error), Some(link)) = (&outcome, self.link.take()) {
+            link.watch.failed(error);
+            link.abandon();
         }
+        outcome
     }
 
     /// Waits until all have come to their end, after which none misses another.
@@ -166,6 +219,13 @@ impl Ranks {
     /// Where ranks have different numbers of values.
     pub fn sum<T: Real>(&self, values: &mut [T]) -> Result<()> {
         const SUM: Tag = tag("sum");
+        #[cfg(feature = "mpi")]
+        if let Some(Link { world: Some(world), watch, .. }) = &self.link {
+            watch.wait(true);
+            world.sum(values);
+            watch.wait(false);
+            return Ok(());
+        }
         self.exchange(SUM, |lines, _| {
             // Pieces, so that no rank holds another's numbers twice.
             for piece in values.chunks_mut(PIECE) {
@@ -193,7 +253,9 @@ impl Ranks {
     /// # Errors
     /// [`Error::Input`] on every rank, naming a rank and what it has different.
     pub fn agree(&self, on: &[(&str, String)]) -> Result<()> {
-        let Some(link) = &self.link else { return Ok(()) };
+        if self.is_alone() {
+            return Ok(());
+        }
         let digests: Vec<u8> = on.iter().flat_map(|(_, value)| Sha256::digest(value.as_bytes())).collect();
         let all = self.gather(tag("agree"), &digests)?;
         for (rank, theirs) in all.iter().enumerate() {
@@ -201,7 +263,7 @@ impl Ranks {
             if let Some(i) = (0..on.len()).find(differs) {
                 return Err(Error::input(format!(
                     "{} has {} that differ from rank 0's: all ranks need the same command line, and the same files",
-                    link.watch.name(rank),
+                    self.name(rank),
                     on[i].0
                 )));
             }

@@ -12,8 +12,8 @@ fn on_ranks<T: Send>(size: usize, work: impl Fn(&Ranks) -> T + Sync) -> Vec<T> {
                     Place { rank, size, local_rank: rank, local_size: Some(size), address: address.clone() };
                 let work = &work;
                 scope.spawn(move || {
-                    let ranks = Ranks::join(place).unwrap();
-                    ranks.together(|| Ok(work(&ranks))).unwrap()
+                    let ranks = Ranks::join(place, false).unwrap();
+                    ranks.together(|ranks| Ok(work(ranks))).unwrap()
                 })
             })
             .collect();

@@ -98,7 +98,12 @@ pub struct Watch {
     lines: Mutex<Vec<TcpStream>>,
     /// Of every rank.
     pulses: Mutex<Vec<Pulse>>,
+    /// What else may go wrong.
+    checks: Mutex<Vec<Check>>,
 }
+
+/// Says what went wrong, if anything did.
+type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -127,6 +132,7 @@ impl Watch {
             ending: AtomicBool::new(false),
             lines: Mutex::new(lines),
             pulses: Mutex::new(pulses),
+            checks: Mutex::default(),
         });
         for (index, mut reader) in readers.into_iter().enumerate() {
             let other = if rank == 0 { index + 1 } else { 0 };
@@ -155,6 +161,11 @@ impl Watch {
     pub fn wait(&self, waiting: bool) {
         self.waiting.store(waiting, Ordering::Relaxed);
         self.tick();
+    }
+
+    /// Has `check` called with every beat.
+    pub fn watch_over(&self, check: Check) {
+        locked(&self.checks).push(check);
     }
 
     /// From now on connections may close.
@@ -187,6 +198,16 @@ impl Watch {
             self.tell(BEAT, &self.now().to_bytes());
             if self.rank == 0 {
                 self.felt(0, self.now());
+            }
+            let wrong = locked(&self.checks).iter().find_map(|check| check());
+            if let Some(what) = wrong
+                && !self.over.load(Ordering::Acquire)
+            {
+                let error = Error::Device(what);
+                match self.rank {
+                    0 => self.end(error.exit_code(), &error.to_string()),
+                    _ => self.failed(&error),
+                }
             }
             std::thread::sleep(PULSE);
         }

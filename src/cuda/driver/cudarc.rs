@@ -7,27 +7,32 @@
 mod context;
 mod event;
 mod graph;
+mod nccl;
 mod staging;
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use ::cudarc::driver::result::{self, DriverError, stream};
 use ::cudarc::driver::sys::{CUresult, CUstreamCaptureMode};
 
 use self::context::{Context, Kernel};
 use self::graph::{Captured, Command, Recording, abandon};
+use self::nccl::Communicator;
 use self::staging::Pinned;
 use super::faults::{out_of_memory, text, too_much_shared};
 use super::{Argument, Call, Driver, Launch};
 use crate::error::{Error, Result};
+use crate::ranks::Ranks;
 
 pub use self::event::Event;
 pub use self::graph::Graph;
 
 /// A GPU with kerase's kernels on it.
 pub struct Gpu {
+    /// With the GPUs of other ranks. Gone before the context is.
+    others: OnceLock<Arc<Communicator>>,
     context: Arc<Context>,
 }
 
@@ -49,7 +54,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Input`] where there is no such GPU, driver or kernel for it, with the remedy.
     pub fn open(ordinal: usize, kernels: &[&'static str]) -> Result<Self> {
-        Ok(Self { context: Arc::new(Context::open(ordinal, kernels)?) })
+        Ok(Self { others: OnceLock::new(), context: Arc::new(Context::open(ordinal, kernels)?) })
     }
 
     fn kernel(&self, call: &Call) -> Result<Kernel> {
@@ -319,6 +324,22 @@ impl Driver for Gpu {
     fn seconds(&self, from: &Event, to: &Event) -> Result<f64> {
         self.context.bind()?;
         from.seconds_until(to).map_err(|e| self.context.failed(e, "asking for a duration"))
+    }
+
+    fn connect(&self, ranks: &Ranks) -> Result<()> {
+        self.context.bind()?;
+        let others = Communicator::connect(ranks, &self.context.name)?;
+        // A second time changes nothing.
+        let _ = self.others.set(others);
+        Ok(())
+    }
+
+    unsafe fn sum_over_ranks(&self, at: u64, reals: usize) -> Result<bool> {
+        let Some(others) = self.others.get() else { return Ok(false) };
+        self.context.bind()?;
+        // SAFETY: the context is bound, the stream its own, and there are as many floats, as the caller promises.
+        unsafe { others.sum(at, reals, self.context.stream) }?;
+        Ok(true)
     }
 
     fn synchronize(&self) -> Result<()> {

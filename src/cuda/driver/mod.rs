@@ -12,6 +12,7 @@ pub mod faults;
 pub mod gpus;
 
 use crate::error::Result;
+use crate::ranks::Ranks;
 pub use call::{Argument, Call, Launch, Show, listed};
 
 /// A device: a GPU, or what stands in for one.
@@ -107,6 +108,26 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// Where it has not, or fails.
     fn seconds(&self, from: &Self::Event, to: &Self::Event) -> Result<f64>;
+
+    /// Connects the device with those of other ranks, where it has a way to: all of them call this.
+    ///
+    /// # Errors
+    /// [`crate::Error::Input`] where a rank lacks what it takes, on all of them.
+    fn connect(&self, ranks: &Ranks) -> Result<()> {
+        let _ = ranks;
+        Ok(())
+    }
+
+    /// Adds up floats over the devices that were connected, in their place; false where none were.
+    ///
+    /// # Errors
+    /// Where a device fails.
+    /// # Safety
+    /// `at` has so many floats in a block that is alive.
+    unsafe fn sum_over_ranks(&self, at: u64, reals: usize) -> Result<bool> {
+        let _ = (at, reals);
+        Ok(false)
+    }
 
     /// Waits for all that was asked for.
     ///

@@ -1,0 +1,238 @@
+//! Sums over the GPUs of several ranks, by NCCL, which is looked for when ranks on GPUs meet: kerase starts without it.
+//!
+//! The library is loaded here and not by cudarc, which knows it as libnccl.so only: what NCCL's packages install is
+//! libnccl.so.2.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::Arc;
+
+use ::cudarc::driver::sys::CUstream;
+use libloading::Library;
+
+use crate::error::{Error, Result};
+use crate::ranks::{Ranks, tag};
+
+/// Of nccl.h.
+type Comm = *mut c_void;
+type Code = c_int;
+
+/// Of nccl.h: what all ranks of one communicator are given.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct UniqueId([c_char; ID_BYTES]);
+
+const ID_BYTES: usize = 128;
+const SUCCESS: Code = 0;
+const IN_PROGRESS: Code = 7;
+const FLOAT32: c_int = 7;
+const SUM: c_int = 0;
+
+/// Older ones do not let a thread ask for errors while another waits.
+const OLDEST: c_int = 21_800;
+
+const NAMES: [&str; 2] = ["libnccl.so.2", "libnccl.so"];
+const REMEDY: &str = "install NCCL (package libnccl2, a module of the cluster's, or pip's nvidia-nccl-cu12) and let \
+                      LD_LIBRARY_PATH name the directory of libnccl.so.2";
+
+/// The functions that are used.
+struct Nccl {
+    init_rank: unsafe extern "C" fn(*mut Comm, c_int, UniqueId, c_int) -> Code,
+    all_reduce: unsafe extern "C" fn(*const c_void, *mut c_void, usize, c_int, c_int, Comm, CUstream) -> Code,
+    async_error: unsafe extern "C" fn(Comm, *mut Code) -> Code,
+    abort: unsafe extern "C" fn(Comm) -> Code,
+    error_string: unsafe extern "C" fn(Code) -> *const c_char,
+    last_error: unsafe extern "C" fn(Comm) -> *const c_char,
+    unique_id: unsafe extern "C" fn(*mut UniqueId) -> Code,
+    version: c_int,
+    /// Keeps the functions in memory.
+    _library: Library,
+}
+
+impl Nccl {
+    fn load() -> std::result::Result<Self, String> {
+        // SAFETY: loading NCCL runs its initialisers only, which ask nothing of the process.
+        let found = NAMES.into_iter().find_map(|name| unsafe { Library::new(name) }.ok());
+        let library = found.ok_or_else(|| format!("{} cannot be loaded: {REMEDY}", NAMES[0]))?;
+        // SAFETY: the types are those of nccl.h since 2.0, and the library outlives the functions.
+        unsafe {
+            let missing = |error: libloading::Error| format!("{}: {error}; {REMEDY}", NAMES[0]);
+            let get_version: unsafe extern "C" fn(*mut c_int) -> Code =
+                *library.get(b"ncclGetVersion\0").map_err(missing)?;
+            let mut version = 0;
+            get_version(&mut version);
+            if version < OLDEST {
+                return Err(format!(
+                    "NCCL {} is too old, {} is needed: {REMEDY}",
+                    shown(version),
+                    shown(OLDEST)
+                ));
+            }
+            Ok(Self {
+                init_rank: *library.get(b"ncclCommInitRank\0").map_err(missing)?,
+                all_reduce: *library.get(b"ncclAllReduce\0").map_err(missing)?,
+                async_error: *library.get(b"ncclCommGetAsyncError\0").map_err(missing)?,
+                abort: *library.get(b"ncclCommAbort\0").map_err(missing)?,
+                error_string: *library.get(b"ncclGetErrorString\0").map_err(missing)?,
+                last_error: *library.get(b"ncclGetLastError\0").map_err(missing)?,
+                unique_id: *library.get(b"ncclGetUniqueId\0").map_err(missing)?,
+                version,
+                _library: library,
+            })
+        }
+    }
+
+    /// What a code means. The communicator may be null.
+    fn explain(&self, code: Code, comm: Comm) -> String {
+        // SAFETY: both return strings of the library's own.
+        let text = |text: *const c_char| match text.is_null() {
+            true => String::new(),
+            false => unsafe { CStr::from_ptr(text) }.to_string_lossy().trim().to_string(),
+        };
+        // SAFETY: any code has a string.
+        let short = text(unsafe { (self.error_string)(code) });
+        // SAFETY: documented to take a communicator that is null.
+        let long = text(unsafe { (self.last_error)(comm) });
+        if long.is_empty() { short } else { format!("{short} ({long})") }
+    }
+}
+
+/// 22105 is 2.21.5.
+fn shown(version: c_int) -> String {
+    format!("{}.{}.{}", version / 10_000, version / 100 % 100, version % 100)
+}
+
+/// The GPUs of all ranks.
+pub struct Communicator {
+    nccl: Nccl,
+    comm: Comm,
+    /// "cuda:0 (NVIDIA H100 80GB HBM3)".
+    device: String,
+}
+
+// SAFETY: NCCL lets any thread use a communicator, one at a time for what enqueues; asking for errors is allowed beside it.
+unsafe impl Send for Communicator {}
+// SAFETY: as above: only the thread that computes enqueues.
+unsafe impl Sync for Communicator {}
+
+impl Communicator {
+    /// Connects this rank's GPU, whose context is bound, with those of the others.
+    ///
+    /// # Errors
+    /// [`Error::Input`] on all ranks where one has no NCCL, or too old a one; [`Error::Device`] where NCCL fails.
+    pub fn connect(ranks: &Ranks, device: &str) -> Result<Arc<Self>> {
+        // Each says first whether it can: NCCL itself would wait for those that cannot.
+        let loaded = Nccl::load();
+        let said = match &loaded {
+            Ok(nccl) => format!("\0{}", nccl.version),
+            Err(why) => why.clone(),
+        };
+        let all = ranks.gather(tag("nccl"), said.as_bytes())?;
+        let failure = |bytes: &Vec<u8>| bytes.first().is_some_and(|&byte| byte != 0);
+        if let Some(rank) = all.iter().position(failure) {
+            return Err(Error::input(format!(
+                "{}: {}",
+                ranks.name(rank),
+                String::from_utf8_lossy(&all[rank])
+            )));
+        }
+        let nccl = loaded.map_err(Error::Input)?;
+        let versions: Vec<String> =
+            all.iter().map(|bytes| String::from_utf8_lossy(&bytes[1..]).into_owned()).collect();
+        if let Some(rank) = versions.iter().position(|version| *version != versions[0]) {
+            let number = |rank: usize| shown(versions[rank].parse().unwrap_or(0));
+            return Err(Error::input(format!(
+                "{} has NCCL {}, rank 0 has {}: all ranks need the same",
+                ranks.name(rank),
+                number(rank),
+                number(0)
+            )));
+        }
+        let mut id = UniqueId([0; ID_BYTES]);
+        if ranks.is_first() {
+            // SAFETY: there is room for it.
+            let code = unsafe { (nccl.unique_id)(&mut id) };
+            if code != SUCCESS {
+                let why = nccl.explain(code, std::ptr::null_mut());
+                return Err(Error::Device(format!("{device}: NCCL cannot begin: {why}")));
+            }
+        }
+        let bytes = ranks.gather(tag("nccl id"), &id.0.map(|byte| byte as u8))?.swap_remove(0);
+        for (to, from) in id.0.iter_mut().zip(bytes) {
+            *to = from as c_char;
+        }
+        let mut comm = std::ptr::null_mut();
+        let [size, rank] = [ranks.size(), ranks.rank()].map(|n| c_int::try_from(n).expect("few ranks"));
+        // SAFETY: the context is bound; all ranks call this with one id, and each with its own number.
+        let code = unsafe { (nccl.init_rank)(&mut comm, size, id, rank) };
+        if code != SUCCESS {
+            let why = nccl.explain(code, std::ptr::null_mut());
+            return Err(Error::Device(format!(
+                "{device}: NCCL cannot connect the GPUs of {size} ranks: {why}; NCCL_DEBUG=INFO in the environment says more"
+            )));
+        }
+        let communicator = Arc::new(Self { nccl, comm, device: device.to_string() });
+        let watched = Arc::downgrade(&communicator);
+        ranks.watch_over(move || watched.upgrade()?.failure());
+        Ok(communicator)
+    }
+
+    /// Adds up `reals` floats at `at` over all ranks, in their place, after what the stream was asked for before.
+    ///
+    /// # Errors
+    /// Where NCCL refuses.
+    /// # Safety
+    /// The context is bound, the stream is its own, and there are as many floats in a block that is alive.
+    pub unsafe fn sum(&self, at: u64, reals: usize, stream: CUstream) -> Result<()> {
+        let at = at as *mut c_void;
+        // SAFETY: as the caller promises.
+        let code = unsafe { (self.nccl.all_reduce)(at, at, reals, FLOAT32, SUM, self.comm, stream) };
+        if code == SUCCESS { Ok(()) } else { Err(Error::Device(self.failed(code))) }
+    }
+
+    /// What went wrong meanwhile, if anything did.
+    fn failure(&self) -> Option<String> {
+        let mut state = SUCCESS;
+        // SAFETY: the communicator is alive; any thread may ask.
+        let code = unsafe { (self.nccl.async_error)(self.comm, &mut state) };
+        let wrong = [code, state].into_iter().find(|&code| code != SUCCESS && code != IN_PROGRESS)?;
+        Some(self.failed(wrong))
+    }
+
+    fn failed(&self, code: Code) -> String {
+        format!(
+            "{}: NCCL failed while summing gradients: {}",
+            self.device,
+            self.nccl.explain(code, self.comm)
+        )
+    }
+}
+
+impl Drop for Communicator {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses it any more. Unlike ncclCommDestroy, this waits for no other rank.
+        unsafe { (self.nccl.abort)(self.comm) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_as_people_write_them() {
+        assert_eq!(shown(22_105), "2.21.5");
+        assert_eq!(shown(OLDEST), "2.18.0");
+    }
+
+    /// Without the library this says what to do; with it, the names of its functions are right.
+    #[test]
+    fn the_library_is_found_or_missed_with_a_remedy() {
+        match Nccl::load() {
+            Ok(nccl) => {
+                assert!(nccl.version >= OLDEST);
+                assert!(!nccl.explain(2, std::ptr::null_mut()).is_empty());
+            }
+            Err(why) => assert!(why.contains("LD_LIBRARY_PATH"), "{why}"),
+        }
+    }
+}
