@@ -282,15 +282,17 @@ pub trait Backend: Memory {
     /// Seconds that the device took from one mark to another, of operations that are done ([`Self::finish`]).
     fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> f64;
 
-    /// Sums a buffer over the ranks, the same bits on each, where their devices can do so by themselves; false where they
-    /// cannot, and the host has to.
-    ///
-    /// # Errors
-    /// Where a device fails.
-    fn sum_over_ranks(&self, buffer: &mut Self::Buffer) -> Result<bool> {
-        let _ = buffer;
-        Ok(false)
+    /// Whether the devices of the ranks can sum by themselves. Where they cannot, the host has to.
+    fn is_connected(&self) -> bool {
+        false
     }
+    /// Begins to sum a part of a buffer over the ranks whose devices are connected, the same bits on each, in its place.
+    /// What is asked for before [`Self::await_sums`] goes on beside it and leaves the part alone.
+    fn begin_sum(&self, buffer: &mut Self::Buffer, part: Span) {
+        let _ = (buffer, part);
+    }
+    /// What is asked for from now on finds the sums.
+    fn await_sums(&self) {}
 
     // ---- memory -------------------------------------------------------------------------------------------
 

@@ -110,10 +110,19 @@ impl<D: Driver> Backend for Cuda<D> {
         self.attempt(Driver::event)
     }
 
-    fn sum_over_ranks(&self, buffer: &mut Buffer<D>) -> Result<bool> {
-        let len = buffer.len();
-        // SAFETY: the buffer's memory is alive, and it has so many floats, which parameters and their gradients are.
-        unsafe { self.driver.sum_over_ranks(buffer.address_of(0, len), len) }
+    fn is_connected(&self) -> bool {
+        self.driver.is_connected()
+    }
+
+    fn begin_sum(&self, buffer: &mut Buffer<D>, part: Span) {
+        let at = buffer.address_of(part.offset, part.len);
+        // SAFETY: the buffer's memory is alive and holds so many floats, which parameters and their gradients are; nobody
+        // touches them before `await_sums`, as the contract says.
+        self.operate(|driver| unsafe { driver.begin_sum(at, part.len) });
+    }
+
+    fn await_sums(&self) {
+        self.operate(Driver::await_sums);
     }
 
     fn seconds(&self, from: &Option<D::Event>, to: &Option<D::Event>) -> f64 {

@@ -12,6 +12,8 @@ pub(crate) struct Learning<B> {
     pub(super) gradient: B,
     pub(super) first_moment: B,
     pub(super) second_moment: B,
+    /// Whether the gradient is that of all ranks already.
+    pub(super) summed: bool,
     /// Zeros where a parameter is frozen; absent where none is.
     pub(super) mask: Option<B>,
     /// `[1 + 2·batches]`: the gradient's norm, and of each batch 1 − SSIM and the mean absolute error.
@@ -27,6 +29,7 @@ impl<B> Learning<B> {
             gradient: zeros(),
             first_moment: zeros(),
             second_moment: zeros(),
+            summed: false,
             mask: None,
             results: ops.zeros(Purpose::Optimiser, 1 + 2 * MOST_BATCHES),
             weights: Vec::new(),

@@ -32,11 +32,14 @@ pub struct Objective<'n> {
     pub teacher: Option<usize>,
     /// On the targets, whosever they are: that of each slice, or none.
     pub noise: &'n [LabelNoise],
+    /// Nothing is added to the gradient after it, and it is the ranks' sum that the next update takes: where their devices
+    /// are connected, they begin to sum while the backward pass goes on. [`Engine::sum_gradient`] must follow.
+    pub last: bool,
 }
 
 impl Objective<'_> {
     /// The loss as it is.
-    pub const DESCENT: Self = Self { weight: 1.0, teacher: None, noise: &[] };
+    pub const DESCENT: Self = Self { weight: 1.0, teacher: None, noise: &[], last: false };
 }
 
 /// The loss of one batch and its parts, unweighted.
@@ -60,7 +63,8 @@ pub struct Results {
 }
 
 /// A pass without a loss.
-const FORWARD: Scalars = Scalars { weights: LossWeights { ssim: 0.0, l1: 0.0 }, scale: 1.0, teacher: None };
+const FORWARD: Scalars =
+    Scalars { weights: LossWeights { ssim: 0.0, l1: 0.0 }, scale: 1.0, teacher: None, sums: false };
 
 pub struct Engine<'a, B: Backend> {
     ops: &'a B,
@@ -301,13 +305,14 @@ impl<'a, B: Backend> Engine<'a, B> {
         let learning = learning.as_mut().expect("an engine for training");
         let room = &mut rooms[0];
         room.buffers.loss.check(weights)?;
-        let Objective { weight: scale, teacher, noise } = objective;
+        let Objective { weight: scale, teacher, noise, last } = objective;
+        let sums = last && ops.is_connected();
         if let Some(teacher) = teacher {
             let (mut tape, pass) = room.take_pass(Scalars { teacher: Some(teacher), ..FORWARD });
             ops.repeat(&mut tape, || room.buffers.teach(*ops, net, &teachers[teacher]));
             room.passes[pass].tape = tape;
         }
-        let (mut tape, pass) = room.take_pass(Scalars { weights, scale, teacher: None });
+        let (mut tape, pass) = room.take_pass(Scalars { weights, scale, teacher: None, sums });
         let buffers = &mut room.buffers;
         let [height, width] = buffers.loss.target;
         assert!(noise.is_empty() || noise.len() == buffers.loss.n, "noise for every slice, or for none");
@@ -315,21 +320,32 @@ impl<'a, B: Backend> Engine<'a, B> {
             ops.label_noise(noise, slice * height * width, height * width, &mut buffers.target);
         }
         ops.repeat(&mut tape, || {
-            buffers.learn(*ops, net, parameters, &mut learning.gradient, weights, scale);
+            buffers.learn(*ops, net, parameters, &mut learning.gradient, weights, scale, sums);
         });
+        learning.summed = sums;
         learning.keep(*ops, &buffers.losses, weights);
         room.passes[pass].tape = tape;
         self.marks.push([from, self.ops.mark()]);
         Ok(())
     }
 
-    /// Sums the gathered gradient over the ranks.
+    /// Sees that the gathered gradient is that of all ranks.
     ///
     /// # Errors
     /// Where another rank is lost.
     pub fn sum_gradient(&mut self, ranks: &Ranks) -> Result<()> {
-        let learning = self.learning.as_mut().expect("an engine for training");
-        sum(self.ops, ranks, &mut self.host, &mut learning.gradient, self.net.layout.len())
+        let Self { ops, net, learning, host, .. } = self;
+        let learning = learning.as_mut().expect("an engine for training");
+        if std::mem::take(&mut learning.summed) {
+            return Ok(());
+        }
+        if !ops.is_connected() {
+            return sum(*ops, ranks, host, &mut learning.gradient, net.layout.len());
+        }
+        // Part by part, as ranks do whose backward pass goes on meanwhile: devices sum what all of them begin.
+        net.parts().into_iter().for_each(|part| ops.begin_sum(&mut learning.gradient, part));
+        ops.await_sums();
+        Ok(())
     }
 
     /// Sums numbers on the devices of the ranks, one for every parameter.

@@ -2,7 +2,7 @@
 
 use num_traits::Zero;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Span};
 use crate::error::Result;
 use crate::ranks::Ranks;
 use crate::real::Real;
@@ -46,7 +46,12 @@ pub fn sum<B: Backend>(
     buffer: &mut B::Buffer,
     len: usize,
 ) -> Result<()> {
-    if ops.sum_over_ranks(buffer)? || ranks.is_alone() {
+    if ops.is_connected() {
+        ops.begin_sum(buffer, Span { offset: 0, len });
+        ops.await_sums();
+        return Ok(());
+    }
+    if ranks.is_alone() {
         return Ok(());
     }
     read(ops, host, buffer, len);

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use crate::backend::{Backend, ImageShape, Memory, Purpose};
+use crate::backend::{Backend, ImageShape, Memory, Purpose, Span};
 use crate::error::Result;
 use crate::model::architecture::{Architecture, ParameterLayout, VarNetSpans};
 use crate::model::norm_unet::{Activations, NormUnet, Passing};
@@ -262,6 +262,17 @@ impl VarNet {
         self.sens_net.forward(ops, parameters, images, activations, &mut w.passing, map);
     }
 
+    /// The parts of the parameters whose gradients the backward pass finishes one after the other: the cascades, the last
+    /// first, and the sensitivity network.
+    pub fn parts(&self) -> Vec<Span> {
+        let first = |t: usize| {
+            self.spans.cascades.get(t).map_or(self.layout.len(), |(dc_weight, _)| dc_weight.offset)
+        };
+        let span = |offset: usize, end: usize| Span { offset, len: end - offset };
+        let cascades = (0..self.cascades.len()).rev().map(|t| span(first(t), first(t + 1)));
+        cascades.chain([span(0, first(0))]).collect()
+    }
+
     /// After [`Self::forward`] in a training workspace: adds the gradient of the loss to `d_parameters`, given
     /// `d_output`, that of `w.output`.
     ///
@@ -276,6 +287,22 @@ impl VarNet {
         d_output: &B::Buffer,
         d_parameters: &mut B::Buffer,
     ) {
+        self.backward_in_parts(ops, parameters, input, w, d_output, d_parameters, &mut |_, _| {});
+    }
+
+    /// As [`Self::backward`]; `ready` is given the gradient when one of [`Self::parts`] is finished, in their order.
+    #[allow(clippy::too_many_arguments)]
+    pub fn backward_in_parts<B: Backend>(
+        &self,
+        ops: &B,
+        parameters: &B::Buffer,
+        input: &Input<B::Buffer>,
+        w: &mut Workspace<B::Buffer>,
+        d_output: &B::Buffer,
+        d_parameters: &mut B::Buffer,
+        ready: &mut dyn FnMut(&mut B::Buffer, Span),
+    ) {
+        let parts = self.parts();
         let shape = w.shape;
         let g = w.backward.as_mut().expect("a training workspace");
         let cascades = self.cascades.len();
@@ -314,6 +341,7 @@ impl VarNet {
             }
             let d_m = &mut w.u[t];
             unet.backward(ops, parameters, activations, &mut w.passing, &g.d_r, d_parameters, Some(d_m));
+            ready(d_parameters, parts[cascades - 1 - t]);
             ops.cascade_input_backward(shape, sens_maps, mask, d_m, &mut g.d_u, &mut g.d_v, &mut g.d_m0);
         }
         // v₀ is zero: the first cascade's normal operator gives the maps nothing.
@@ -335,6 +363,7 @@ impl VarNet {
             let activations = &w.sens[kept];
             self.sens_net.backward(ops, parameters, activations, &mut w.passing, d_map, d_parameters, None);
         }
+        ready(d_parameters, parts[cascades]);
     }
 }
 

@@ -242,8 +242,9 @@ impl Run<'_> {
             }
             feed.arrive(engine)?;
             let noise = self.noise(state, term, &term.batch);
-            engine
-                .submit(self.loss, Objective { weight: term.weight, teacher: term.teacher, noise: &noise })?;
+            let objective =
+                Objective { weight: term.weight, teacher: term.teacher, noise: &noise, last: false };
+            engine.submit(self.loss, objective)?;
             look(engine, term);
             feed.put_next(engine);
             let Results { losses, seconds, .. } = engine.results()?;
@@ -310,8 +311,9 @@ impl Run<'_> {
             feed.arrive(engine)?;
             let noise = self.noise(state, term, &part.batch);
             let weight = term.weight * part.share;
-            engine.submit(self.loss, Objective { weight, teacher: term.teacher, noise: &noise })?;
-            if number + 1 < parts.len() {
+            let last = number + 1 == parts.len();
+            engine.submit(self.loss, Objective { weight, teacher: term.teacher, noise: &noise, last })?;
+            if !last {
                 // While the device is at work.
                 feed.put_next(engine);
             }

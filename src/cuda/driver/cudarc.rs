@@ -139,6 +139,8 @@ impl Gpu {
                 Command::Upload { from, to } => self.upload(from, *to),
                 Command::Copy { from, to, bytes } => self.copy(*from, *to, *bytes),
                 Command::Zero { at, bytes } => self.zero(*at, *bytes),
+                Command::BeginSum { at, reals } => self.begin_sum(*at, *reals),
+                Command::AwaitSums => self.await_sums(),
             }
         }
     }
@@ -328,18 +330,33 @@ impl Driver for Gpu {
 
     fn connect(&self, ranks: &Ranks) -> Result<()> {
         self.context.bind()?;
-        let others = Communicator::connect(ranks, &self.context.name)?;
+        let others = Communicator::connect(ranks, &self.context)?;
         // A second time changes nothing.
         let _ = self.others.set(others);
         Ok(())
     }
 
-    unsafe fn sum_over_ranks(&self, at: u64, reals: usize) -> Result<bool> {
-        let Some(others) = self.others.get() else { return Ok(false) };
+    fn is_connected(&self) -> bool {
+        self.others.get().is_some()
+    }
+
+    unsafe fn begin_sum(&self, at: u64, reals: usize) -> Result<()> {
+        let Some(others) = self.others.get() else { return Ok(()) };
+        if self.listed(|| Command::BeginSum { at, reals }) {
+            return Ok(());
+        }
         self.context.bind()?;
-        // SAFETY: the context is bound, the stream its own, and there are as many floats, as the caller promises.
-        unsafe { others.sum(at, reals, self.context.stream) }?;
-        Ok(true)
+        // SAFETY: the context is bound, and there are as many floats, left alone, as the caller promises.
+        unsafe { others.begin_sum(at, reals) }
+    }
+
+    fn await_sums(&self) -> Result<()> {
+        let Some(others) = self.others.get() else { return Ok(()) };
+        if self.listed(|| Command::AwaitSums) {
+            return Ok(());
+        }
+        self.context.bind()?;
+        others.await_sums()
     }
 
     fn synchronize(&self) -> Result<()> {

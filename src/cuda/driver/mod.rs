@@ -118,15 +118,30 @@ pub trait Driver: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Adds up floats over the devices that were connected, in their place; false where none were.
+    /// Whether it was.
+    fn is_connected(&self) -> bool {
+        false
+    }
+
+    /// Begins to add up floats over the devices that were connected, in their place, once what was asked for before is done
+    /// and beside what is asked for from now on. All of them begin the same sums in the same order.
     ///
     /// # Errors
     /// Where a device fails.
     /// # Safety
-    /// `at` has so many floats in a block that is alive.
-    unsafe fn sum_over_ranks(&self, at: u64, reals: usize) -> Result<bool> {
+    /// `at` has so many floats in a block that is alive; nothing that is asked for before [`Self::await_sums`] touches
+    /// them.
+    unsafe fn begin_sum(&self, at: u64, reals: usize) -> Result<()> {
         let _ = (at, reals);
-        Ok(false)
+        Ok(())
+    }
+
+    /// What is asked for from now on comes after all sums.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn await_sums(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Waits for all that was asked for.

@@ -6,9 +6,11 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Arc;
 
-use ::cudarc::driver::sys::CUstream;
+use ::cudarc::driver::result::{DriverError, event, stream};
+use ::cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
 use libloading::Library;
 
+use super::context::Context;
 use crate::error::{Error, Result};
 use crate::ranks::{Ranks, tag};
 
@@ -105,8 +107,11 @@ fn shown(version: c_int) -> String {
 pub struct Communicator {
     nccl: Nccl,
     comm: Comm,
-    /// "cuda:0 (NVIDIA H100 80GB HBM3)".
-    device: String,
+    /// Where sums are made, beside the context's own stream.
+    stream: CUstream,
+    /// The context's stream has come to where a sum may begin; the sums are made. Recorded again and again.
+    events: [CUevent; 2],
+    context: Arc<Context>,
 }
 
 // SAFETY: NCCL lets any thread use a communicator, one at a time for what enqueues; asking for errors is allowed beside it.
@@ -119,7 +124,8 @@ impl Communicator {
     ///
     /// # Errors
     /// [`Error::Input`] on all ranks where one has no NCCL, or too old a one; [`Error::Device`] where NCCL fails.
-    pub fn connect(ranks: &Ranks, device: &str) -> Result<Arc<Self>> {
+    pub fn connect(ranks: &Ranks, context: &Arc<Context>) -> Result<Arc<Self>> {
+        let device = &context.name;
         // Each says first whether it can: NCCL itself would wait for those that cannot.
         let loaded = Nccl::load();
         let said = match &loaded {
@@ -170,23 +176,49 @@ impl Communicator {
                 "{device}: NCCL cannot connect the GPUs of {size} ranks: {why}; NCCL_DEBUG=INFO in the environment says more"
             )));
         }
-        let communicator = Arc::new(Self { nccl, comm, device: device.to_string() });
+        let failed = |e: DriverError| context.failed(e, "making ready for sums over ranks");
+        let stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
+        let event = || event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(failed);
+        let events = [event()?, event()?];
+        let communicator = Arc::new(Self { nccl, comm, stream, events, context: Arc::clone(context) });
         let watched = Arc::downgrade(&communicator);
         ranks.watch_over(move || watched.upgrade()?.failure());
         Ok(communicator)
     }
 
-    /// Adds up `reals` floats at `at` over all ranks, in their place, after what the stream was asked for before.
+    /// Adds up `reals` floats at `at` over all ranks, in their place, after what the context's stream was asked for before,
+    /// and beside what it is asked for later. In a recording, of both streams, this is recorded.
     ///
     /// # Errors
-    /// Where NCCL refuses.
+    /// Where NCCL or the driver refuse.
     /// # Safety
-    /// The context is bound, the stream is its own, and there are as many floats in a block that is alive.
-    pub unsafe fn sum(&self, at: u64, reals: usize, stream: CUstream) -> Result<()> {
+    /// The context is bound, and there are as many floats in a block that is alive.
+    pub unsafe fn begin_sum(&self, at: u64, reals: usize) -> Result<()> {
+        // SAFETY: streams and event are this context's own, and alive.
+        unsafe { self.in_order(self.context.stream, self.events[0], self.stream) }?;
         let at = at as *mut c_void;
         // SAFETY: as the caller promises.
-        let code = unsafe { (self.nccl.all_reduce)(at, at, reals, FLOAT32, SUM, self.comm, stream) };
+        let code = unsafe { (self.nccl.all_reduce)(at, at, reals, FLOAT32, SUM, self.comm, self.stream) };
         if code == SUCCESS { Ok(()) } else { Err(Error::Device(self.failed(code))) }
+    }
+
+    /// What the context's stream is asked for from now on comes after all sums. The context is bound.
+    ///
+    /// # Errors
+    /// Where the driver refuses.
+    pub fn await_sums(&self) -> Result<()> {
+        // SAFETY: streams and event are this context's own, and alive.
+        unsafe { self.in_order(self.stream, self.events[1], self.context.stream) }
+    }
+
+    /// # Safety
+    /// The context is bound; event and streams are its own.
+    unsafe fn in_order(&self, before: CUstream, event: CUevent, after: CUstream) -> Result<()> {
+        let flags = CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: as the caller promises.
+        let outcome =
+            unsafe { event::record(event, before).and_then(|()| stream::wait_event(after, event, flags)) };
+        outcome.map_err(|e| self.context.failed(e, "putting sums over ranks in order"))
     }
 
     /// What went wrong meanwhile, if anything did.
@@ -201,7 +233,7 @@ impl Communicator {
     fn failed(&self, code: Code) -> String {
         format!(
             "{}: NCCL failed while summing gradients: {}",
-            self.device,
+            self.context.name,
             self.nccl.explain(code, self.comm)
         )
     }
@@ -209,8 +241,16 @@ impl Communicator {
 
 impl Drop for Communicator {
     fn drop(&mut self) {
-        // SAFETY: nobody uses it any more. Unlike ncclCommDestroy, this waits for no other rank.
-        unsafe { (self.nccl.abort)(self.comm) };
+        if self.context.bind().is_ok() {
+            // SAFETY: nobody uses them any more. Unlike ncclCommDestroy, abort waits for no other rank.
+            unsafe {
+                (self.nccl.abort)(self.comm);
+                for event in self.events {
+                    let _ = event::destroy(event);
+                }
+                let _ = stream::destroy(self.stream);
+            }
+        }
     }
 }
 
