@@ -34,6 +34,7 @@ fn main() -> Result<()> {
         out: &out,
         start: Start::New,
         loader: LoaderOptions::default(),
+        shown: false,
         ranks: &ALONE,
         stop: &stop,
     };

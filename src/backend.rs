@@ -301,6 +301,10 @@ pub trait Backend: Memory {
     /// # Errors
     /// Those of `build`; and where the device has not enough memory, with how much is missing.
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R>;
+    /// Bytes of the device's memory that are in use, by whomever; none where it has no memory of its own.
+    fn memory_in_use(&self) -> Option<usize> {
+        None
+    }
     /// Whether buffers for so many shapes may be kept, as far as the device's memory goes.
     fn keeps(&self, rooms: usize) -> bool;
     /// Reals in a buffer.

@@ -146,8 +146,15 @@ impl Demo<'_> {
         };
         let out = self.out.join("unlearned");
         let loader = LoaderOptions::default();
-        let unlearning =
-            Unlearning { config, out: &out, start: Start::New, loader, ranks: &ALONE, stop: self.stop };
+        let unlearning = Unlearning {
+            config,
+            out: &out,
+            start: Start::New,
+            loader,
+            shown: false,
+            ranks: &ALONE,
+            stop: self.stop,
+        };
         if unlearning.run(ops)?.0 == Outcome::Stopped {
             return Ok(None);
         }
@@ -187,7 +194,16 @@ impl Demo<'_> {
         };
         let out = self.out.join(name);
         let loader = LoaderOptions::default();
-        Training { config, out: &out, start: Start::New, loader, ranks: &ALONE, stop: self.stop }.run(ops)
+        Training {
+            config,
+            out: &out,
+            start: Start::New,
+            loader,
+            shown: false,
+            ranks: &ALONE,
+            stop: self.stop,
+        }
+        .run(ops)
     }
 
     /// Metrics of the three networks on both test sets, and a panel for each.

@@ -28,6 +28,7 @@ pub mod reconstruct;
 pub mod report;
 pub mod run;
 pub mod simulate;
+pub mod tensorboard;
 pub mod train;
 pub mod unlearn;
 pub mod validate;

@@ -9,21 +9,22 @@ use serde::Serialize;
 use crate::backend::Backend;
 use crate::batch::Sampler;
 use crate::config::TrainConfig;
+use crate::crop::center_crop;
 use crate::data::loader::LoaderOptions;
 use crate::data::order::epoch_order;
 use crate::data::overlap::check_disjoint;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::{check_targets, evaluate_together, own_slices, summary};
+use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices, summary};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::Progress;
 use crate::ranks::Ranks;
-use crate::reconstruct::make_rooms;
+use crate::reconstruct::{make_rooms, reconstruct_set};
 use crate::run::check::fingerprint;
 use crate::run::steps::Validation;
-use crate::run::{Outcome, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Start, Term};
+use crate::run::{Outcome, Picture, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Start, Term};
 
 /// Every slice once an epoch, in seeded order.
 struct Epochs<'s> {
@@ -64,6 +65,8 @@ pub struct Training<'t> {
     pub out: &'t Path,
     pub start: Start,
     pub loader: LoaderOptions,
+    /// Whether TensorBoard is to see the run.
+    pub shown: bool,
     /// Who shares the work: all of them run this alike.
     pub ranks: &'t Ranks,
     pub stop: &'t AtomicBool,
@@ -114,6 +117,7 @@ impl Training<'_> {
             checkpoint_every: o.checkpoint_every,
             seed: o.seed,
             loader: self.loader,
+            shown: self.shown,
             ranks: self.ranks,
             stop: self.stop,
             origin: fingerprint(&set),
@@ -131,26 +135,32 @@ impl Training<'_> {
                 Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,
             }
         }
-        let measure = |engine: &mut Engine<'_, B>| -> Result<Option<ScoreSummary>> {
+        let measure = |engine: &mut Engine<'_, B>| -> Result<Option<(ScoreSummary, Option<Picture>)>> {
             let Some(validation) = &validation else { return Ok(None) };
             let mut progress = Progress::new(own_slices(self.ranks, validation) as u64, "validating");
             let results = evaluate_together(self.ranks, engine, validation, &fixed, || progress.step(""))?;
             progress.finish();
-            Ok(summary(&results))
+            let picture = match self.shown && self.ranks.is_first() {
+                true => picture(engine, validation, &fixed, &results[0])?,
+                false => None,
+            };
+            Ok(summary(&results).map(|summary| (summary, picture)))
         };
         let mut last = None;
         let outcome = run.go(&mut engine, &mut state, &mut |engine, _| {
-            last = measure(engine)?;
-            Ok(last.as_ref().map(|s| Validation {
+            let Some((s, picture)) = measure(engine)? else { return Ok(None) };
+            last = Some(s);
+            Ok(Some(Validation {
                 volumes: validation.as_ref().map_or(0, |set| set.volumes().len()),
                 psnr: s.psnr.mean,
                 ssim: s.ssim.mean,
                 nmse: s.nmse.mean,
+                picture,
             }))
         })?;
         if outcome == Outcome::Finished && last.is_none() {
             // Killed after its last step, before its summary.
-            last = measure(&mut engine)?;
+            last = measure(&mut engine)?.map(|(summary, _)| summary);
         }
         if !self.ranks.is_first() {
             return Ok(outcome);
@@ -173,6 +183,32 @@ impl Training<'_> {
         )?;
         Ok(outcome)
     }
+}
+
+/// The middle slice of a volume, as the network reconstructs it.
+fn picture<B: Backend>(
+    engine: &mut Engine<'_, B>,
+    set: &VolumeSet,
+    sampler: &Sampler,
+    of: &VolumeResult,
+) -> Result<Option<Picture>> {
+    let middle = of.slices.len() / 2;
+    let slice = of.slices[middle];
+    let one = Arc::new(set.only(&[(&of.volume, slice)])?);
+    let mut picture = None;
+    reconstruct_set(engine, &one, sampler, |shown| {
+        if let (Some(target), Some(size)) = (&shown.target, shown.file.target) {
+            picture = Some(Picture {
+                name: format!("{}, slice {slice}", of.volume),
+                shape: of.size,
+                target: center_crop(target, size, of.size),
+                image: center_crop(&shown.image, shown.file.matrix, of.size),
+                scores: of.scores.slices[middle],
+            });
+        }
+        Ok(())
+    })?;
+    Ok(picture)
 }
 
 /// Several sets as one.

@@ -99,8 +99,15 @@ fn run_to(out: PathBuf, mut config: UnlearnConfig, steps: u64) -> Result<(Checkp
     config.optimisation.max_steps = Some(steps);
     let start = if out.exists() { Start::Resume } else { Start::New };
     let stop = AtomicBool::new(false);
-    let unlearning =
-        Unlearning { config, out: &out, start, loader: LoaderOptions::default(), ranks: &ALONE, stop: &stop };
+    let unlearning = Unlearning {
+        config,
+        out: &out,
+        start,
+        loader: LoaderOptions::default(),
+        shown: false,
+        ranks: &ALONE,
+        stop: &stop,
+    };
     let (_, record) = unlearning.run(&Cpu::<f64>::default())?;
     let len = NETWORK.layout().0.len();
     Ok((Checkpoint::read(&out.join("state.safetensors"), len).unwrap(), record))
@@ -337,8 +344,15 @@ fn ssd_dampens_what_matters_to_the_forget_set_and_nothing_else() {
         let out = folder.path(out);
         let stop = AtomicBool::new(false);
         let (start, loader) = (Start::New, LoaderOptions::default());
-        let unlearning =
-            Unlearning { config: settings, out: &out, start, loader, ranks: &ALONE, stop: &stop };
+        let unlearning = Unlearning {
+            config: settings,
+            out: &out,
+            start,
+            loader,
+            shown: false,
+            ranks: &ALONE,
+            stop: &stop,
+        };
         let (_, record) = unlearning.run(&Cpu::<f64>::default()).unwrap();
         (Weights::read(out.join("model.safetensors")).unwrap().parameters, record)
     };
@@ -390,8 +404,15 @@ fn ssd_can_be_stopped_and_has_no_steps() {
     let out = folder.path("stopped");
     let stop = AtomicBool::new(true);
     let loader = LoaderOptions::default();
-    let unlearning =
-        Unlearning { config: settings, out: &out, start: Start::New, loader, ranks: &ALONE, stop: &stop };
+    let unlearning = Unlearning {
+        config: settings,
+        out: &out,
+        start: Start::New,
+        loader,
+        shown: false,
+        ranks: &ALONE,
+        stop: &stop,
+    };
     let (outcome, record) = unlearning.run(&Cpu::<f32>::default()).unwrap();
     assert_eq!((outcome, record.finished, record.weights_selected), (Outcome::Stopped, false, None));
     assert!(!out.join("state.safetensors").exists());

@@ -56,7 +56,15 @@ impl Curve {
         config.validation = Some(folder.path("test"));
         let (out, stop) = (folder.path("fp64"), AtomicBool::new(false));
         let loader = LoaderOptions::default();
-        let training = Training { config, out: &out, start: Start::New, loader, ranks: &ALONE, stop: &stop };
+        let training = Training {
+            config,
+            out: &out,
+            start: Start::New,
+            loader,
+            shown: false,
+            ranks: &ALONE,
+            stop: &stop,
+        };
         rayon::scope(|_| training.run(&Cpu::<f64>::default())).unwrap();
         Self::read(folder, "fp64")
     }

@@ -91,7 +91,8 @@ fn any_number_of_ranks_trains_the_same_network() {
         let stop = AtomicBool::new(false);
         on_threads(size, |ranks| {
             let (config, loader) = (config.clone(), LoaderOptions::default());
-            let training = Training { config, out: &out, start: Start::New, loader, ranks, stop: &stop };
+            let training =
+                Training { config, out: &out, start: Start::New, loader, shown: false, ranks, stop: &stop };
             training.run(&Cpu::<f64>::default()).unwrap();
         });
         (
@@ -144,8 +145,15 @@ fn any_number_of_ranks_forgets_the_same() {
             let stop = AtomicBool::new(false);
             on_threads(size, |ranks| {
                 let (config, loader) = (config.clone(), LoaderOptions::default());
-                let unlearning =
-                    Unlearning { config, out: &out, start: Start::New, loader, ranks, stop: &stop };
+                let unlearning = Unlearning {
+                    config,
+                    out: &out,
+                    start: Start::New,
+                    loader,
+                    shown: false,
+                    ranks,
+                    stop: &stop,
+                };
                 unlearning.run(&Cpu::<f64>::default()).unwrap();
             });
             state(&out)

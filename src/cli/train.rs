@@ -87,8 +87,15 @@ impl Args {
             Start::New | Start::Overwrite => device.start()?,
         };
         config.optimisation.precision = device.precision();
-        let training =
-            Training { config, out: &self.out.out, start, loader: LoaderOptions::default(), ranks, stop };
+        let training = Training {
+            config,
+            out: &self.out.out,
+            start,
+            loader: LoaderOptions::default(),
+            shown: true,
+            ranks,
+            stop,
+        };
         device.run_with(ranks, &training)?.map(Some)
     }
 

@@ -190,8 +190,15 @@ impl Args {
             Start::New | Start::Overwrite => device.start()?,
         };
         config.optimisation.precision = device.precision();
-        let unlearning =
-            Unlearning { config, out: &self.out.out, start, loader: LoaderOptions::default(), ranks, stop };
+        let unlearning = Unlearning {
+            config,
+            out: &self.out.out,
+            start,
+            loader: LoaderOptions::default(),
+            shown: true,
+            ranks,
+            stop,
+        };
         let (outcome, record) = device.run_with(ranks, &unlearning)??;
         print(describe(&record))?;
         print(format!("record of what was forgotten: {}/unlearning.json", self.out.out.display()))?;

@@ -142,6 +142,11 @@ impl<D: Driver> Backend for Cuda<D> {
         built
     }
 
+    fn memory_in_use(&self) -> Option<usize> {
+        let [free, total] = self.attempt(Driver::memory)?;
+        Some(total.saturating_sub(free))
+    }
+
     /// As long as a tenth of the memory is left: a recorded step takes some of its own.
     fn keeps(&self, rooms: usize) -> bool {
         const MOST: usize = 32;

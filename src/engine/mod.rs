@@ -150,6 +150,11 @@ impl<'a, B: Backend> Engine<'a, B> {
         download(self.ops, &mut self.host, &self.parameters, self.net.layout.len())
     }
 
+    /// Bytes in use of the device's memory, if it has its own.
+    pub fn device_memory(&self) -> Option<usize> {
+        self.ops.memory_in_use()
+    }
+
     /// Adam's first and second moment.
     pub fn moments(&mut self) -> [Vec<f32>; 2] {
         let learning = self.learning.as_ref().expect("an engine for training");

@@ -152,6 +152,7 @@ impl Experiment<'_> {
             out: &node.directory,
             start: start(node),
             loader: LoaderOptions::default(),
+            shown: false,
             ranks: &ALONE,
             stop: self.stop,
         };
@@ -189,6 +190,7 @@ impl Experiment<'_> {
             out: &node.directory,
             start: start(node),
             loader: LoaderOptions::default(),
+            shown: false,
             ranks: &ALONE,
             stop: self.stop,
         };

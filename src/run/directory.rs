@@ -73,6 +73,11 @@ impl RunDirectory {
         for file in FILES {
             remove(&self.path.join(file))?;
         }
+        let events = self.tensorboard();
+        match std::fs::remove_dir_all(&events) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", events, e)),
+            _ => {}
+        }
         self.remove_partial_files();
         atomic::write_bytes(self.config(), text.as_bytes())
     }
@@ -173,6 +178,10 @@ impl RunDirectory {
     /// Which weights the steps change, where a method found that out.
     pub fn mask(&self) -> PathBuf {
         self.path.join("mask.safetensors")
+    }
+    /// What TensorBoard shows.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
     }
     pub fn state(&self) -> PathBuf {
         self.path.join("state.safetensors")

@@ -2,6 +2,7 @@
 //! works on the one before.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
 use crate::batch::{Batch, Reference, Sampler};
@@ -18,6 +19,8 @@ pub struct Feed<'f> {
     loader: Loader,
     /// Whether the next batch is on the device.
     next: Option<Result<()>>,
+    /// How long data were not there when they were asked for.
+    waited: Duration,
 }
 
 impl<'f> Feed<'f> {
@@ -29,18 +32,25 @@ impl<'f> Feed<'f> {
         options: LoaderOptions,
     ) -> Self {
         let loader = Loader::start(set.clone(), batches, options);
-        Self { set: set.clone(), sampler, epoch, loader, next: None }
+        Self { set: set.clone(), sampler, epoch, loader, next: None, waited: Duration::ZERO }
     }
 
     /// Brings the next batch to the device, if there is one and it is not there yet.
     ///
     /// What goes wrong is kept for [`Self::arrive`]: the step under way is not to suffer for it.
     pub fn put_next<B: Backend>(&mut self, engine: &mut Engine<'_, B>) {
-        if self.next.is_none()
-            && let Some(loaded) = self.loader.next()
-        {
-            self.next = Some(loaded.and_then(|slices| self.put(engine, slices)));
+        if self.next.is_some() {
+            return;
         }
+        let asked = Instant::now();
+        let loaded = self.loader.next();
+        self.waited += asked.elapsed();
+        self.next = loaded.map(|loaded| loaded.and_then(|slices| self.put(engine, slices)));
+    }
+
+    /// How long data were not there when they were asked for.
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Sees that the next batch is on the device.

@@ -1,6 +1,7 @@
 //! A run: optimiser steps over slices, with checkpoints in a directory. Training and unlearning are both runs; they
 //! differ in what each step is made of (its schedule).
 
+pub mod board;
 pub mod check;
 pub mod directory;
 mod feed;
@@ -14,4 +15,4 @@ pub mod steps;
 pub use directory::{RunDirectory, Start};
 pub use schedule::{PlannedStep, Role, Schedule, Term};
 pub use state::RunState;
-pub use steps::{Outcome, Run};
+pub use steps::{Outcome, Picture, Run};

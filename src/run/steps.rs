@@ -15,9 +15,11 @@ use crate::data::loader::LoaderOptions;
 use crate::data::set::{SliceId, VolumeSet};
 use crate::engine::{Engine, Objective, Results};
 use crate::error::{Error, Result};
+use crate::metrics::Scores;
 use crate::model::Weights;
 use crate::progress::Progress;
 use crate::ranks::{Ranks, Tag, tag};
+use crate::run::board::{Board, Pace};
 use crate::run::feed::Feed;
 use crate::run::metrics_log::{Line, MetricsLog};
 use crate::run::plateau::PlateauSettings;
@@ -32,12 +34,25 @@ const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-8;
 
 /// What a validation measured: means over volumes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Validation {
     pub volumes: usize,
     pub psnr: f64,
     pub ssim: f64,
     pub nmse: f64,
+    /// A slice to look at.
+    pub picture: Option<Picture>,
+}
+
+/// A slice, and what the network makes of it.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// "file1000001.h5, slice 17".
+    pub name: String,
+    pub shape: [usize; 2],
+    pub target: Vec<f32>,
+    pub image: Vec<f32>,
+    pub scores: Scores,
 }
 
 /// Everything about a run that does not change while it lasts.
@@ -55,6 +70,8 @@ pub struct Run<'r> {
     pub checkpoint_every: Option<u64>,
     pub seed: u64,
     pub loader: LoaderOptions,
+    /// Whether TensorBoard is to see the run.
+    pub shown: bool,
     /// Who shares the work. All of them plan the same; the first writes.
     pub ranks: &'r Ranks,
     /// Says that the run is to finish its step, save and return.
@@ -92,11 +109,15 @@ impl Run<'_> {
             true => MetricsLog::open(&self.directory.metrics(), state)?,
             false => MetricsLog::none(),
         };
+        let mut board = match self.shown && self.ranks.is_first() {
+            true => Board::open(self.directory, state)?,
+            false => Board::none(),
+        };
         state.finished = false;
         while !state.reaches(self.epochs, self.max_steps) {
             let started = Instant::now();
             let steps = self.schedule.epoch(state.epoch);
-            let stopped = self.epoch(engine, state, &steps, &mut log)?;
+            let stopped = self.epoch(engine, state, &steps, &mut log, &mut board)?;
             // Before the epoch is closed: a validation may take long, and be cut short. A run that is resumed here
             // closes the epoch first.
             self.save(engine, state, &log)?;
@@ -109,11 +130,18 @@ impl Run<'_> {
                 let mean_loss = state.epoch_loss / steps.len() as f64;
                 state.plateau.epoch(self.plateau, mean_loss);
                 let seconds = started.elapsed().as_secs_f64();
-                log.write(&Line::Epoch { step, epoch, mean_loss, lr: state.plateau.lr, seconds })?;
+                let line = Line::Epoch { step, epoch, mean_loss, lr: state.plateau.lr, seconds };
+                log.write(&line)?;
+                board.show(&line, Pace::default())?;
             }
             // Also where max_steps ends a run within an epoch.
-            if let Some(Validation { volumes, psnr, ssim, nmse }) = validate(engine, state)? {
-                log.write(&Line::Validation { step, epoch, volumes, psnr, ssim, nmse })?;
+            if let Some(Validation { volumes, psnr, ssim, nmse, picture }) = validate(engine, state)? {
+                let line = Line::Validation { step, epoch, volumes, psnr, ssim, nmse };
+                log.write(&line)?;
+                board.show(&line, Pace::default())?;
+                if let Some(picture) = &picture {
+                    board.picture(step, picture)?;
+                }
             }
             if complete {
                 state.epoch += 1;
@@ -269,6 +297,7 @@ impl Run<'_> {
         state: &mut RunState,
         steps: &[PlannedStep],
         log: &mut MetricsLog,
+        board: &mut Board,
     ) -> Result<bool> {
         let left = &steps[state.step_in_epoch..];
         let batches = left.iter().flat_map(|step| self.parts(step)).map(|part| part.batch).collect();
@@ -277,6 +306,7 @@ impl Run<'_> {
         let title = format!("{}, epoch {}{of}", self.title, state.epoch + 1);
         let mut progress = Progress::new(left.len() as u64, &title);
         let mut stopping = self.stopping()?;
+        let (started, mut slices) = (Instant::now(), 0);
         for step in left {
             if stopping || state.reaches(self.epochs, self.max_steps) {
                 break;
@@ -284,10 +314,18 @@ impl Run<'_> {
             let line;
             (line, stopping) = self.step(engine, state, step, &mut feed)?;
             self.ranks.stepped(state.step);
+            slices += share::slices(step);
+            let elapsed = started.elapsed().as_secs_f64();
+            let pace = Pace {
+                slices_per_second: slices as f64 / elapsed,
+                waiting: feed.waited().as_secs_f64() / elapsed,
+                memory: engine.device_memory(),
+            };
             if let Line::Step { loss, grad_norm, .. } = &line {
-                progress.step(&format!("loss {loss:.4}, gradient {grad_norm:.3}"));
+                progress.step(&format!("loss {loss:.4}, gradient {grad_norm:.3}, {pace}"));
             }
             log.write(&line)?;
+            board.show(&line, pace)?;
             if self.checkpoint_every.is_some_and(|every| state.step.is_multiple_of(every)) {
                 self.save(engine, state, log)?;
             }

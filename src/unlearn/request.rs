@@ -72,6 +72,8 @@ pub struct Unlearning<'t> {
     pub out: &'t Path,
     pub start: Start,
     pub loader: LoaderOptions,
+    /// Whether TensorBoard is to see the run.
+    pub shown: bool,
     /// Who shares the work: all of them run this alike.
     pub ranks: &'t Ranks,
     pub stop: &'t AtomicBool,
@@ -255,6 +257,7 @@ impl Unlearning<'_> {
             checkpoint_every: o.checkpoint_every,
             seed: o.seed,
             loader: self.loader,
+            shown: self.shown,
             ranks: self.ranks,
             stop: self.stop,
             origin: format!(
