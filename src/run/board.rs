@@ -48,7 +48,9 @@ impl Board {
     /// # Errors
     /// Where the disk refuses.
     pub fn open(directory: &RunDirectory, state: &RunState) -> Result<Self> {
-        let events = EventFile::create(&directory.tensorboard(), state.step + 1)?;
+        // An epoch that the state has not closed is closed again: its end is an event of the state's own step.
+        let first = if state.step_in_epoch == 0 { state.step + 1 } else { state.step };
+        let events = EventFile::create(&directory.tensorboard(), first)?;
         Ok(Self { events: Some(events), last: None })
     }
 
