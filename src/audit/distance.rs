@@ -58,7 +58,7 @@ pub fn distances(
         let mut spans =
             layout.parameters.iter().filter(|p| p.name.starts_with(&inside)).map(|p| p.span.range());
         let first = spans.next().expect("every part has parameters");
-        let end = spans.last().map_or(first.end, |last| last.end);
+        let end = spans.next_back().map_or(first.end, |last| last.end);
         (part, first.start..end)
     });
     let all = ("all".to_string(), 0..layout.len());

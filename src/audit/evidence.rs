@@ -210,6 +210,8 @@ pub struct Seen {
 pub struct Findings {
     pub subject: Subject,
     pub sets: Sets,
+    /// What [`Subject::forgotten`] says of the forget set.
+    pub forgotten: Vec<ForgottenVolume>,
     pub settings: Settings,
     pub before: Observed,
     /// None of a run that diverged.
@@ -249,6 +251,7 @@ pub fn audit<B: Backend>(
     stop: &AtomicBool,
 ) -> Result<Option<Audit>> {
     let sets = settings.open()?;
+    let forgotten = subject.forgotten(sets.forget())?;
     let look = |name: &str, weights: &Weights, goal: Option<f64>| {
         Observed::of(ops, &Network { name, weights, goal }, &sets, &settings, stop)
     };
@@ -268,17 +271,18 @@ pub fn audit<B: Backend>(
         },
         None => None,
     };
-    Findings { subject, sets, settings, before, after, oracle, request, provenance }.record().map(Some)
+    let findings =
+        Findings { subject, sets, forgotten, settings, before, after, oracle, request, provenance };
+    findings.record().map(Some)
 }
 
 impl Findings {
     /// Puts the record together.
     ///
     /// # Errors
-    /// A forget set that cannot be read or is not what was forgotten.
+    /// Where the run's settings cannot be read any more.
     pub fn record(self) -> Result<Audit> {
-        let Self { subject, sets, settings, before, after, oracle, request, provenance } = self;
-        let forgotten = subject.forgotten(sets.forget())?;
+        let Self { subject, sets, forgotten, settings, before, after, oracle, request, provenance } = self;
         let config = std::fs::read_to_string(subject.directory.join("config.toml"))
             .map_err(|e| Error::io("read", subject.directory.join("config.toml"), e))?;
         let weights = |path: &Path, weights: &Weights| WeightsFile {

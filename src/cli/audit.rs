@@ -95,6 +95,7 @@ impl Args {
         let path = self.run.join("audit.json");
         let subject = Subject::read(&self.run, false)?;
         check_file(&path, self.overwrite)?;
+        let device = self.device.start()?;
         let mut settings = Settings::new(&subject.config, self.unseen, self.tests);
         settings.relearn_steps = self.relearn_steps;
         settings.seed = self.seed.unwrap_or(settings.seed);
@@ -109,7 +110,6 @@ impl Args {
             settings.loss.weights(),
         )?;
         sets.check_unseen(&VolumeSet::open(&subject.config.retain)?)?;
-        let device = self.device.start()?;
         let request = Request { id: self.request_id, reason: self.reason };
         let plan = Plan { subject, settings, oracle, request, provenance: provenance(device) };
         let record = device.run(plan)??.expect("nobody asked it to stop");

@@ -152,6 +152,7 @@ pub(super) fn audit<B: Backend>(experiment: &Experiment<'_>, ops: &B, node: &Nod
     let diverged = run.done()?.epochs.last().is_some_and(|epoch| epoch.measured.is_none());
     let subject = Subject::read(&run.directory, diverged)?;
     let sets = settings.open()?;
+    let forgotten = subject.forgotten(sets.forget())?;
     let before = read(&nodes[original])?;
     let after = match &subject.after {
         None => None,
@@ -168,6 +169,7 @@ pub(super) fn audit<B: Backend>(experiment: &Experiment<'_>, ops: &B, node: &Nod
     let findings = Findings {
         subject,
         sets,
+        forgotten,
         settings: settings.as_ref().clone(),
         before,
         after,

@@ -72,21 +72,24 @@ pub fn table(study: &Study) -> Result<Option<Table>> {
         "AUC of G",
         "AUC unlearned",
         "AUC of the oracle",
-        "loss back",
-        "oracle's loss back",
+        "steps to relearn",
+        "oracle's steps",
         "moved",
         "flags",
     ];
     let auc = |auc: &Option<Auc>| auc.as_ref().map_or_else(|| "–".into(), flags::auc);
-    let back =
-        |of: Option<&Relearned>, most: u64| of.map_or_else(|| "–".into(), |of| flags::relearned(of, most));
+    let back = |of: Option<&Relearned>, most: u64| match of {
+        Some(Relearned { steps: Some(steps), .. }) => steps.to_string(),
+        Some(Relearned { diverged: true, .. }) => "diverged".into(),
+        Some(_) => format!("> {most}"),
+        None => "–".into(),
+    };
     let shown = audits(study).into_iter().zip(&rows).map(|(audit, row)| {
         let AuditResult { membership, relearning, .. } = audit;
         let relearned = |of: fn(&Each<Relearned>) -> Option<&Relearned>| match relearning {
             Some(relearning) => back(of(&relearning.networks), relearning.most_steps),
             None => "–".into(),
         };
-        let kinds: Vec<&str> = row.flags.iter().map(|flag| flag.kind.name()).collect();
         vec![
             row.label.clone(),
             row.seed.to_string(),
@@ -96,18 +99,18 @@ pub fn table(study: &Study) -> Result<Option<Table>> {
             relearned(|each| each.after.as_ref()),
             relearned(|each| each.oracle.as_ref()),
             row.moved.map_or_else(|| "–".into(), |moved| format!("{moved:.3}")),
-            if kinds.is_empty() { "none".into() } else { kinds.join(", ") },
+            if row.flags.is_empty() { "–".into() } else { row.flags.len().to_string() },
         ]
     });
     let percent = 100.0 * CONFIDENCE;
     let caption = format!(
         "AUC: the probability that a slice of the forget set has a smaller loss than an unseen slice of the same kind; 0.5 \
-         tells nothing. In brackets the interval of {percent} % over volumes (DeLong's with volumes as clusters, t). Loss \
-         back: steps of fine-tuning on the forget set until its loss is that of G. Moved: distance of all weights from \
-         G's, relative to their norm."
+         tells nothing. In brackets the interval of {percent} % over volumes (DeLong's with volumes as clusters, t, by way \
+         of the logit). Steps to relearn: of fine-tuning on the forget set until its loss is that of G. Moved: \
+         distance of all weights from G's, relative to their norm."
     );
     let shown = Shown { header: header.map(String::from).to_vec(), rows: shown.collect(), words: 1 };
-    let table = Table::new(NAME, "Evidence of forgetting", caption, shown, &rows, |row| {
+    let table = Table::new(NAME, "Audits of the compared runs", caption, shown, &rows, |row| {
         let mut record = Record::default().put("label", &row.label).put("seed", row.seed);
         let Each { before, after, oracle } = row.membership.as_ref();
         for (name, auc) in [("original", before), ("unlearned", after), ("oracle", oracle)] {

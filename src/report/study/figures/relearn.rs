@@ -1,6 +1,5 @@
 //! How soon networks relearn the forget set: a plot for each compared method, beside the oracle's.
 
-use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
@@ -17,9 +16,9 @@ const CELL: (u32, u32) = (240, 186);
 const LEGEND: u32 = 34;
 
 pub const READING: &str = "Mean loss on the forget set over steps of fine-tuning on it, as a multiple of G's loss there: at \
-                           the dashed line it is back. A line a seed; a line that ends above it was not back within the \
-                           steps that were tried. Where the unlearned network is back much sooner than the oracle, it has \
-                           kept something.";
+                           the dashed line it is back, which a dot marks. A line a seed; a line that ends above it was not \
+                           back within the steps that were tried. Where the unlearned network is back much sooner than the \
+                           oracle, it has kept something.";
 
 pub struct RelearnCurves {
     panels: Vec<Panel>,
@@ -107,20 +106,14 @@ impl Panel {
             .set_all_tick_mark_size(px(3.0))
             .label_style(letters(12.0, INK, HPos::Center, VPos::Center))
             .draw()?;
-        let ends = [(0.0, 1.0), (right, 1.0)].map(|end| chart.backend_coord(&end));
-        let inner = area.strip_coord_spec();
-        inner.draw(&DashedPathElement::new(ends.to_vec(), px(5.0), px(4.0), stroke(INK, 1.0)))?;
+        let goal = DashedLineSeries::new([(0.0, 1.0), (right, 1.0)], px(5.0), px(4.0), stroke(INK, 1.0));
+        chart.draw_series(goal)?;
         for (oracle, line) in &self.lines {
             let style = stroke(color(*oracle).mix(0.85), 1.5);
-            match line[..] {
-                // There from the start: a line of one point would not be seen.
-                [at] => {
-                    chart.draw_series([Circle::new(at, px(3.5), color(*oracle).filled())])?;
-                }
-                _ => {
-                    chart.draw_series(LineSeries::new(line.iter().copied(), style))?;
-                }
-            }
+            chart.draw_series(LineSeries::new(line.iter().copied(), style))?;
+            // A line of a step or none would hardly be seen.
+            let back = line.last().filter(|(_, loss)| *loss <= 1.0);
+            chart.draw_series(back.map(|&end| Circle::new(end, px(3.5), color(*oracle).filled())))?;
         }
         Ok(())
     }

@@ -3,16 +3,36 @@
 use maud::html;
 
 use super::{Section, parts};
+use crate::audit::flags::Kind;
 use crate::experiment::results::AuditResult;
 use crate::report::study::Report;
 use crate::report::study::evidence::{self, audits};
 use crate::report::study::figures::{DISTANCE, RELEARN};
 
+/// The seeds that have a flag, with what it says.
+type OfSeeds<'r> = Vec<(u64, &'r str)>;
+
+/// Each method's flags, of all its seeds together.
+fn flagged<'r>(audits: &[&'r AuditResult]) -> Vec<(&'r str, Kind, OfSeeds<'r>)> {
+    let mut found: Vec<(&str, Kind, OfSeeds)> = Vec::new();
+    for audit in audits {
+        for flag in &audit.flags {
+            let known =
+                found.iter_mut().find(|(label, kind, _)| (*label, *kind) == (&audit.label, flag.kind));
+            match known {
+                Some((_, _, of_seeds)) => of_seeds.push((audit.seed, &flag.text)),
+                None => found.push((&audit.label, flag.kind, vec![(audit.seed, &flag.text)])),
+            }
+        }
+    }
+    found
+}
+
 /// None where the study has no audits.
 pub fn section(report: &Report) -> Option<Section> {
     let table = report.tables.iter().find(|table| table.name == evidence::NAME)?;
     let audits = audits(&report.study);
-    let flagged: Vec<&&AuditResult> = audits.iter().filter(|audit| !audit.flags.is_empty()).collect();
+    let flagged = flagged(&audits);
     // What holds for every run of a seed is said once.
     let mut notes: Vec<&String> = audits.iter().flat_map(|audit| &audit.notes).collect();
     notes.sort();
@@ -28,9 +48,13 @@ pub fn section(report: &Report) -> Option<Section> {
         h3 { "Flags" }
         @if flagged.is_empty() { p { "None." } }
         ul.warnings {
-            @for audit in flagged {
-                @for flag in &audit.flags {
-                    li { b { (audit.label) ", seed " (audit.seed) ", " (flag.kind.name()) ": " } (flag.text) }
+            @for (label, kind, of_seeds) in flagged {
+                li {
+                    b { (label) ", " (kind.name()) ": " }
+                    @for (i, (seed, text)) in of_seeds.iter().enumerate() {
+                        @if i > 0 { "; " }
+                        "seed " (seed) ", " (text)
+                    }
                 }
             }
         }
