@@ -25,6 +25,10 @@ pub enum Error {
     #[error("{0}")]
     NotFinite(String),
 
+    /// What was compared does not agree; the message names everything that differs.
+    #[error("{0}")]
+    Mismatch(String),
+
     /// The device failed while computing. The message names what it was doing.
     #[error("{0}")]
     Device(String),
@@ -49,11 +53,12 @@ impl Error {
         }
     }
 
-    /// 2 where the user can mend it before anything is computed, 1 where the computation itself failed.
+    /// 2 where the user can mend it before anything is computed, 1 where the computation itself failed or a comparison did
+    /// not come out.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Input(_) | Self::NoMemory(_) | Self::Io { .. } => 2,
-            Self::NotFinite(_) | Self::Device(_) => 1,
+            Self::NotFinite(_) | Self::Device(_) | Self::Mismatch(_) => 1,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! kerase trains E2E-VarNet for multi-coil MRI reconstruction and makes trained models forget data.
 
 pub mod atomic;
+pub mod audit;
 pub mod backend;
 pub mod batch;
 pub mod cli;

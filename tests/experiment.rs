@@ -46,6 +46,9 @@ epochs = 3
 epochs = 2
 fraction = 0.5
 
+[audit]
+relearn_steps = 3
+
 [[methods]]
 method = "ft"
 
@@ -138,6 +141,19 @@ fn a_study_has_every_run_measured_after_every_epoch_and_is_not_repeated() {
         assert_eq!(size, 24 * 24 * 4);
     }
 
+    let audits = results["audits"].as_array().unwrap();
+    let audited: Vec<_> = audits.iter().map(|audit| (&audit["label"], &audit["seed"])).collect();
+    assert_eq!(audited.len(), 6, "every compared run, and none of the sweep: {audited:?}");
+    for audit in audits {
+        let path = format!("study/{}", audit["audit"].as_str().unwrap());
+        assert!(audit["membership"]["oracle"]["auc"].is_f64(), "{audit}");
+        assert_eq!(audit["relearning"]["most_steps"], 3);
+        folder.kerase(&format!("verify {path}")).succeeded();
+    }
+    assert!(folder.path("study/tables/evidence.csv").exists());
+    let page = String::from_utf8(folder.read("study/report.html")).unwrap();
+    assert!(page.contains("Evidence of forgetting") && page.contains("figure-distance"));
+
     let before = folder.runs("study");
     let again = folder.kerase("experiment study.toml").succeeded();
     assert!(!again.contains(" of "), "nothing is done again: {again}");
@@ -151,6 +167,16 @@ fn a_study_has_every_run_measured_after_every_epoch_and_is_not_repeated() {
     assert!(new.iter().all(|run| run.starts_with("nl-ft-50pct-seed")), "{new:?}");
     assert_eq!(named(&folder.results("study"), "ft"), named(&results, "ft"));
     assert_ne!(named(&folder.results("study"), "nl-ft"), named(&results, "nl-ft"));
+    let of_ft = |results: &Value| -> Vec<Value> {
+        results["audits"].as_array().unwrap().iter().filter(|audit| audit["label"] == "ft").cloned().collect()
+    };
+    assert_eq!(of_ft(&folder.results("study")), of_ft(&results));
+
+    // Without audits the runs stay as they are.
+    let without = STUDY.replace("relearn_steps = 3", "enabled = false");
+    folder.study("study.toml", &without.replace("noise = 1e-4", "noise = 2e-4"));
+    folder.kerase("experiment study.toml").succeeded();
+    assert!(folder.results("study").get("audits").is_none());
 }
 
 #[test]
@@ -176,6 +202,7 @@ fn a_study_that_is_killed_again_and_again_finds_the_same() {
     assert!(killed >= 3, "killed {killed} times only: the study is too short to show anything");
     folder.kerase("experiment study.toml --out disturbed").succeeded();
     assert_eq!(folder.results("disturbed")["runs"], folder.results("undisturbed")["runs"]);
+    assert_eq!(folder.results("disturbed")["audits"], folder.results("undisturbed")["audits"]);
 }
 
 #[test]
@@ -185,6 +212,7 @@ fn processes_share_a_study() {
     folder.kerase("experiment study.toml --out alone").succeeded();
     folder.kerase("experiment study.toml --out shared --jobs 3").succeeded();
     assert_eq!(folder.results("shared")["runs"], folder.results("alone")["runs"]);
+    assert_eq!(folder.results("shared")["audits"], folder.results("alone")["audits"]);
 }
 
 #[test]
@@ -210,6 +238,7 @@ fn what_cannot_be_studied_is_refused_before_anything_starts() {
     };
     refused(&STUDY.replace("cascades", "cascade"), &["bad.toml", "did you mean `cascades`?"]);
     refused(&STUDY.replace("epochs = 3", "epoch = 3"), &["did you mean `epochs`?"]);
+    refused(&STUDY.replace("relearn_steps", "relearn_step"), &["did you mean `relearn_steps`?"]);
     refused(&STUDY.replace("subjects = [11, 12]", "subjects = [2, 3]"), &["retain_test", "in common"]);
     refused(&STUDY.replace("fraction = 0.5", "fraction = 0.05"), &["of the 4 slices", "choose at least"]);
     refused(&STUDY.replace("fraction = 0.5", "fraction = 1.5"), &["1.5", "up to 1"]);

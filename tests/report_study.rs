@@ -13,7 +13,7 @@ use kerase::report::study::findings::{Finding, Verdict, findings};
 use kerase::report::study::tables::{compared_rows, epoch_rows, fraction_rows, table1, table2, table3};
 
 use cli_support::Folder;
-use study_support::{results, study, training, unlearning, with_pictures};
+use study_support::{results, study, training, unlearning, with_audits, with_pictures};
 
 const G: Part = Part::Original;
 const ORACLE: Part = Part::Oracle;
@@ -354,7 +354,9 @@ fn values<'h>(html: &'h str, attribute: &str) -> Vec<&'h str> {
 
 #[test]
 fn the_page_loads_nothing_and_everything_is_there() {
-    let (folder, html) = written("report-study", study(3, true));
+    let mut results = study(3, true);
+    with_audits(&mut results);
+    let (folder, html) = written("report-study", results);
     for file in [
         "tables/table1.md",
         "tables/table1.csv",
@@ -369,6 +371,10 @@ fn the_page_loads_nothing_and_everything_is_there() {
         "figures/fig5.png",
         "figures/loss.svg",
         "figures/worst.png",
+        "tables/evidence.csv",
+        "tables/evidence.json",
+        "figures/relearn.svg",
+        "figures/distance.svg",
     ] {
         assert!(folder.join(file).metadata().is_ok_and(|file| file.len() > 100), "{file}");
     }
@@ -381,16 +387,44 @@ fn the_page_loads_nothing_and_everything_is_there() {
     for never in ["http://", "https://", "url(", "@import", "<link", "<iframe", "<object", "srcset"] {
         assert!(!html.contains(never), "{never}");
     }
-    assert_eq!(html.matches("<svg class=\"plot\"").count(), 3);
+    assert_eq!(html.matches("<svg class=\"plot\"").count(), 5);
     for said in
         ["no certificate", "empirical evidence", "diverged", "NL-FT", "0123abc", "Table 3", "[network]"]
     {
         assert!(html.contains(said), "{said}");
     }
-    for figure in ["fig3", "fig5", "loss"] {
+    for figure in ["fig3", "fig5", "loss", "relearn", "distance"] {
         let svg = std::fs::read_to_string(folder.join(format!("figures/{figure}.svg"))).unwrap();
         assert!(roxmltree::Document::parse(&svg).is_ok(), "{figure}.svg is no XML");
     }
+}
+
+#[test]
+fn evidence_is_shown_where_there_are_audits_and_nowhere_else() {
+    let mut results = study(2, false);
+    let without = Report::new(&results, Path::new("")).unwrap();
+    assert!(!without.page().unwrap().contains("Evidence of forgetting"));
+    assert!(without.tables.iter().all(|table| table.name != "evidence"));
+    with_audits(&mut results);
+    let report = Report::new(&results, Path::new("")).unwrap();
+    let table = report.tables.iter().find(|table| table.name == "evidence").unwrap();
+    // Seven methods, two seeds each, seeds of a method side by side.
+    assert_eq!(table.rows.len(), 14);
+    assert_eq!([&table.rows[0][..2], &table.rows[1][..2]], [["FT", "1"], ["FT", "2"]]);
+    let row = |label: &str| table.rows.iter().find(|row| row[0] == label).unwrap();
+    assert_eq!(row("FT")[2], "0.72 (0.65 to 0.79)");
+    assert_eq!(row("FT")[5..7], ["1", "96"]);
+    assert_eq!(row("GA-ℓ1")[5], "> 100");
+    assert_eq!(row("FT")[8], "2");
+    assert_eq!(row("GA")[3..6], ["–", "0.51 (0.42 to 0.60)", "–"]);
+    assert_eq!(row("NL-FT")[8], "–");
+    let csv = lines(&table.csv);
+    let line = csv.iter().find(|line| line["label"] == "FT").unwrap();
+    let audit = &results.audits[0];
+    assert_eq!(line["auc_unlearned"].parse::<f64>().unwrap(), audit.membership.after.unwrap().auc);
+    assert_eq!(line["flags"], "nothing forgotten; still recognised");
+    let html = report.page().unwrap();
+    assert!(html.contains("id=\"evidence\"") && html.contains("id=\"figure-relearn\""), "{html}");
 }
 
 #[test]

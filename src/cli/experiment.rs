@@ -120,7 +120,8 @@ impl Args {
         }
         std::fs::create_dir_all(&out).map_err(|e| Error::io("create", &out, e))?;
         let helpers = self.helpers(&out, on, device.threads.threads)?;
-        let experiment = Experiment { settings: &settings, graph: &graph, stop: &stop, leads: !self.worker };
+        let (leads, provenance) = (!self.worker, super::audit::provenance(on));
+        let experiment = Experiment { settings: &settings, graph: &graph, stop: &stop, leads, provenance };
         let study = Study { experiment, settings: &settings, out: &out, worker: self.worker };
         let done = on.run(study).flatten();
         self.join(helpers, &stop)?;

@@ -2,6 +2,7 @@
 //! checked before anything is computed or written, and what remains is done by the library.
 
 pub mod args;
+pub mod audit;
 pub mod bench;
 pub mod build_info;
 pub mod demo;
@@ -20,6 +21,7 @@ pub mod stop;
 pub mod train;
 pub mod unlearn;
 pub mod validate;
+pub mod verify;
 pub mod volume_figure;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +43,8 @@ enum Command {
     Simulate(simulate::Args),
     Train(train::Args),
     Unlearn(unlearn::Args),
+    Audit(audit::Args),
+    Verify(verify::Args),
     Evaluate(evaluate::Args),
     Reconstruct(reconstruct::Args),
     Experiment(experiment::Args),
@@ -61,6 +65,8 @@ impl Cli {
             Command::Simulate(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Unlearn(args) => args.run(),
+            Command::Audit(args) => args.run(),
+            Command::Verify(args) => args.run(),
             Command::Evaluate(args) => args.run(),
             Command::Reconstruct(args) => args.run(),
             Command::Experiment(args) => args.run(),

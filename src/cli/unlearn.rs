@@ -148,7 +148,7 @@ fn fraction_of(name: &str) -> std::result::Result<FractionOf, String> {
     }
 }
 
-fn named_set(text: &str) -> std::result::Result<NamedSet, String> {
+pub(super) fn named_set(text: &str) -> std::result::Result<NamedSet, String> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => {
             Ok(NamedSet { name: name.to_string(), path: path.into() })

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::audit::Provenance;
 use crate::backend::Backend;
 use crate::batch::Sampler;
 use crate::data::loader::LoaderOptions;
@@ -16,6 +17,7 @@ use crate::data::write::write_volume;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{VolumeResult, evaluate};
+use crate::experiment::audits;
 use crate::experiment::graph::{Graph, Node, Task, check_sets};
 use crate::experiment::loss_curve::loss_curve;
 use crate::experiment::node_files::{Claim, Done, WorstSlice};
@@ -38,6 +40,8 @@ pub struct Experiment<'e> {
     pub stop: &'e AtomicBool,
     /// Whether this process says that it waits for others.
     pub leads: bool,
+    /// For the audits.
+    pub provenance: Provenance,
 }
 
 /// The sets that networks are measured on.
@@ -121,6 +125,8 @@ impl Experiment<'_> {
             Task::Train(_) => self.train(ops, node),
             Task::Measure { training, .. } => self.measure(ops, node, self.graph.training(*training), tests),
             Task::Unlearn { .. } => self.unlearn(ops, node, tests),
+            Task::Observe { .. } => audits::observe(self, ops, node),
+            Task::Audit { .. } => audits::audit(self, ops, node),
         }
         .map_err(in_its_file)
     }

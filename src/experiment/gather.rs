@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::experiment::audits;
 use crate::experiment::graph::{Graph, Node, Task};
 use crate::experiment::node_files::Done;
-use crate::experiment::results::{Part, Picture, Results, RunResult};
+use crate::experiment::results::{AuditResult, Part, Picture, Results, RunResult};
 use crate::experiment::settings::Settings;
 use crate::unlearn::Method;
 
@@ -29,6 +30,11 @@ pub fn gather(
 ) -> Result<Results> {
     let runs = graph.nodes.iter().map(|node| run_result(graph, node, out));
     let runs: Vec<RunResult> = runs.filter_map(Result::transpose).collect::<Result<_>>()?;
+    let root = crate::config::absolute(out);
+    let relative =
+        |path: &Path| path.strip_prefix(&root).map_or_else(|_| path.to_path_buf(), Path::to_path_buf);
+    let audited = graph.nodes.iter().map(|node| audits::result(graph, node, &relative));
+    let audits: Vec<AuditResult> = audited.filter_map(Result::transpose).collect::<Result<_>>()?;
     let settings_text = toml::to_string(settings)
         .map_err(|e| Error::input(format!("these settings cannot be written down: {e}")))?;
     Ok(Results {
@@ -41,6 +47,7 @@ pub fn gather(
         machine: machine.machine,
         pictures: Vec::<Picture>::new(),
         runs,
+        audits,
     })
 }
 
@@ -55,7 +62,7 @@ fn run_result(graph: &Graph, node: &Node, out: &Path) -> Result<Option<RunResult
         path.strip_prefix(&out).map_or_else(|_| path.to_path_buf(), Path::to_path_buf)
     };
     let Done { steps, seconds, epochs, loss, warnings, .. } = match node.task {
-        Task::Simulate(_) | Task::Train(_) => return Ok(None),
+        Task::Simulate(_) | Task::Train(_) | Task::Observe { .. } | Task::Audit { .. } => return Ok(None),
         Task::Measure { .. } | Task::Unlearn { .. } => node.done()?,
     };
     let result = match &node.task {
@@ -95,7 +102,9 @@ fn run_result(graph: &Graph, node: &Node, out: &Path) -> Result<Option<RunResult
             loss,
             warnings,
         },
-        Task::Simulate(_) | Task::Train(_) => unreachable!("returned above"),
+        Task::Simulate(_) | Task::Train(_) | Task::Observe { .. } | Task::Audit { .. } => {
+            unreachable!("returned above")
+        }
     };
     Ok(Some(result))
 }

@@ -14,6 +14,7 @@ use crate::data::overlap::check_disjoint;
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::evaluate::check_targets;
+use crate::experiment::audits::{self, Audited};
 use crate::experiment::results::Part;
 use crate::experiment::settings::{MethodRow, SetSource, Settings, Subjects};
 use crate::precision::Precision;
@@ -59,6 +60,20 @@ pub enum Task {
         label: String,
         title: &'static str,
         compared: bool,
+    },
+    /// Looks at what a training left; `original` is the node of the original's look, which the oracle's goes back to.
+    Observe {
+        settings: Box<crate::audit::Settings>,
+        training: usize,
+        original: Option<usize>,
+    },
+    /// Writes the audit of an unlearning run, with what was found of the original and of the oracle.
+    Audit {
+        unlearning: usize,
+        original: usize,
+        oracle: usize,
+        /// In the run's directory.
+        record: PathBuf,
     },
 }
 
@@ -108,8 +123,12 @@ impl Graph {
         let made: Vec<usize> = sets.iter().filter_map(|set| set.node).collect();
         let measured_slices = sets[1..].iter().map(|set| set.slices as u64).sum();
         let identities = json!([forget.identity, sets[2].identity, sets[3].identity]);
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| sets[i].path.clone());
+        let paths = SetPaths { retain: a, forget: b, retain_test: c, forget_test: d };
         for &seed in &settings.seeds {
             let mut original = None;
+            let mut oracle = None;
+            let mut runs = Vec::new();
             for (part, label, data) in
                 [(Part::Original, "original", vec![retain, forget]), (Part::Oracle, "oracle", vec![retain])]
             {
@@ -148,9 +167,10 @@ impl Graph {
                     [made.clone(), vec![training]].concat(),
                     [0, measured_slices],
                 ));
-                original = original.or(Some(training));
+                let trained = if part == Part::Oracle { &mut oracle } else { &mut original };
+                *trained = Some(training);
             }
-            let original = original.expect("trained first");
+            let [original, oracle] = [original, oracle].map(|training| training.expect("trained first"));
             for (row, fraction, compared) in settings.method_runs() {
                 let model = nodes[original].directory.join("model.safetensors");
                 let method: Method = row.method.parse()?;
@@ -191,10 +211,17 @@ impl Graph {
                     [made.clone(), vec![original]].concat(),
                     [steps, epochs * measured_slices],
                 ));
+                if compared {
+                    runs.push(nodes.len() - 1);
+                }
+            }
+            if settings.audit.enabled {
+                let slices = [forget.slices, measured_slices as usize];
+                let audited = Audited { seed, original, oracle, runs };
+                audits::plan(&mut nodes, settings, &out, &paths, &identities, slices, &audited);
             }
         }
-        let [retain, forget, retain_test, forget_test] = sets.map(|set| set.path);
-        Ok(Self { nodes, sets: SetPaths { retain, forget, retain_test, forget_test } })
+        Ok(Self { nodes, sets: paths })
     }
 
     /// Where the run lies that a measurement is of.
@@ -204,7 +231,7 @@ impl Graph {
 }
 
 impl Node {
-    fn new(
+    pub(super) fn new(
         folder: &Path,
         name: String,
         slug: &str,

@@ -1,6 +1,7 @@
 //! The paper's whole study from one file: what is to be run ([`settings`], [`graph`]), its running ([`execute`],
-//! [`node_files`]), and what it found ([`results`], [`gather`], [`pictures`]).
+//! [`node_files`], [`audits`]), and what it found ([`results`], [`gather`], [`pictures`]).
 
+pub mod audits;
 pub mod execute;
 pub mod gather;
 pub mod graph;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::atomic;
 use crate::error::{Error, Result};
-use crate::experiment::graph::Node;
+use crate::experiment::graph::{Node, Task};
 use crate::experiment::results::{Epoch, LossPoint};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -48,7 +48,12 @@ impl Node {
     }
 
     pub fn is_done(&self) -> bool {
-        self.done_path().exists()
+        // A run that was made again took the audit of the one before away.
+        let there = match &self.task {
+            Task::Audit { record, .. } => record.exists(),
+            _ => true,
+        };
+        there && self.done_path().exists()
     }
 
     /// # Errors

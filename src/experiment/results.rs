@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::distance::PartDistance;
+use crate::audit::evidence::{Each, Relearning};
+use crate::audit::flags::Flag;
+use crate::audit::membership::Auc;
 use crate::error::{Error, Result};
 use crate::metrics::Scores;
 
@@ -144,6 +148,21 @@ pub struct Picture {
     pub images: Vec<(String, PathBuf)>,
 }
 
+/// What the audit of a compared run found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditResult {
+    /// Of the run.
+    pub label: String,
+    pub seed: u64,
+    /// The whole record, relative to the experiment's directory.
+    pub audit: PathBuf,
+    pub membership: Each<Auc>,
+    pub relearning: Option<Relearning>,
+    pub distances: Vec<PartDistance>,
+    pub flags: Vec<Flag>,
+    pub notes: Vec<String>,
+}
+
 /// All of it: `results.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
@@ -160,6 +179,9 @@ pub struct Results {
     /// method is worst.
     pub pictures: Vec<Picture>,
     pub runs: Vec<RunResult>,
+    /// Empty where there were none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audits: Vec<AuditResult>,
 }
 
 impl Results {

@@ -36,6 +36,8 @@ pub struct Settings {
     pub training: Training,
     #[serde(default)]
     pub unlearning: Unlearning,
+    #[serde(default)]
+    pub audit: Audit,
     /// The rows of Tables 1 and 2.
     pub methods: Vec<MethodRow>,
     /// Table 3.
@@ -153,6 +155,21 @@ impl Default for Unlearning {
     }
 }
 
+/// Evidence of forgetting, for every run that methods are compared by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    pub enabled: bool,
+    /// The most steps in which a network relearns the forget set; 0 for none.
+    pub relearn_steps: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { enabled: true, relearn_steps: crate::audit::settings::RELEARN_STEPS }
+    }
+}
+
 /// A method with its settings; what is absent is as for all methods, or the method's own default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -258,6 +275,9 @@ impl Settings {
                  or set optimizer_state = \"fresh\""
                     .into(),
             );
+        }
+        if self.audit.relearn_steps > 1_000_000 {
+            return refuse("audit.relearn_steps: expected a number up to 1000000".into());
         }
         if self.unlearning.epochs == 0 {
             return refuse("unlearning: epochs start at 1".into());

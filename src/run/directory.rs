@@ -9,7 +9,8 @@ use crate::atomic;
 use crate::error::{Error, Result};
 
 /// Files that make a directory a run's.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
+    "audit.json",
     "config.toml",
     "mask.safetensors",
     "metrics.jsonl",
@@ -19,8 +20,8 @@ const FILES: [&str; 7] = [
     "unlearning.json",
 ];
 
-/// Those that are written when a run ends.
-const RESULTS: [&str; 2] = ["summary.json", "unlearning.json"];
+/// Those that are written when a run ends, or later.
+const RESULTS: [&str; 3] = ["audit.json", "summary.json", "unlearning.json"];
 
 /// What to do with a directory that may hold a run already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

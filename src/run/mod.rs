@@ -4,7 +4,7 @@
 pub mod board;
 pub mod check;
 pub mod directory;
-mod feed;
+pub(crate) mod feed;
 pub mod metrics_log;
 pub mod plateau;
 pub mod schedule;

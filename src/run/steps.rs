@@ -29,9 +29,9 @@ use crate::run::state::{Checkpoint, RunState};
 use crate::run::{RunDirectory, check, directory};
 
 /// Adam's constants, PyTorch's defaults.
-const BETA1: f64 = 0.9;
-const BETA2: f64 = 0.999;
-const EPS: f64 = 1e-8;
+pub(crate) const BETA1: f64 = 0.9;
+pub(crate) const BETA2: f64 = 0.999;
+pub(crate) const EPS: f64 = 1e-8;
 
 /// What a validation measured: means over volumes.
 #[derive(Clone, Debug)]

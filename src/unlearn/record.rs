@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::absolute;
 use crate::data::digest::{file_sha256, slice_sha256};
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::metrics::ScoreSummary;
 
 /// A volume that was forgotten, and which of its slices.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ForgottenVolume {
     pub path: PathBuf,
     /// Of the whole file.
@@ -21,7 +21,7 @@ pub struct ForgottenVolume {
 }
 
 /// One forgotten slice.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ForgottenSlice {
     pub slice: usize,
     /// Of the slice's k-space and target as numbers, whatever file holds them.

@@ -4,6 +4,7 @@
 //! draws them, [`page`] puts everything on one self-contained page. Nothing here computes on a device.
 
 pub mod condition;
+pub mod evidence;
 pub mod figures;
 pub mod findings;
 pub mod fit;
@@ -28,7 +29,7 @@ use table::Table;
 pub struct Report<'r> {
     pub study: Study<'r>,
     pub findings: Vec<Finding>,
-    /// The paper's, then that of the findings.
+    /// The paper's, then that of the findings, and that of the audits where there are any.
     pub tables: Vec<Table>,
     pub figures: Vec<Figure>,
     pub pictures: Vec<Loaded<'r>>,
@@ -45,6 +46,7 @@ impl<'r> Report<'r> {
         let mut tables = vec![tables::table1(&study)?, tables::table2(&study)?];
         tables.extend(tables::table3(&study)?);
         tables.push(findings::table(&findings)?);
+        tables.extend(evidence::table(&study)?);
         let pictures: Vec<Loaded> = results
             .pictures
             .iter()

@@ -1,10 +1,12 @@
 //! A study's figures: charts as SVG and PNG, images as PNG.
 
 pub mod axis;
+pub mod distance;
 pub mod draw;
 pub mod loss;
 pub mod pictures;
 pub mod radar;
+pub mod relearn;
 pub mod tradeoff;
 
 use std::path::Path;
@@ -16,6 +18,10 @@ use crate::report::panel::Panel;
 use super::condition::Study;
 use draw::Chart;
 use pictures::Loaded;
+
+/// Stems of the files of the audits' figures.
+pub const RELEARN: &str = "relearn";
+pub const DISTANCE: &str = "distance";
 
 pub struct Figure {
     /// Stem of its files.
@@ -70,6 +76,12 @@ pub fn figures(study: &Study, pictures: &[Loaded]) -> Result<Vec<Figure>> {
             rows.names
         );
         figures.push(image("worst", "The worst retain slice of each method", caption, &rows.panel)?);
+    }
+    if let Some(curves) = relearn::RelearnCurves::new(study) {
+        figures.push(chart(RELEARN, "Relearning the forget set", relearn::READING.into(), &curves)?);
+    }
+    if let Some(distances) = distance::Distances::new(study) {
+        figures.push(chart(DISTANCE, "How far weights have moved", distance::READING.into(), &distances)?);
     }
     Ok(figures)
 }

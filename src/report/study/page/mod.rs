@@ -1,8 +1,8 @@
 //! One self-contained HTML page: nothing is loaded from elsewhere, charts are inline, images are data.
 //!
-//! A page is a list of [`Section`]s, a file each. Whatever else is to be on it, such as an audit record of an unlearning
-//! run, is one more section in [`page`].
+//! A page is a list of [`Section`]s, a file each. Whatever else is to be on it is one more section in [`page`].
 
+mod evidence;
 mod images;
 mod parts;
 mod summary;
@@ -45,6 +45,7 @@ pub fn page(report: &Report) -> Result<String> {
         Some(parts::tables(report)),
         parts::figures(report),
         images::section(report)?,
+        evidence::section(report),
         Some(parts::runs(report)),
         Some(parts::settings(report)),
     ]

@@ -7,7 +7,8 @@ use maud::{Markup, PreEscaped, html};
 use super::{Section, summary, unbroken};
 use crate::experiment::results::{Part, RunResult};
 use crate::report::study::Report;
-use crate::report::study::figures::Figure;
+use crate::report::study::evidence;
+use crate::report::study::figures::{DISTANCE, Figure, RELEARN};
 use crate::report::study::findings::{Check, RULE};
 use crate::report::study::numbers;
 use crate::report::study::table::Table;
@@ -37,13 +38,13 @@ pub fn findings(report: &Report) -> Section {
 }
 
 pub fn tables(report: &Report) -> Section {
-    // The findings have a section of their own.
-    let tables = report.tables.iter().filter(|table| table.name != "findings");
+    // These have sections of their own.
+    let tables = report.tables.iter().filter(|table| !["findings", evidence::NAME].contains(&table.name));
     let body = html! { @for table in tables { (whole(table)) } };
     Section { id: "tables", title: "Tables".into(), body }
 }
 
-fn whole(table: &Table) -> Markup {
+pub fn whole(table: &Table) -> Markup {
     html! {
         h3 { (table.title) }
         (grid(&table.header, &table.rows, table.words, false))
@@ -74,16 +75,21 @@ fn grid(header: &[String], rows: &[Vec<String>], words: usize, wrapped: bool) ->
 }
 
 pub fn figures(report: &Report) -> Option<Section> {
-    let body = html! {
-        @for figure in &report.figures {
-            figure id={ "figure-" (figure.name) } {
-                h3 { (figure.title) }
-                div.scroll tabindex="0" { (drawn(figure)) }
-                figcaption { (figure.caption) }
-            }
+    // Those of the audits stand with them.
+    let figures: Vec<&Figure> =
+        report.figures.iter().filter(|figure| ![RELEARN, DISTANCE].contains(&figure.name)).collect();
+    let body = html! { @for figure in &figures { (self::figure(figure)) } };
+    (!figures.is_empty()).then(|| Section { id: "figures", title: "Figures".into(), body })
+}
+
+pub fn figure(figure: &Figure) -> Markup {
+    html! {
+        figure id={ "figure-" (figure.name) } {
+            h3 { (figure.title) }
+            div.scroll tabindex="0" { (drawn(figure)) }
+            figcaption { (figure.caption) }
         }
-    };
-    (!report.figures.is_empty()).then(|| Section { id: "figures", title: "Figures".into(), body })
+    }
 }
 
 fn drawn(figure: &Figure) -> Markup {

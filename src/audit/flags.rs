@@ -1,0 +1,197 @@
+//! What stands out in an audit, and what it cannot say. The bounds stand here, and in docs/audit.md.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::evidence::{Audit, SetEvidence};
+use crate::audit::interval::Estimate;
+use crate::audit::membership::Auc;
+use crate::audit::relearn::Relearned;
+use crate::audit::settings::Role;
+
+/// Differences of the mean PSNR that are smaller are not worth a flag, in dB.
+pub const SMALLEST: f64 = 0.1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The run's loss, or the network's images, are not finite.
+    Diverged,
+    /// Worse than the oracle on the forget set or on unseen volumes like it.
+    OverForgetting,
+    /// Worse than the oracle on another test set.
+    RetainDamaged,
+    /// The forget set is reconstructed as before.
+    NothingForgotten,
+    /// Losses still tell the forget set from unseen volumes, by being smaller.
+    StillRecognised,
+    /// Likewise, by being larger.
+    StandsOut,
+    /// The loss on the forget set is back much sooner than from the oracle.
+    RelearnsFast,
+}
+
+impl Kind {
+    /// What people read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Diverged => "diverged",
+            Self::OverForgetting => "over-forgetting",
+            Self::RetainDamaged => "retained quality damaged",
+            Self::NothingForgotten => "nothing forgotten",
+            Self::StillRecognised => "still recognised",
+            Self::StandsOut => "stands out",
+            Self::RelearnsFast => "relearns fast",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flag {
+    pub kind: Kind,
+    pub text: String,
+}
+
+/// All that stands out.
+pub fn flags(audit: &Audit) -> Vec<Flag> {
+    let mut flags = Vec::new();
+    let mut flag = |kind: Kind, text: String| flags.push(Flag { kind, text });
+    if let Some(text) = diverged(audit) {
+        flag(Kind::Diverged, text);
+    }
+    for set in &audit.sets {
+        let Some(difference) = set.against_oracle_psnr else { continue };
+        let kind = if set.role == Role::Test { Kind::RetainDamaged } else { Kind::OverForgetting };
+        let clearly = difference.interval.is_some_and(|interval| interval.high < 0.0);
+        if clearly && difference.mean < -SMALLEST {
+            flag(kind, format!("{}: PSNR is {} against the oracle's", set.set, decibels(difference)));
+        }
+    }
+    if let Some(text) = nothing_forgotten(audit) {
+        flag(Kind::NothingForgotten, text);
+    }
+    if let Some(after) = &audit.membership.after {
+        let oracle = audit
+            .membership
+            .oracle
+            .as_ref()
+            .map_or(String::new(), |oracle| format!("; the oracle's {}", auc(oracle)));
+        let text = |than: &str| {
+            format!("losses on the forget set are {than} than on unseen volumes: AUC {}{oracle}", auc(after))
+        };
+        match after.tells() {
+            Some(Ordering::Greater) => flag(Kind::StillRecognised, text("smaller")),
+            Some(Ordering::Less) => flag(Kind::StandsOut, text("larger")),
+            _ => {}
+        }
+    }
+    if let Some(text) = relearns_fast(audit) {
+        flag(Kind::RelearnsFast, text);
+    }
+    flags
+}
+
+fn diverged(audit: &Audit) -> Option<String> {
+    if audit.weights.after.is_none() {
+        return Some(
+            "the run's loss or gradient was no longer finite, and it stopped: there is no network to look at"
+                .into(),
+        );
+    }
+    let sets: Vec<&str> =
+        audit.sets.iter().filter(|set| set.scores.after.is_none()).map(|set| set.set.as_str()).collect();
+    if !sets.is_empty() {
+        return Some(format!("the network's images are not finite on: {}", sets.join(", ")));
+    }
+    let relearned = audit.relearning.as_ref()?.networks.after.as_ref()?;
+    relearned.diverged.then(|| "a loss was not finite while the network relearned the forget set".into())
+}
+
+fn nothing_forgotten(audit: &Audit) -> Option<String> {
+    let moved = audit.distances.last()?.after?;
+    if moved.changed == 0.0 {
+        return Some("no weight has changed".into());
+    }
+    let change = audit.set(Role::Forget)?.change_psnr?;
+    // Also where a network has become better.
+    (change.mean > -SMALLEST).then(|| format!("forget: PSNR has changed by {}", decibels(change)))
+}
+
+fn relearns_fast(audit: &Audit) -> Option<String> {
+    let relearning = audit.relearning.as_ref()?;
+    let [after, oracle] = [relearning.networks.after.as_ref()?, relearning.networks.oracle.as_ref()?];
+    let most = relearning.most_steps;
+    let steps = after.steps?;
+    // Where the oracle is not back, it takes more steps than were tried.
+    let fast = oracle.steps.unwrap_or(most) >= 2 * steps.max(1) && !oracle.diverged;
+    fast.then(|| {
+        let oracle = relearned(oracle, most);
+        format!("the loss on the forget set is back after {steps} steps; the oracle's {oracle}")
+    })
+}
+
+/// What an audit cannot say, and why.
+pub fn notes(audit: &Audit) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    let single = |set: &&SetEvidence| set.volumes == 1;
+    let singles: Vec<&str> = audit.sets.iter().filter(single).map(|set| set.set.as_str()).collect();
+    if !singles.is_empty() {
+        notes.push(format!("one volume only, so that there is no interval: {}", singles.join(", ")));
+    }
+    for (name, auc) in audit.membership.named() {
+        if auc.interval.is_none() && auc.forget.volumes.min(auc.unseen.volumes) > 1 {
+            notes.push(format!(
+                "{name}: volumes do not differ in how their losses compare with the other set's, so that there is no \
+                 interval of the AUC"
+            ));
+        }
+    }
+    match &audit.membership.oracle {
+        Some(oracle) if oracle.tells().is_some() => notes.push(format!(
+            "the oracle, which never saw the forget set, tells it from the unseen volumes too (AUC {}): they are not of \
+             one kind, and an AUC here is not of membership alone",
+            auc(oracle)
+        )),
+        Some(_) => {}
+        None => notes.push(
+            "there is no oracle to compare with: what an AUC, a score or a relearning would be without the forget set \
+             is not known"
+                .into(),
+        ),
+    }
+    if audit.relearning.is_none() {
+        notes.push("relearning was not measured".into());
+    }
+    if audit.weights.oracle.is_some() && audit.sets.iter().any(|set| set.scores.oracle.is_none()) {
+        notes.push("the oracle's images are not finite".into());
+    }
+    notes
+}
+
+/// "0.62 (0.48 to 0.76)".
+pub fn auc(auc: &Auc) -> String {
+    match auc.interval {
+        Some(interval) => format!("{:.2} ({:.2} to {:.2})", auc.auc, interval.low, interval.high),
+        None => format!("{:.2} (no interval)", auc.auc),
+    }
+}
+
+/// "-1.20 dB (-1.60 to -0.80)".
+pub fn decibels(estimate: Estimate) -> String {
+    let interval =
+        estimate.interval.map_or_else(|| "no interval".into(), |i| format!("{:.2} to {:.2}", i.low, i.high));
+    format!("{:+.2} dB ({interval})", estimate.mean)
+}
+
+/// "after 12 steps", "not within 100 steps", "diverged".
+pub fn relearned(relearned: &Relearned, most: u64) -> String {
+    match relearned.steps {
+        Some(0) => "is there from the start".into(),
+        Some(1) => "after 1 step".into(),
+        Some(steps) => format!("after {steps} steps"),
+        None if relearned.diverged => "diverged".into(),
+        None => format!("not within {most} steps"),
+    }
+}

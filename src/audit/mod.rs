@@ -1,0 +1,23 @@
+//! Evidence of forgetting: what an unlearning run did to a network, measured from outside, and a record of it that can be
+//! verified later.
+//!
+//! [`subject`] reads the run, [`observe`] looks at one network on all sets, [`membership`], [`relearn`], [`distance`] and
+//! [`interval`] are the measures, [`flags`] says what stands out, [`evidence`] puts everything into one record,
+//! [`verify`] says whether record, data and weights still belong together. What each number means and what it does not:
+//! docs/audit.md.
+
+pub mod distance;
+pub mod evidence;
+pub mod flags;
+pub mod interval;
+pub mod membership;
+pub mod observe;
+pub mod relearn;
+pub mod settings;
+pub mod subject;
+pub mod verify;
+
+pub use evidence::{Audit, Provenance, Request};
+pub use observe::Observed;
+pub use settings::Settings;
+pub use subject::Subject;

@@ -1,0 +1,151 @@
+//! One network looked at from outside: its scores and losses on every slice of every set, and how soon it relearns the
+//! forget set.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::relearn::{self, Relearned};
+use crate::audit::settings::{Sets, Settings};
+use crate::backend::{Backend, LossWeights};
+use crate::batch::Sampler;
+use crate::crop::{center_crop, smaller};
+use crate::data::digest::parameters_sha256;
+use crate::data::set::VolumeSet;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::evaluate::Comparison;
+use crate::metrics::Scores;
+use crate::model::Weights;
+use crate::progress::Progress;
+use crate::reconstruct::reconstruct_set;
+
+/// One volume as a network reconstructs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeObserved {
+    pub volume: String,
+    pub scores: Scores,
+    /// Which slices of the volume are in the set.
+    pub slices: Vec<usize>,
+    /// Of each slice: the training loss, with masks drawn from file names.
+    pub losses: Vec<f64>,
+}
+
+/// One network on all sets, in their order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    pub weights_sha256: String,
+    /// None for a set on which images are not finite.
+    pub sets: Vec<Option<Vec<VolumeObserved>>>,
+    /// None where it was not asked for, or cannot be: where a loss is not finite.
+    pub relearned: Option<Relearned>,
+}
+
+/// Who is looked at.
+pub struct Network<'n> {
+    /// For the progress bar.
+    pub name: &'n str,
+    pub weights: &'n Weights,
+    /// The original's loss, to which relearning is to come back; none for the original itself.
+    pub goal: Option<f64>,
+}
+
+impl Observed {
+    /// Looks at a network; none where `stop` was raised meanwhile.
+    ///
+    /// # Errors
+    /// What data or device refuse. Images or losses that are not finite are a finding, not an error.
+    pub fn of<B: Backend>(
+        ops: &B,
+        network: &Network<'_>,
+        sets: &Sets,
+        settings: &Settings,
+        stop: &AtomicBool,
+    ) -> Result<Option<Self>> {
+        let Network { name, weights: Weights { architecture, parameters, .. }, goal } = *network;
+        let loss = settings.loss.weights();
+        let mut observed = Vec::new();
+        {
+            let mut engine = Engine::new(ops, *architecture, parameters)?;
+            let mut progress = Progress::new(sets.slice_count() as u64, &format!("{name}: measuring"));
+            for set in &sets.sets {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                let found = on_set(&mut engine, &set.set, &sets.sampler, loss, || progress.step(""))?;
+                observed.push(found);
+            }
+            progress.finish();
+        }
+        let first = observed[0].as_deref().and_then(|volumes| relearn::begin(sets.forget(), volumes));
+        let relearned = match (first, goal) {
+            (Some(first), Some(goal)) if settings.relearn_steps > 0 => {
+                relearn::relearn(ops, network, goal, first, sets, settings, stop)?
+            }
+            (Some(first), None) if settings.relearn_steps > 0 => Some(Relearned::at_once(first)),
+            _ => None,
+        };
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        Ok(Some(Self { weights_sha256: parameters_sha256(parameters), sets: observed, relearned }))
+    }
+
+    /// The loss on the forget set with which relearning begins.
+    pub fn goal(&self) -> Option<f64> {
+        self.relearned.as_ref().map(|relearned| relearned.curve[0].loss)
+    }
+}
+
+/// Scores and losses of every slice of a set; none where images are not finite.
+///
+/// # Errors
+/// As [`reconstruct_set`].
+pub fn on_set<B: Backend>(
+    engine: &mut Engine<'_, B>,
+    set: &Arc<VolumeSet>,
+    sampler: &Sampler,
+    loss: LossWeights,
+    mut on_slice: impl FnMut(),
+) -> Result<Option<Vec<VolumeObserved>>> {
+    let mut volumes = Vec::with_capacity(set.volumes().len());
+    let mut comparison = Comparison::default();
+    let mut absolute = Vec::new();
+    let seen = reconstruct_set(engine, set, sampler, |slice| {
+        let file = slice.file;
+        let (Some(target), Some(size)) = (&slice.target, file.target) else {
+            return Err(Error::input(format!("{}: there is no target to compare with", file.path.display())));
+        };
+        comparison.add(slice.slice, &slice.image, file.matrix, target, size);
+        absolute.push(mean_absolute(&slice.image, file.matrix, target, size));
+        on_slice();
+        if absolute.len() == set.slices_of(slice.volume).len() {
+            let result = std::mem::take(&mut comparison).score(file)?;
+            let parts = result.scores.slices.iter().zip(absolute.drain(..));
+            let losses = parts.map(|(scores, l1)| loss.ssim * (1.0 - scores.ssim) + loss.l1 * l1).collect();
+            volumes.push(VolumeObserved {
+                volume: result.volume,
+                scores: result.scores.volume,
+                slices: result.slices,
+                losses,
+            });
+        }
+        Ok(())
+    });
+    match seen {
+        Err(Error::NotFinite(_)) => Ok(None),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let finite = volumes.iter().all(|volume| volume.losses.iter().all(|loss| loss.is_finite()));
+            Ok(finite.then_some(volumes))
+        }
+    }
+}
+
+fn mean_absolute(image: &[f32], from: [usize; 2], target: &[f32], of: [usize; 2]) -> f64 {
+    let size = smaller(from, of);
+    let (image, target) = (center_crop(image, from, size), center_crop(target, of, size));
+    let sum: f64 = image.iter().zip(&target).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()).sum();
+    sum / image.len() as f64
+}

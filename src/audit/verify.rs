@@ -1,0 +1,161 @@
+//! Whether a record, the data and the weights that it speaks of still belong together.
+//!
+//! A digest shows that something changed; it does not show who changed it. Whoever may write the record can make a new
+//! one with a new digest: keep the digest elsewhere, or sign it, where that matters.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::audit::evidence::{Audit, WeightsFile};
+use crate::audit::subject::Said;
+use crate::data::digest::{file_sha256, parameters_sha256, slice_sha256};
+use crate::data::fastmri::VolumeFile;
+use crate::error::{Error, Result};
+use crate::model::Weights;
+use crate::unlearn::record::{ForgottenSlice, ForgottenVolume};
+
+/// What was compared, and what does not agree.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    pub sha256: String,
+    pub files: usize,
+    pub slices: usize,
+    pub weights: usize,
+    /// A line each.
+    pub mismatches: Vec<String>,
+}
+
+/// Where recorded files lie now.
+struct Places<'p> {
+    /// Directory of the record: that of the run, wherever that was moved.
+    beside: PathBuf,
+    root: Option<&'p Path>,
+}
+
+impl Places<'_> {
+    /// Under the root by as much of the path as is there; otherwise where it was.
+    fn find(&self, path: &Path) -> PathBuf {
+        let Some(root) = self.root else { return path.to_path_buf() };
+        let parts: Vec<_> = path.components().collect();
+        let suffix = |from: usize| root.join(parts[from..].iter().collect::<PathBuf>());
+        // Not from 0: an absolute path would leave the root.
+        let found = (1..parts.len()).map(suffix).find(|candidate| candidate.exists());
+        found.unwrap_or_else(|| path.to_path_buf())
+    }
+
+    /// A file of the run.
+    fn of_run(&self, path: &Path) -> PathBuf {
+        let beside = path.file_name().map(|name| self.beside.join(name));
+        beside.filter(|beside| beside.exists()).unwrap_or_else(|| self.find(path))
+    }
+}
+
+/// Computes every digest of a record again. `root` is where files lie that were moved. `each` is called after every
+/// volume.
+///
+/// # Errors
+/// A record that cannot be read. What does not agree is no error, nor is a file that is not there.
+pub fn verify(path: &Path, root: Option<&Path>, each: &(dyn Fn() + Sync)) -> Result<Verification> {
+    let (audit, digest) = Audit::read_with_digest(path)?;
+    let beside = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    let places = Places { beside, root };
+    let mut mismatches = Vec::new();
+    if digest != audit.sha256 {
+        mismatches.push(format!(
+            "{}: the record was changed after it was made: its content has SHA-256 {digest}, it says {}",
+            path.display(),
+            audit.sha256
+        ));
+    }
+    mismatches.extend(run_files(&audit, &places));
+    let volumes = audit.forgotten.par_iter().map(|volume| {
+        let found = of_volume(volume, &places.find(&volume.path));
+        each();
+        found
+    });
+    mismatches.extend(volumes.collect::<Vec<_>>().into_iter().flatten());
+    let weights = &audit.weights;
+    for (name, file, of_run) in [
+        ("weights before", &weights.before, false),
+        ("weights after", &weights.after, true),
+        ("weights of the oracle", &weights.oracle, false),
+    ] {
+        let Some(WeightsFile { path, sha256 }) = file else { continue };
+        let path = if of_run { places.of_run(path) } else { places.find(path) };
+        mismatches.extend(match Weights::read(&path) {
+            Err(error) => Some(format!("{name}: {error}")),
+            Ok(found) => differs(&parameters_sha256(&found.parameters), sha256)
+                .map(|digests| format!("{name}: {} holds other weights: {digests}", path.display())),
+        });
+    }
+    Ok(Verification {
+        sha256: audit.sha256,
+        files: audit.forgotten.len(),
+        slices: audit.forgotten.iter().map(|volume| volume.slices.len()).sum(),
+        weights: weights.named().count(),
+        mismatches,
+    })
+}
+
+fn differs(found: &str, expected: &str) -> Option<String> {
+    (found != expected).then(|| format!("SHA-256 is {found}, the record says {expected}"))
+}
+
+/// The run's own files, and whether its record names the same volumes.
+fn run_files(audit: &Audit, places: &Places) -> Vec<String> {
+    let mut mismatches = Vec::new();
+    let run = &audit.run;
+    let files =
+        [("config.toml", Some(&run.config_sha256)), ("unlearning.json", run.unlearning_sha256.as_ref())];
+    for (name, expected) in files.into_iter().filter_map(|(name, sha256)| Some((name, sha256?))) {
+        let path = places.of_run(&run.directory.join(name));
+        mismatches.extend(match file_sha256(&path) {
+            Err(error) => Some(error.to_string()),
+            Ok(found) => differs(&found, expected).map(|digests| format!("{}: {digests}", path.display())),
+        });
+        if name == "unlearning.json"
+            && let Ok(said) = Said::read(&path)
+            && said.forgotten != audit.forgotten
+        {
+            mismatches.push(format!("{}: it lists other volumes or slices than the audit", path.display()));
+        }
+    }
+    mismatches
+}
+
+/// What does not agree in a volume of the forget set.
+fn of_volume(volume: &ForgottenVolume, path: &Path) -> Vec<String> {
+    let shown = path.display();
+    let found = match file_sha256(path) {
+        Err(error) => return vec![error.to_string()],
+        Ok(found) => found,
+    };
+    let file = differs(&found, &volume.sha256);
+    let opened = match VolumeFile::open(path) {
+        Err(error) => {
+            return file
+                .map(|digests| format!("{shown}: {digests}"))
+                .into_iter()
+                .chain([error.to_string()])
+                .collect();
+        }
+        Ok(opened) => opened,
+    };
+    let of_slice = |ForgottenSlice { slice, sha256 }: &ForgottenSlice| match opened.read_slice(*slice) {
+        Err(Error::Input(message)) if message.contains(&shown.to_string()) => Some(message),
+        Err(error) => Some(format!("{shown} slice {slice}: {error}")),
+        Ok(data) => {
+            differs(&slice_sha256(&data), sha256).map(|digests| format!("{shown} slice {slice}: {digests}"))
+        }
+    };
+    let slices: Vec<String> = volume.slices.iter().filter_map(of_slice).collect();
+    let whole = file.map(|digests| {
+        let still = match slices.is_empty() {
+            true => " (the forgotten slices are the same numbers still)",
+            false => "",
+        };
+        format!("{shown}: {digests}{still}")
+    });
+    whole.into_iter().chain(slices).collect()
+}

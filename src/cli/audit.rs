@@ -1,0 +1,130 @@
+//! `kerase audit`: evidence of what an unlearning run did.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use super::args::DeviceArgs;
+use super::output::{check_file, print};
+use super::unlearn::named_set;
+use crate::audit::evidence::{Audit, Provenance, Request, audit, read_oracle};
+use crate::audit::settings::{RELEARN_STEPS, Settings};
+use crate::audit::subject::Subject;
+use crate::backend::Backend;
+use crate::data::set::VolumeSet;
+use crate::device::{Device, Work};
+use crate::error::Result;
+use crate::model::Weights;
+use crate::report::audit::text;
+use crate::run::check::learnable;
+use crate::unlearn::request::NamedSet;
+
+const EXAMPLE: &str = "\
+Example:
+  kerase audit --run unlearned --unseen knee/test --test brain=brain/test --oracle oracle/model.safetensors \\
+      --request-id 2026-117 --reason \"consent withdrawn\"
+
+It writes unlearned/audit.json; kerase verify says later whether record, data and weights still belong together. What each
+number means, and what it does not show: docs/audit.md.";
+
+/// Gathers evidence of forgetting for an unlearning run: scores, membership inference, relearning, weight distances
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// Directory of a finished run of kerase unlearn; audit.json is written there
+    #[arg(long, value_name = "RUN")]
+    run: PathBuf,
+
+    /// Directory, file or manifest of volumes of the forget set's kind that no network was trained on
+    #[arg(long, value_name = "SET")]
+    unseen: PathBuf,
+
+    /// Another set that no network was trained on, such as one like the retain set; may be given several times
+    #[arg(long = "test", value_name = "NAME=SET", value_parser = named_set)]
+    tests: Vec<NamedSet>,
+
+    /// Weights of the same network trained without the forget set
+    #[arg(long, value_name = "FILE")]
+    oracle: Option<PathBuf>,
+
+    /// What the request to forget is called, for the record
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+
+    /// Why the data had to be forgotten, for the record
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    /// The most steps of relearning the forget set; 0 for none
+    #[arg(long, value_name = "N", default_value_t = RELEARN_STEPS, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    relearn_steps: u64,
+
+    /// Seed of the order in which slices are relearned [default: the run's]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Replace the audit.json that is there
+    #[arg(long)]
+    overwrite: bool,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+struct Plan {
+    subject: Subject,
+    settings: Settings,
+    oracle: Option<(PathBuf, Weights)>,
+    request: Request,
+    provenance: Provenance,
+}
+
+impl Work for Plan {
+    type Output = Result<Option<Audit>>;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
+        let Self { subject, settings, oracle, request, provenance } = self;
+        // Nothing is saved on the way: a signal ends the program as it always does.
+        audit(ops, subject, settings, oracle, (request, provenance), &AtomicBool::new(false))
+    }
+}
+
+impl Args {
+    /// # Errors
+    /// A run, sets or weights that cannot be audited, before anything is computed; later what data or device refuse.
+    pub fn run(self) -> Result<()> {
+        let path = self.run.join("audit.json");
+        let subject = Subject::read(&self.run, false)?;
+        check_file(&path, self.overwrite)?;
+        let device = self.device.start()?;
+        let mut settings = Settings::new(&subject.config, self.unseen, self.tests);
+        settings.relearn_steps = self.relearn_steps;
+        settings.seed = self.seed.unwrap_or(settings.seed);
+        let oracle = match self.oracle {
+            Some(path) => Some((path.clone(), read_oracle(&path, &subject)?)),
+            None => None,
+        };
+        let sets = settings.open()?;
+        learnable(
+            sets.forget(),
+            &crate::model::VarNet::new(subject.before.architecture)?,
+            settings.loss.weights(),
+        )?;
+        sets.check_unseen(&VolumeSet::open(&subject.config.retain)?)?;
+        let request = Request { id: self.request_id, reason: self.reason };
+        let plan = Plan { subject, settings, oracle, request, provenance: provenance(device) };
+        let record = device.run(plan)??.expect("nobody asked it to stop");
+        record.write(&path)?;
+        print(text(&record))?;
+        print(format!("evidence: {}; SHA-256 of the record: {}", path.display(), record.sha256))
+    }
+}
+
+/// What this program measures on.
+pub fn provenance(device: Device) -> Provenance {
+    Provenance {
+        kerase: env!("CARGO_PKG_VERSION").into(),
+        commit: option_env!("KERASE_COMMIT").map(String::from),
+        device: device.to_string(),
+        precision: device.precision().to_string(),
+    }
+}

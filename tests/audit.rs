@@ -1,0 +1,403 @@
+//! Audits: the statistics against definitions and known answers, the record of a run from end to end, and what verify
+//! says of things that were changed.
+
+#[path = "cli_support/mod.rs"]
+mod support;
+
+#[path = "run_support/mod.rs"]
+mod run_support;
+
+use std::cmp::Ordering;
+use std::sync::atomic::AtomicBool;
+
+use kerase::audit::evidence::{Findings, Seen};
+use kerase::audit::flags::Kind;
+use kerase::audit::interval::{Estimate, Interval, t_quantile};
+use kerase::audit::membership::Auc;
+use kerase::audit::observe::Network;
+use kerase::audit::settings::Role;
+use kerase::audit::{Audit, Observed, Provenance, Request, Settings, Subject};
+use kerase::cpu::Cpu;
+use kerase::model::Weights;
+use kerase::simulate::Anatomy;
+use kerase::unlearn::request::NamedSet;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use run_support::{NETWORK_OPTIONS, SAMPLING, Sets};
+use support::Folder;
+
+fn near(a: f64, b: f64) {
+    assert!((a - b).abs() < 1e-12, "{a} is not {b}");
+}
+
+/// As the definition has it: every pair of slices.
+fn brute(forget: &[Vec<f64>], unseen: &[Vec<f64>]) -> f64 {
+    let (forget, unseen) = (forget.concat(), unseen.concat());
+    let pairs = forget.iter().flat_map(|f| unseen.iter().map(move |u| (f, u)));
+    let won = pairs.map(|(f, u)| {
+        if f < u {
+            1.0
+        } else if f == u {
+            0.5
+        } else {
+            0.0
+        }
+    });
+    won.sum::<f64>() / (forget.len() * unseen.len()) as f64
+}
+
+#[test]
+fn the_auc_is_that_of_all_pairs() {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    for round in 0..50 {
+        let mut volumes = |count: usize| -> Vec<Vec<f64>> {
+            (0..count)
+                .map(|_| {
+                    let slices = random.random_range(1..6);
+                    // A few values only: many ties.
+                    (0..slices).map(|_| f64::from(random.random_range(0..6u8)) / 7.0).collect()
+                })
+                .collect()
+        };
+        let (forget, unseen) = (volumes(1 + round % 5), volumes(1 + round % 7));
+        let found = Auc::of(&forget, &unseen).unwrap();
+        near(found.auc, brute(&forget, &unseen));
+        // Seen from the other side.
+        let back = Auc::of(&unseen, &forget).unwrap();
+        near(found.auc + back.auc, 1.0);
+        if let (Some(Interval { low, high }), Some(other)) = (found.interval, back.interval) {
+            assert!(low <= found.auc && found.auc <= high);
+            near(high - low, other.high - other.low);
+        }
+        if forget.len() == 1 || unseen.len() == 1 {
+            assert_eq!(found.interval, None, "one volume has no spread");
+        }
+    }
+}
+
+#[test]
+fn aucs_that_one_knows() {
+    let of = |forget: &[&[f64]], unseen: &[&[f64]]| {
+        let own = |volumes: &[&[f64]]| volumes.iter().map(|volume| volume.to_vec()).collect::<Vec<_>>();
+        Auc::of(&own(forget), &own(unseen))
+    };
+    let apart = of(&[&[0.1], &[0.2, 0.3]], &[&[0.4], &[0.5]]).unwrap();
+    assert_eq!((apart.auc, apart.interval, apart.tells()), (1.0, None, Some(Ordering::Greater)));
+    let beyond = of(&[&[0.6], &[0.7]], &[&[0.4], &[0.5]]).unwrap();
+    assert_eq!((beyond.auc, beyond.tells()), (0.0, Some(Ordering::Less)));
+    let equal = of(&[&[0.5], &[0.5]], &[&[0.5], &[0.5]]).unwrap();
+    assert_eq!((equal.auc, equal.interval, equal.tells()), (0.5, None, None));
+    let single = of(&[&[0.1, 0.2]], &[&[0.4], &[0.5]]).unwrap();
+    assert_eq!((single.auc, single.tells()), (1.0, None), "one volume is not enough to say");
+    assert_eq!((single.forget.volumes, single.forget.slices), (1, 2));
+    assert_eq!(of(&[&[f64::NAN]], &[&[0.5]]), None);
+    assert_eq!(of(&[&[]], &[&[0.5]]), None);
+    // An infinite loss is larger than all others.
+    assert_eq!(of(&[&[f64::INFINITY]], &[&[0.5]]).unwrap().auc, 0.0);
+
+    // DeLong by hand: forget 1, 3 and unseen 2, 4. Places ψ: 1 and 1/2 of the forget set, 1/2 and 1 of the unseen one, each
+    // with sample variance 1/8; the variance of the AUC is 1/8/2 + 1/8/2.
+    let found = of(&[&[1.0], &[3.0]], &[&[2.0], &[4.0]]).unwrap();
+    let Interval { low, high } = found.interval.unwrap();
+    near(found.auc, 0.75);
+    // On the scale of ln(0.75 / 0.25), whose slope is 1 / (0.75 · 0.25).
+    let half = t_quantile(2) * (1.0f64 / 8.0).sqrt() / (0.75 * 0.25);
+    for (end, logit) in [(low, 3f64.ln() - half), (high, 3f64.ln() + half)] {
+        near(end, 1.0 / (1.0 + (-logit).exp()));
+    }
+    // Slices of one volume that say the same are one observation: only the number of volumes counts.
+    let copies = of(&[&[1.0; 5], &[3.0; 5]], &[&[2.0; 3], &[4.0; 3]]).unwrap();
+    near(copies.auc, 0.75);
+    near(copies.interval.unwrap().low, low);
+}
+
+/// How often of `rounds` a 95 % interval holds the truth.
+fn coverage(rounds: u32, mut round: impl FnMut() -> bool) -> f64 {
+    f64::from((0..rounds).filter(|_| round()).count() as u32) / f64::from(rounds)
+}
+
+#[test]
+fn intervals_hold_the_truth_as_often_as_they_say() {
+    let mut random = ChaCha8Rng::seed_from_u64(2);
+    let mut normal = move || -> f64 { StandardNormal.sample(&mut random) };
+    for volumes in [3, 5, 20] {
+        let found = coverage(2000, || {
+            let values: Vec<f64> = (0..volumes).map(|_| 7.0 + 2.0 * normal()).collect();
+            Estimate::of(&values).unwrap().interval.unwrap().contains(7.0)
+        });
+        assert!((found - 0.95).abs() < 0.02, "{volumes} volumes: {found}");
+    }
+    // Losses with a part that all slices of a volume share and one of their own, both of variance 1; the unseen ones are
+    // larger by a shift. AUC = Φ(shift / √(2 · 2)).
+    for (volumes, shift, auc) in
+        [(3, 0.0, 0.5), (6, 0.0, 0.5), (6, 1.0, 0.691_462), (20, 1.0, 0.691_462), (20, 2.5, 0.894_350)]
+    {
+        let found = coverage(1000, || {
+            let mut set = |mean: f64| -> Vec<Vec<f64>> {
+                let mut volume = || {
+                    let own = normal();
+                    (0..4).map(|_| mean + own + normal()).collect()
+                };
+                (0..volumes).map(|_| volume()).collect()
+            };
+            let (forget, unseen) = (set(0.0), set(shift));
+            Auc::of(&forget, &unseen).unwrap().interval.is_some_and(|interval| interval.contains(auc))
+        });
+        assert!((0.935..0.995).contains(&found), "{volumes} volumes, AUC {auc}: {found}");
+    }
+}
+
+/// A folder with sets, an original, an oracle, and a run that forgot the knees.
+fn unlearned() -> Folder {
+    let folder = Folder::new();
+    folder.add("brain", Anatomy::Brain, 1..=2);
+    folder.add("knee", Anatomy::Knee, 1..=2);
+    folder.add("unseen", Anatomy::Knee, 11..=13);
+    folder.add("test", Anatomy::Brain, 11..=13);
+    let options = format!("{NETWORK_OPTIONS} {SAMPLING} --epochs 30 --lr 3e-3");
+    folder.kerase(&format!("train --data brain --data knee --out trained {options}")).succeeded();
+    folder.kerase(&format!("train --data brain --out oracle {options}")).succeeded();
+    let line = "unlearn --method ga-ft --model trained/model.safetensors --retain brain --forget knee --out run \
+                --optimizer-state fresh --retain-fraction 1 --epochs 3";
+    folder.kerase(&format!("{line} {SAMPLING}")).succeeded();
+    folder
+}
+
+const AUDIT: &str = "audit --run run --unseen unseen --test brain=test --oracle oracle/model.safetensors";
+
+#[test]
+fn an_audit_says_what_was_done_and_is_verified() {
+    let folder = unlearned();
+    let said =
+        folder.kerase(&format!("{AUDIT} --relearn-steps 12 --request-id R-7 --reason withdrawn")).succeeded();
+    for part in ["request: R-7", "membership AUC", "cascades.0", "no certificate", "SHA-256 of the record"] {
+        assert!(said.contains(part), "'{part}' is not in: {said}");
+    }
+    let bytes = folder.read("run/audit.json");
+    let audit = Audit::read(&folder.path("run/audit.json")).unwrap();
+    assert_eq!(audit.request, Request { id: Some("R-7".into()), reason: Some("withdrawn".into()) });
+    let record = folder.json("run/unlearning.json");
+    assert_eq!(serde_json::to_value(&audit.forgotten).unwrap(), record["forgotten"]);
+    assert_eq!(audit.weights.before.as_ref().unwrap().sha256, record["weights_before_sha256"]);
+    assert_eq!(audit.weights.after.as_ref().unwrap().sha256, record["weights_after_sha256"]);
+    let shown: Vec<_> = audit.sets.iter().map(|set| (set.set.as_str(), set.role, set.slices)).collect();
+    assert_eq!(shown, [("forget", Role::Forget, 6), ("unseen", Role::Unseen, 9), ("brain", Role::Test, 9)]);
+
+    // The record's numbers follow from the losses and scores that it has itself, and those are kerase evaluate's.
+    let forget = audit.sets[0].scores.after.as_ref().unwrap();
+    let line =
+        format!("evaluate --model run/model.safetensors --data forget=knee {SAMPLING} --out metrics.json");
+    folder.kerase(&line).succeeded();
+    let metrics = folder.json("metrics.json");
+    for (volume, slices) in forget.volumes.iter().zip(metrics["slices"].as_array().unwrap().chunks(3)) {
+        for (loss, slice) in volume.losses.iter().zip(slices) {
+            let of_ssim = 1.0 - slice["ssim"].as_f64().unwrap();
+            assert!((loss - of_ssim).abs() < 1e-5 && *loss >= of_ssim, "{loss} and {slice}");
+        }
+    }
+    assert_eq!(forget.psnr.mean, metrics["summary"][0]["scores"]["psnr"]["mean"].as_f64().unwrap());
+    let losses = |set: usize| -> Vec<Vec<f64>> {
+        let volumes = &audit.sets[set].scores.after.as_ref().unwrap().volumes;
+        volumes.iter().map(|volume| volume.losses.clone()).collect()
+    };
+    assert_eq!(audit.membership.after, Auc::of(&losses(0), &losses(1)));
+    let relearning = audit.relearning.as_ref().unwrap();
+    assert_eq!(relearning.networks.before.as_ref().unwrap().steps, Some(0));
+    let curve = &relearning.networks.oracle.as_ref().unwrap().curve;
+    assert!(curve.len() > 1 && curve[0].loss > relearning.goal, "{curve:?}");
+    assert!(
+        curve[curve.len() - 1].loss < curve[0].loss,
+        "fine-tuning on the forget set teaches it: {curve:?}"
+    );
+    let parts: Vec<&str> = audit.distances.iter().map(|part| part.part.as_str()).collect();
+    assert_eq!(parts, ["sens_net", "cascades.0", "all"]);
+
+    let verified = folder.kerase("verify run/audit.json").succeeded();
+    assert!(verified.contains("2 files, 6 slices and 3 networks agree"), "{verified}");
+    folder.kerase(&format!("{AUDIT} --relearn-steps 12")).failed(2, &["audit.json exists", "--overwrite"]);
+    let again =
+        format!("{AUDIT} --relearn-steps 12 --request-id R-7 --reason withdrawn --overwrite --threads");
+    for threads in [1, 3] {
+        folder.kerase(&format!("{again} {threads}")).succeeded();
+        assert!(folder.read("run/audit.json") == bytes, "the same bytes with {threads} threads");
+    }
+
+    tampering(&folder);
+    refusals(&folder);
+    one_volume(&folder);
+    diverged(&folder);
+}
+
+/// Changes one thing at a time, and puts it back.
+fn tampering(folder: &Folder) {
+    let changed = |file: &str, change: &dyn Fn(&mut Vec<u8>), parts: &[&str]| {
+        let kept = folder.read(file);
+        let mut bytes = kept.clone();
+        change(&mut bytes);
+        std::fs::write(folder.path(file), bytes).unwrap();
+        folder.kerase("verify run/audit.json").failed(1, parts);
+        std::fs::write(folder.path(file), kept).unwrap();
+        folder.kerase("verify run/audit.json").succeeded();
+    };
+    let replace = |from: &'static str, to: &'static str| {
+        move |bytes: &mut Vec<u8>| {
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            assert!(text.contains(from), "{from}");
+            *bytes = text.replacen(from, to, 1).into_bytes();
+        }
+    };
+    // In the middle of a file lies k-space.
+    let middle = |bytes: &mut Vec<u8>| {
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+    };
+    changed("knee/file1000002.h5", &middle, &["file1000002.h5: SHA-256 is", "file1000002.h5 slice "]);
+    // What is no number of a slice.
+    let after = |bytes: &mut Vec<u8>| bytes.push(0);
+    changed("knee/file1000001.h5", &after, &["file1000001.h5: SHA-256", "the same numbers still"]);
+    let cut = |bytes: &mut Vec<u8>| bytes.truncate(100);
+    changed("knee/file1000001.h5", &cut, &["file1000001.h5"]);
+    let last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
+    changed("run/model.safetensors", &last, &["weights after", "run/model.safetensors"]);
+    changed("trained/model.safetensors", &last, &["weights before", "trained/model.safetensors"]);
+    changed("oracle/model.safetensors", &last, &["weights of the oracle", "oracle/model.safetensors"]);
+    changed("run/config.toml", &replace("epochs = 3", "epochs = 4"), &["config.toml"]);
+    changed(
+        "run/unlearning.json",
+        &replace("\"slice\": 1", "\"slice\": 2"),
+        &["unlearning.json", "lists other"],
+    );
+    changed(
+        "run/audit.json",
+        &replace("withdrawn", "mistaken"),
+        &["the record was changed after it was made"],
+    );
+    changed("run/audit.json", &replace("1000001.h5", "1000003.h5"), &["was changed", "file1000003.h5"]);
+
+    let kept = folder.read("run/audit.json");
+    for broken in ["{}", "no JSON", "{\"format\": 99}"] {
+        std::fs::write(folder.path("run/audit.json"), broken).unwrap();
+        folder.kerase("verify run/audit.json").failed(2, &["audit.json"]);
+    }
+    std::fs::write(folder.path("run/audit.json"), kept).unwrap();
+
+    // Everything moved: the run's own files are found beside the record, the rest under a root.
+    let places = ["knee", "trained", "oracle", "run"];
+    std::fs::create_dir(folder.path("archive")).unwrap();
+    places.iter().for_each(|p| std::fs::rename(folder.path(p), folder.path("archive").join(p)).unwrap());
+    folder.kerase("verify archive/run/audit.json").failed(1, &["file1000001.h5", "weights before"]);
+    folder.kerase("verify archive/run/audit.json --root archive").succeeded();
+    folder.kerase("verify archive/run/audit.json --data-root nowhere").failed(2, &["nowhere"]);
+    places.iter().for_each(|p| std::fs::rename(folder.path("archive").join(p), folder.path(p)).unwrap());
+}
+
+fn refusals(folder: &Folder) {
+    let again = |rest: &str| format!("audit --run run --overwrite {rest}");
+    folder.kerase(&again("--unseen knee")).failed(2, &["forget", "unseen", "the same file"]);
+    folder.kerase(&again("--unseen unseen --test a=brain")).failed(2, &["retain", "the same file"]);
+    folder.kerase(&again("--unseen unseen --test unseen=test")).failed(2, &["unseen", "already"]);
+    folder.kerase(&again("--unseen unseen --oracle nowhere")).failed(2, &["nowhere"]);
+    folder.kerase("audit --run trained --unseen unseen").failed(2, &["kerase train"]);
+    folder.kerase("audit --run knee --unseen unseen").failed(2, &["config.toml"]);
+    // A run that was stopped, and weights of another.
+    let line = "unlearn --method ft --model trained/model.safetensors --retain brain --forget knee --out other \
+                --no-measure --epochs 1";
+    folder.kerase(&format!("{line} {SAMPLING} --retain-fraction 1")).succeeded();
+    let weights = folder.read("other/model.safetensors");
+    std::fs::copy(folder.path("run/model.safetensors"), folder.path("other/model.safetensors")).unwrap();
+    folder.kerase("audit --run other --unseen unseen").failed(2, &["does not hold the weights of"]);
+    std::fs::write(folder.path("other/model.safetensors"), weights).unwrap();
+    std::fs::remove_file(folder.path("other/unlearning.json")).unwrap();
+    folder.kerase("audit --run other --unseen unseen").failed(2, &["unlearn --resume --out other"]);
+}
+
+fn one_volume(folder: &Folder) {
+    folder.add("single", Anatomy::Knee, 21..=21);
+    let line = "audit --run run --overwrite --unseen single --relearn-steps 0";
+    let said = folder.kerase(line).succeeded();
+    assert!(said.contains("note: one volume only, so that there is no interval: unseen"), "{said}");
+    let audit = Audit::read(&folder.path("run/audit.json")).unwrap();
+    assert_eq!(audit.membership.after.unwrap().interval, None);
+    assert_eq!(audit.sets[1].scores.after.as_ref().unwrap().psnr.interval, None);
+    assert!(audit.relearning.is_none() && audit.membership.oracle.is_none());
+    assert!(audit.notes.iter().any(|note| note.contains("no oracle")));
+}
+
+/// Networks whose images are not finite, before, after and as the oracle, and a run that left none.
+fn diverged(folder: &Folder) {
+    let subject = || Subject::read(&folder.path("run"), false).unwrap();
+    let tests = vec![NamedSet { name: "brain".into(), path: folder.path("test") }];
+    let settings =
+        Settings { relearn_steps: 2, ..Settings::new(&subject().config, folder.path("unseen"), tests) };
+    let (cpu, stop) = (Cpu::<f32>::default(), AtomicBool::new(false));
+    let look = |weights: &Weights, goal: Option<f64>| {
+        let network = Network { name: "a network", weights, goal };
+        Observed::of(&cpu, &network, &settings.open().unwrap(), &settings, &stop).unwrap().unwrap()
+    };
+    let wild =
+        |weights: &Weights| Weights { parameters: vec![1e38; weights.parameters.len()], ..weights.clone() };
+    let record = |subject: Subject, after: Option<Observed>, oracle: Option<Weights>| {
+        let before = look(&subject.before, None);
+        let seen = |weights: Weights| Seen {
+            path: "oracle.safetensors".into(),
+            observed: look(&weights, before.goal()),
+            weights,
+        };
+        let oracle = oracle.map(seen);
+        let provenance =
+            Provenance { kerase: "0".into(), commit: None, device: "cpu".into(), precision: "fp32".into() };
+        let (sets, settings) = (settings.open().unwrap(), settings.clone());
+        let forgotten = subject.forgotten(sets.forget()).unwrap();
+        let findings = Findings {
+            subject,
+            sets,
+            forgotten,
+            settings,
+            before,
+            after,
+            oracle,
+            request: Request::default(),
+            provenance,
+        };
+        let audit = findings.record().unwrap();
+        audit.write(&folder.path("diverged.json")).unwrap();
+        assert_eq!(Audit::read(&folder.path("diverged.json")).unwrap(), audit, "it can be read again");
+        audit
+    };
+    let kinds = |audit: &Audit| audit.flags.iter().map(|flag| flag.kind).collect::<Vec<_>>();
+
+    let run = subject();
+    let weights = run.after.clone().unwrap();
+    let after = look(&wild(&weights), Some(0.1));
+    assert_eq!(after.sets, [None, None, None]);
+    assert_eq!(after.relearned, None);
+    let audit = record(run, Some(after), Some(wild(&weights)));
+    assert_eq!(kinds(&audit), [Kind::Diverged]);
+    assert!(audit.sets.iter().all(|set| set.scores.after.is_none() && set.scores.before.is_some()));
+    assert_eq!((&audit.membership.after, &audit.membership.oracle), (&None, &None));
+    assert!(
+        audit.notes.iter().any(|note| note.contains("oracle's images are not finite")),
+        "{:?}",
+        audit.notes
+    );
+
+    // The original itself, unlearned by nobody: nothing forgotten, back at once.
+    let run = subject();
+    let same = run.before.clone();
+    let goal = look(&same, None).goal();
+    let observed = look(&same, goal);
+    let audit = record(Subject { after: Some(same.clone()), ..run }, Some(observed), Some(weights));
+    assert!(kinds(&audit).contains(&Kind::NothingForgotten), "{:?}", audit.flags);
+    assert_eq!(audit.relearning.unwrap().networks.after.unwrap().steps, Some(0));
+    assert_eq!(audit.sets[0].change_psnr.unwrap().mean, 0.0);
+
+    // A run that stopped because of its loss.
+    let record_of_run = folder.read("run/unlearning.json");
+    std::fs::remove_file(folder.path("run/unlearning.json")).unwrap();
+    let run = Subject::read(&folder.path("run"), true).unwrap();
+    let audit = record(run, None, None);
+    assert_eq!(kinds(&audit), [Kind::Diverged]);
+    assert_eq!(audit.weights.after, None);
+    std::fs::write(folder.path("run/unlearning.json"), record_of_run).unwrap();
+}
