@@ -206,6 +206,31 @@ fn the_same_ranks_compute_the_same_bits_and_others_go_on_with_them() {
     assert_eq!(evaluate("alone.json", ""), evaluate("shared.json", "--ranks 3"));
 }
 
+/// Told who they are by SLURM's variables instead of torchrun's, and on the emulated device.
+#[test]
+fn ranks_of_a_job_step_share_the_emulated_device() {
+    let folder = sets();
+    let options = "--device emulated --batch 2 --max-steps 2";
+    let mut job = Job::with(&folder, 2, &train("step", options), |command, rank| {
+        for name in ["WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"] {
+            command.env_remove(name);
+        }
+        command.env("SLURM_STEP_NUM_TASKS", "2").env("SLURM_PROCID", rank.to_string());
+        command.env("SLURM_LOCALID", rank.to_string()).env("SLURM_STEP_TASKS_PER_NODE", "2");
+        command.env("SLURM_STEP_NODELIST", "localhost").env("SLURM_JOB_ID", "1");
+    });
+    let ended = job.wait(Duration::from_secs(120));
+    assert_eq!(ended.codes, [Some(0); 2], "{}", ended.text);
+    folder.kerase(&train("alone", options)).succeeded();
+    let loss =
+        |run: &str| folder.lines(run, "step").iter().map(|l| l["loss"].as_f64().unwrap()).collect::<Vec<_>>();
+    let (alone, shared) = (loss("alone"), loss("step"));
+    assert!(
+        (alone[0] - shared[0]).abs() < 1e-6 && (alone[1] - shared[1]).abs() < 1e-3,
+        "{alone:?} {shared:?}"
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn a_warning_lets_all_ranks_finish_their_step() {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::cuda::driver::cudarc::nccl;
 use crate::cuda::driver::fatbins::{CUDA_BUILD, CudaBuild};
 use crate::cuda::driver::gpus;
 use crate::device::{DeviceChoice, cpu_simd};
@@ -16,6 +17,8 @@ pub struct Build {
     kernels: Kernels,
     driver: Driver,
     gpus: Vec<Gpu>,
+    /// Its version, or why several GPUs cannot be used together.
+    nccl: String,
     /// What `--device auto` is.
     auto: String,
 }
@@ -70,6 +73,7 @@ impl Build {
             kernels,
             driver,
             gpus,
+            nccl: nccl::found().unwrap_or_else(|why| why),
             auto: DeviceChoice::Auto.resolve().map_or_else(|e| e.to_string(), |device| device.to_string()),
         }
     }
@@ -100,6 +104,11 @@ impl Build {
             let but = gpu.unusable.as_ref().map_or(String::new(), |why| format!("; unusable: {why}"));
             lines.push(("GPU", format!("{}{but}", gpu.text)));
         }
+        let nccl = match self.nccl.starts_with(char::is_numeric) {
+            true => self.nccl.clone(),
+            false => format!("none: {}", self.nccl),
+        };
+        lines.push(("NCCL", nccl));
         lines.push(("--device auto", self.auto.clone()));
         lines
     }

@@ -47,6 +47,11 @@ pub struct PlannedStep {
 pub trait Schedule {
     fn epoch(&self, epoch: u64) -> Vec<PlannedStep>;
 
+    /// Whether steps are of two sets, whose losses are told apart.
+    fn of_two_sets(&self) -> bool {
+        false
+    }
+
     /// The terms whose gradients are looked at before the first step.
     fn preparation(&self) -> Vec<Term> {
         Vec::new()

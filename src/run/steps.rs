@@ -400,7 +400,7 @@ impl Run<'_> {
             epoch: state.epoch,
             loss,
             // A run over one set has nothing to tell apart.
-            retain_loss: retain_loss.filter(|_| forget_loss.is_some()),
+            retain_loss: retain_loss.filter(|_| self.schedule.of_two_sets()),
             forget_loss,
             lr,
             grad_norm,

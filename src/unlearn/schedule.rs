@@ -159,6 +159,10 @@ enum Mixing {
 }
 
 impl Schedule for UnlearnEpochs {
+    fn of_two_sets(&self) -> bool {
+        self.retain.is_some() && self.forget.is_some()
+    }
+
     /// Slice by slice, whatever the batch of the steps: a square of a mean is no mean of squares.
     fn preparation(&self) -> Vec<Term> {
         let of = |role| {

@@ -29,9 +29,7 @@ impl Folder {
 
     /// Runs `kerase` with a line of arguments.
     pub fn kerase(&self, arguments: &str) -> Ended {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kerase"));
-        command.current_dir(self.0.path()).args(arguments.split_whitespace());
-        Ended::of(command.output().unwrap())
+        Ended::of(kerase_in(self, arguments).output().unwrap())
     }
 
     /// Runs a line of shell in which `$KERASE` is the program.
@@ -88,6 +86,13 @@ impl Folder {
         found.sort();
         found
     }
+}
+
+/// `kerase` with a line of arguments, to be run in a folder.
+pub fn kerase_in(folder: &Folder, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kerase"));
+    command.current_dir(folder.path("")).args(arguments.split_whitespace());
+    command
 }
 
 impl Ended {

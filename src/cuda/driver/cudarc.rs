@@ -7,7 +7,7 @@
 mod context;
 mod event;
 mod graph;
-mod nccl;
+pub mod nccl;
 mod staging;
 
 use std::ffi::c_void;

@@ -98,6 +98,14 @@ impl Nccl {
     }
 }
 
+/// The version of the NCCL that ranks on GPUs would use here.
+///
+/// # Errors
+/// Why there is none, with the remedy.
+pub fn found() -> std::result::Result<String, String> {
+    Nccl::load().map(|nccl| shown(nccl.version))
+}
+
 /// 22105 is 2.21.5.
 fn shown(version: c_int) -> String {
     format!("{}.{}.{}", version / 10_000, version / 100 % 100, version % 100)
