@@ -161,6 +161,7 @@ impl Batch {
 mod tests {
     use super::*;
     use crate::cpu::Cpu;
+    use crate::data::volume::Layout;
     use crate::engine::Engine;
     use crate::model::Architecture;
 
@@ -176,6 +177,7 @@ mod tests {
         let volume = VolumeFile {
             path: "volume.h5".into(),
             name: "volume.h5".into(),
+            layout: Layout::FastMri,
             slices: 1,
             coils,
             matrix: [rows, columns],

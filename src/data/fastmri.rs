@@ -1,14 +1,16 @@
-//! Reading one fastMRI multi-coil file: its metadata once, then slice by slice.
+//! Reading one multi-coil volume: its metadata once, then slice by slice.
 //!
-//! Follows `fastmri.data.mri_data.SliceDataset`: the same slices, the same padding, the same crop size.
+//! What is in a file says which layout it has: fastMRI's, which M4Raw shares, or CMRxRecon's (see `cmrxrecon.rs`). fastMRI's
+//! follows `fastmri.data.mri_data.SliceDataset`: the same slices, the same padding, the same crop size.
 
 use std::path::{Path, PathBuf};
 
 use num_complex::Complex32;
 
+use super::cmrxrecon;
 use super::hdf5::{Container, Dataset, with_container};
 use super::ismrmrd::Header;
-use super::volume::Slice;
+use super::volume::{Layout, Slice};
 use crate::error::{Error, Result};
 
 /// The metadata of one volume. No file is held open, so thousands of these are cheap, and slices can be read
@@ -17,8 +19,10 @@ use crate::error::{Error, Result};
 pub struct VolumeFile {
     /// Where the file is, as it was given to [`VolumeFile::open`].
     pub path: PathBuf,
-    /// The bare file name with its extension: fastMRI seeds the volume's mask with it.
+    /// The bare file name with its extension: fastMRI seeds the volume's mask with it. Files of CMRxRecon are called as
+    /// they would be in fastMRI's layout, with the patient's directory: `P001_cine_lax.h5`.
     pub name: String,
+    pub layout: Layout,
     pub slices: usize,
     pub coils: usize,
     /// Rows (readout) and columns (phase encoding) of k-space.
@@ -45,11 +49,11 @@ pub struct VolumeFile {
 }
 
 impl VolumeFile {
-    /// Reads the metadata of the file at `path`, nothing of its k-space.
+    /// Reads the metadata of the file at `path`, and nothing of its k-space in fastMRI's layout.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be opened; [`Error::Input`] if it is no HDF5 file, truncated, or not a
-    /// fastMRI multi-coil volume, with what was expected and found.
+    /// multi-coil volume of a layout that is known, with what was expected and found.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -57,9 +61,13 @@ impl VolumeFile {
     }
 
     fn read_metadata(file: &Container, path: &Path, name: String) -> Result<Self> {
+        if let Some(variable) = cmrxrecon::variable(file)? {
+            return cmrxrecon::metadata(file, path, variable);
+        }
         let kspace = file.dataset("kspace")?.ok_or_else(|| {
             file.error(format!(
-                "no dataset 'kspace' (found {}): expected a fastMRI multi-coil volume",
+                "no dataset 'kspace' (found {}): expected a multi-coil volume as fastMRI and M4Raw have them, or one of \
+                 CMRxRecon with 'kspace_full', 'kspace_sub04' or 'kus'",
                 file.names()
             ))
         })?;
@@ -86,6 +94,7 @@ impl VolumeFile {
         Ok(Self {
             path: path.to_path_buf(),
             name,
+            layout: Layout::FastMri,
             slices,
             coils,
             matrix: [rows, columns],
@@ -121,6 +130,9 @@ impl VolumeFile {
         }
         with_container(&self.path, |file| {
             let changed = || file.error("the file has changed since it was opened; start again");
+            if let Layout::CmrxRecon { variable, .. } = self.layout {
+                return cmrxrecon::read_slice(file, self, variable, index)?.ok_or_else(changed);
+            }
             let kspace = file.dataset("kspace")?.ok_or_else(changed)?;
             if kspace.shape != [self.slices, self.coils, self.matrix[0], self.matrix[1]] {
                 return Err(changed());

@@ -1,6 +1,7 @@
-//! From files to k-space slices: fastMRI HDF5, undersampling masks, sets of volumes and the loader.
+//! From files to k-space slices: HDF5 of several layouts, undersampling masks, sets of volumes and the loader.
 //! Nothing here knows of devices or networks.
 
+mod cmrxrecon;
 mod complex;
 pub mod digest;
 pub mod fastmri;
@@ -12,6 +13,7 @@ pub mod numpy_random;
 pub mod order;
 pub mod overlap;
 mod positioned;
+pub mod rss;
 pub mod set;
 pub mod volume;
 pub mod write;

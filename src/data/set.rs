@@ -1,6 +1,6 @@
 //! A set of volumes, such as the retain set or the forget set, and which of their slices are in it.
 //!
-//! A set is given as a directory (every `*.h5` in it, by name), as one file, or as a manifest: a text file with
+//! A set is given as a directory (every `*.h5` and `*.mat` in it but masks, by name), as one file, or as a manifest: a text file with
 //! one volume a line, relative to the manifest, `#` for comments, and optionally a range of slices.
 //!
 //! ```text
@@ -257,14 +257,21 @@ fn directory_entries(directory: &Path) -> Result<Vec<Entry>> {
     for entry in std::fs::read_dir(directory).map_err(cannot_read)? {
         let path = entry.map_err(cannot_read)?.path();
         // Names with a leading dot are half-written files or what some systems leave beside every file.
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && path.extension().is_some_and(|extension| extension == "h5") && path.is_file() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let volume = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("h5") => true,
+            // CMRxRecon has masks beside the volumes.
+            Some("mat") => !name.contains("_mask"),
+            _ => false,
+        };
+        if volume && !name.starts_with('.') && path.is_file() {
             entries.push(Entry { path, slices: None });
         }
     }
     if entries.is_empty() {
         return Err(Error::input(format!(
-            "no *.h5 files in {}: expected a directory of fastMRI volumes, one file, or a manifest",
+            "no *.h5 files in {}, nor *.mat: expected a directory of volumes, one file, or a manifest (of volumes in \
+             several directories: find {0} -name '*.mat')",
             directory.display()
         )));
     }
@@ -274,7 +281,7 @@ fn directory_entries(directory: &Path) -> Result<Vec<Entry>> {
 
 /// By its name or by its first bytes: what is meant as a volume shall be refused as one, not as a bad manifest.
 fn is_hdf5(path: &Path) -> bool {
-    let named = path.extension().is_some_and(|extension| extension == "h5" || extension == "hdf5");
+    let named = path.extension().is_some_and(|e| e == "h5" || e == "hdf5" || e == "mat");
     named || hdf5_pure::is_hdf5(path).unwrap_or(false)
 }
 
