@@ -4,6 +4,7 @@
 pub mod args;
 pub mod bench;
 pub mod build_info;
+pub mod convert;
 pub mod demo;
 pub mod evaluate;
 pub mod experiment;
@@ -38,6 +39,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
+    Convert(convert::Args),
     Train(train::Args),
     Unlearn(unlearn::Args),
     Evaluate(evaluate::Args),
@@ -58,6 +60,7 @@ impl Cli {
         match self.command {
             Command::Demo(args) => args.run(),
             Command::Simulate(args) => args.run(),
+            Command::Convert(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Unlearn(args) => args.run(),
             Command::Evaluate(args) => args.run(),

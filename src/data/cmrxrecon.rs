@@ -165,6 +165,7 @@ pub(super) fn metadata(file: &Container, path: &Path, variable: &'static str) ->
         layout: Layout::CmrxRecon { variable, frames: stored.frames },
         slices: stored.frames * stored.slices,
         coils: stored.coils,
+        virtual_coils: None,
         matrix: stored.matrix,
         recon: stored.matrix,
         encoding_size: [rows, columns, 1],
@@ -196,10 +197,11 @@ pub(super) fn read_slice(
     volume: &VolumeFile,
     variable: &'static str,
     index: usize,
+    target: bool,
 ) -> Result<Option<Slice>> {
     let Some(stored) = Stored::open(file, variable)? else { return Ok(None) };
     let slices = stored.frames * stored.slices;
-    if (slices, stored.coils, stored.matrix) != (volume.slices, volume.coils, volume.matrix) {
+    if (slices, stored.coils, stored.matrix) != (volume.slices, volume.stored_coils(), volume.matrix) {
         return Ok(None);
     }
     let kspace = stored.kspace(index)?;
@@ -214,6 +216,6 @@ pub(super) fn read_slice(
             )));
         }
     }
-    let target = volume.target.map(|_| root_sum_of_squares(&kspace, volume.matrix));
+    let target = volume.target.filter(|_| target).map(|_| root_sum_of_squares(&kspace, volume.matrix));
     Ok(Some(Slice { kspace, target }))
 }

@@ -4,12 +4,14 @@
 //! follows `fastmri.data.mri_data.SliceDataset`: the same slices, the same padding, the same crop size.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use num_complex::Complex32;
 
 use super::cmrxrecon;
 use super::hdf5::{Container, Dataset, with_container};
 use super::ismrmrd::Header;
+use super::virtual_coils::VirtualCoils;
 use super::volume::{Layout, Slice};
 use crate::error::{Error, Result};
 
@@ -24,7 +26,10 @@ pub struct VolumeFile {
     pub name: String,
     pub layout: Layout,
     pub slices: usize,
+    /// What slices have when they are read: the scanner's, or fewer, see [`Self::virtual_coils`].
     pub coils: usize,
+    /// How the scanner's coils are combined when a slice is read, where they are.
+    pub virtual_coils: Option<Arc<VirtualCoils>>,
     /// Rows (readout) and columns (phase encoding) of k-space.
     pub matrix: [usize; 2],
     /// Height and width that fastMRI crops images to: x and y of the header's `reconSpace`.
@@ -97,6 +102,7 @@ impl VolumeFile {
             layout: Layout::FastMri,
             slices,
             coils,
+            virtual_coils: None,
             matrix: [rows, columns],
             recon: [header.recon_size[0], header.recon_size[1]],
             encoding_size: header.encoding_size,
@@ -121,6 +127,36 @@ impl VolumeFile {
 
     /// As [`Self::read_slice`], with k-space in memory that is there already.
     pub(super) fn read_slice_into(&self, index: usize, memory: Vec<Complex32>) -> Result<Slice> {
+        let mut slice = self.read_stored(index, true, memory)?;
+        if let Some(virtual_coils) = &self.virtual_coils {
+            virtual_coils.apply(&mut slice.kspace);
+        }
+        Ok(slice)
+    }
+
+    /// As [`Self::read_slice`], with the coils of the scanner: what of a slice does not depend on any setting.
+    ///
+    /// # Errors
+    /// As [`Self::read_slice`].
+    pub fn read_slice_as_stored(&self, index: usize) -> Result<Slice> {
+        self.read_stored(index, true, Vec::new())
+    }
+
+    /// How many times slices are the same ones at another time: slice `t * slices / frames + z` is slice z of frame t.
+    pub fn frames(&self) -> usize {
+        match self.layout {
+            Layout::FastMri => 1,
+            Layout::CmrxRecon { frames, .. } => frames,
+        }
+    }
+
+    /// The coils of the scanner.
+    pub fn stored_coils(&self) -> usize {
+        self.virtual_coils.as_ref().map_or(self.coils, |virtual_coils| virtual_coils.stored)
+    }
+
+    /// A slice with the coils of the scanner, and with its target if that is asked for.
+    pub(super) fn read_stored(&self, index: usize, target: bool, memory: Vec<Complex32>) -> Result<Slice> {
         if index >= self.slices {
             return Err(Error::input(format!(
                 "{}: there is no slice {index}: the volume has slices 0..{}",
@@ -131,15 +167,15 @@ impl VolumeFile {
         with_container(&self.path, |file| {
             let changed = || file.error("the file has changed since it was opened; start again");
             if let Layout::CmrxRecon { variable, .. } = self.layout {
-                return cmrxrecon::read_slice(file, self, variable, index)?.ok_or_else(changed);
+                return cmrxrecon::read_slice(file, self, variable, index, target)?.ok_or_else(changed);
             }
             let kspace = file.dataset("kspace")?.ok_or_else(changed)?;
-            if kspace.shape != [self.slices, self.coils, self.matrix[0], self.matrix[1]] {
+            if kspace.shape != [self.slices, self.stored_coils(), self.matrix[0], self.matrix[1]] {
                 return Err(changed());
             }
             let kspace = kspace.complex_row(index, memory)?;
 
-            let target = match self.target {
+            let target = match self.target.filter(|_| target) {
                 None => None,
                 Some([height, width]) => {
                     let target = file.dataset("reconstruction_rss")?.ok_or_else(changed)?;

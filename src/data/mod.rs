@@ -1,11 +1,13 @@
 //! From files to k-space slices: HDF5 of several layouts, undersampling masks, sets of volumes and the loader.
 //! Nothing here knows of devices or networks.
 
+pub mod cfl;
 mod cmrxrecon;
 mod complex;
 pub mod digest;
 pub mod fastmri;
 mod hdf5;
+pub mod images;
 pub mod ismrmrd;
 pub mod loader;
 pub mod mask;
@@ -15,5 +17,6 @@ pub mod overlap;
 mod positioned;
 pub mod rss;
 pub mod set;
+pub mod virtual_coils;
 pub mod volume;
 pub mod write;

@@ -12,11 +12,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::fastmri::VolumeFile;
 use super::order::shuffled;
+use super::virtual_coils::VirtualCoils;
 use crate::error::{Error, Result};
 
 /// A slice of a set: (index of the volume in [`VolumeSet::volumes`], index of the slice in the volume).
@@ -135,6 +137,59 @@ impl VolumeSet {
         let parts = self.volumes.iter().cloned().zip(selected).filter(|(_, slices)| !slices.is_empty());
         let (volumes, selected) = parts.unzip();
         Ok(Self { source: self.source.clone(), volumes, selected })
+    }
+
+    /// The same volumes with `count` virtual coils each, made from the columns that `calibration` names for a volume; those
+    /// that have no more coils than that stay as they are. Reads all slices of the others, in parallel by volume, and says
+    /// so to `on_volume`.
+    ///
+    /// # Errors
+    /// The first of [`VirtualCoils::of`] and of `calibration`.
+    pub fn with_virtual_coils(
+        mut self,
+        count: usize,
+        calibration: impl Fn(&VolumeFile) -> Result<Vec<bool>> + Sync,
+        on_volume: impl Fn() + Sync,
+    ) -> Result<Self> {
+        let made: Vec<Result<Option<VirtualCoils>>> = self
+            .volumes
+            .par_iter()
+            .map(|volume| {
+                let stored = volume.stored_coils();
+                let made = match stored > count {
+                    true => Some(VirtualCoils::of(volume, count, &calibration(volume)?)?),
+                    false => None,
+                };
+                on_volume();
+                Ok(made)
+            })
+            .collect();
+        for (volume, made) in self.volumes.iter_mut().zip(made) {
+            if let Some(made) = made? {
+                volume.coils = made.count;
+                volume.virtual_coils = Some(Arc::new(made));
+            }
+        }
+        Ok(self)
+    }
+
+    /// What virtual coils keep of the volumes that have them, for people; `None` where none has.
+    pub fn virtual_coils_summary(&self) -> Option<String> {
+        let made: Vec<(&VirtualCoils, &VolumeFile)> =
+            self.volumes.iter().filter_map(|v| v.virtual_coils.as_deref().map(|made| (made, v))).collect();
+        let least = made.iter().min_by(|a, b| a.0.energy.total_cmp(&b.0.energy))?;
+        let mean = made.iter().map(|(made, _)| made.energy).sum::<f64>() / made.len() as f64;
+        Some(format!(
+            "{} virtual coils in {} of {} volumes keep {:.2} % of the calibration lines' energy (least: {:.2} % of {}, \
+             from {} coils)",
+            least.0.count,
+            made.len(),
+            self.volumes.len(),
+            100.0 * mean,
+            100.0 * least.0.energy,
+            least.1.name,
+            least.0.stored
+        ))
     }
 
     /// What was given to [`VolumeSet::open`].
