@@ -1,6 +1,7 @@
 //! What a network is shown and what it is compared with, on the host: slices of one shape, undersampled.
 
 use std::str::FromStr;
+use std::sync::Mutex;
 
 use num_complex::Complex32;
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::backend::ImageShape;
 use crate::data::fastmri::VolumeFile;
 use crate::data::mask::{ColumnMask, MaskFunction, MaskKind, MaskSeed, training_seed};
+use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 
 /// Undersampled slices of one shape.
 #[derive(Clone, Debug)]
@@ -52,6 +55,9 @@ pub struct Sampling {
     pub accelerations: Vec<u32>,
     pub center_fractions: Vec<f64>,
     pub mask_seed: MaskSeeding,
+    /// The most coils that the network sees: what volumes have more is compressed to these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_coils: Option<usize>,
 }
 
 mod mask_kind {
@@ -73,6 +79,7 @@ pub struct Sampler {
     function: MaskFunction,
     seeding: MaskSeeding,
     run_seed: u64,
+    virtual_coils: Option<usize>,
 }
 
 impl Sampler {
@@ -80,7 +87,10 @@ impl Sampler {
     /// As [`MaskFunction::new`].
     pub fn new(sampling: &Sampling, run_seed: u64) -> Result<Self> {
         let function = MaskFunction::new(sampling.mask, &sampling.center_fractions, &sampling.accelerations)?;
-        Ok(Self { function, seeding: sampling.mask_seed, run_seed })
+        if sampling.virtual_coils == Some(0) {
+            return Err(Error::input("0 virtual coils: expected at least one, such as 8"));
+        }
+        Ok(Self { function, seeding: sampling.mask_seed, run_seed, virtual_coils: sampling.virtual_coils })
     }
 
     /// The same masks in every run and epoch, whatever `sampling` says: for measuring.
@@ -89,6 +99,49 @@ impl Sampler {
     /// As [`Self::new`].
     pub fn fixed(sampling: &Sampling) -> Result<Self> {
         Self::new(&Sampling { mask_seed: MaskSeeding::Filename, ..sampling.clone() }, 0)
+    }
+
+    /// The set as the network is to see it: with virtual coils, where the settings ask for them and volumes have more.
+    ///
+    /// # Errors
+    /// Those of [`VolumeSet::with_virtual_coils`] and of [`Self::calibration`].
+    pub fn compressed(&self, set: VolumeSet) -> Result<VolumeSet> {
+        let Some(count) = self.virtual_coils else { return Ok(set) };
+        let progress = Mutex::new(Progress::new(set.volumes().len() as u64, "compressing coils"));
+        let lock = || progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let set = set.with_virtual_coils(count, |volume| self.calibration(volume), || lock().step(""))?;
+        let mut progress = progress.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(summary) = set.virtual_coils_summary() {
+            progress.line(&summary);
+        }
+        progress.finish();
+        Ok(set)
+    }
+
+    /// The columns of a volume that are measured in every slice and by every mask, densely, in the centre: what virtual
+    /// coils may be made from.
+    ///
+    /// # Errors
+    /// Where there are none, naming the file.
+    pub fn calibration(&self, volume: &VolumeFile) -> Result<Vec<bool>> {
+        let named = |error: Error| error.of_file(&volume.path);
+        let columns = match &volume.mask {
+            Some(columns) => columns.clone(),
+            None => self.function.densely_sampled(volume.matrix[1]).map_err(named)?,
+        };
+        let mut calibration = ColumnMask::stored(columns);
+        calibration.apply_padding(volume.padding_left, volume.padding_right).map_err(named)?;
+        if volume.mask.is_some() {
+            let band = calibration.center_band();
+            calibration.columns.iter_mut().enumerate().for_each(|(x, sampled)| *sampled &= band.contains(&x));
+        }
+        if calibration.sampled() == 0 {
+            return Err(named(Error::input(
+                "no column in the centre of k-space is in every mask, and virtual coils are made from those: use a larger \
+                 center fraction, or do without --virtual-coils",
+            )));
+        }
+        Ok(calibration.columns)
     }
 
     /// The columns of a slice that count as sampled. A volume that brings its own mask keeps it.
@@ -161,6 +214,7 @@ impl Batch {
 mod tests {
     use super::*;
     use crate::cpu::Cpu;
+    use crate::data::volume::Layout;
     use crate::engine::Engine;
     use crate::model::Architecture;
 
@@ -176,8 +230,10 @@ mod tests {
         let volume = VolumeFile {
             path: "volume.h5".into(),
             name: "volume.h5".into(),
+            layout: Layout::FastMri,
             slices: 1,
             coils,
+            virtual_coils: None,
             matrix: [rows, columns],
             recon: [rows, columns],
             encoding_size: [rows, columns, 1],

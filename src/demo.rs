@@ -55,6 +55,7 @@ fn sampling() -> Sampling {
         accelerations: vec![4],
         center_fractions: vec![0.08],
         mask_seed: MaskSeeding::Random,
+        virtual_coils: None,
     }
 }
 

@@ -6,6 +6,7 @@ pub mod backend;
 pub mod batch;
 pub mod cli;
 pub mod config;
+pub mod convert;
 pub mod cpu;
 pub mod crop;
 pub mod cuda;

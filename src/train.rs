@@ -81,12 +81,14 @@ impl Training<'_> {
         let config = &self.config;
         config.optimisation.check()?;
         let directory = RunDirectory::check(self.out, self.start)?;
-        let set = Arc::new(open_all(&config.data)?);
-        let validation = config.validation.as_ref().map(VolumeSet::open).transpose()?.map(Arc::new);
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
+        let set = open_all(&config.data)?;
+        let validation = config.validation.as_ref().map(VolumeSet::open).transpose()?;
         if let Some(validation) = &validation {
             check_targets(validation)?;
         }
+        let set = Arc::new(sampler.compressed(set)?);
+        let validation = validation.map(|set| sampler.compressed(set)).transpose()?.map(Arc::new);
         // A run that was stopped before its first checkpoint is resumed from the beginning.
         let restored = self.start == Start::Resume && directory.state().exists();
         let initial = match &config.init {

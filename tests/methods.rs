@@ -41,6 +41,7 @@ fn sampling() -> Sampling {
         accelerations: vec![4],
         center_fractions: vec![0.16],
         mask_seed: MaskSeeding::Random,
+        virtual_coils: None,
     }
 }
 

@@ -233,6 +233,7 @@ fn a_batch_has_the_mean_of_its_slices_gradients() {
         accelerations: vec![4],
         center_fractions: vec![0.16],
         mask_seed: MaskSeeding::Random,
+        virtual_coils: None,
     };
     let sampler = Sampler::new(&sampling, 1).unwrap();
     let ops = Cpu::<f64>::default();

@@ -31,6 +31,11 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "F[,F…]", value_delimiter = ',')]
     pub center_fraction: Vec<f64>,
 
+    /// Compress the scanner's coils to K virtual ones before the network sees them, by the principal components of each
+    /// volume's calibration lines; volumes with K coils or fewer stay as they are [default: all coils]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
+    pub virtual_coils: Option<u16>,
+
     /// Where masks come from [default: random in training, otherwise filename]
     #[arg(long, value_enum, value_name = "SEED")]
     pub mask_seed: Option<MaskSeeding>,
@@ -52,7 +57,8 @@ impl SamplingArgs {
         };
         let mask_seed = self.mask_seed.unwrap_or(seed);
         let mask = self.mask.unwrap_or(MaskKind::Equispaced);
-        let sampling = Sampling { mask, accelerations, center_fractions, mask_seed };
+        let virtual_coils = self.virtual_coils.map(usize::from);
+        let sampling = Sampling { mask, accelerations, center_fractions, mask_seed, virtual_coils };
         Sampler::new(&sampling, 0)?;
         Ok(sampling)
     }
@@ -63,6 +69,7 @@ impl SamplingArgs {
             || !self.acceleration.is_empty()
             || !self.center_fraction.is_empty()
             || self.mask_seed.is_some()
+            || self.virtual_coils.is_some()
     }
 }
 
@@ -210,6 +217,7 @@ mod tests {
                 accelerations: vec![8],
                 center_fractions: vec![0.04],
                 mask_seed: MaskSeeding::Random,
+                virtual_coils: None,
             }
         );
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::{Labelled, check_distinct};
-use super::output::{check_file, json, print};
+use super::output::{Compressed, check_file, compressed, json, print};
 use super::rank_args::RankArgs;
 use crate::atomic;
 use crate::backend::Backend;
@@ -92,6 +92,8 @@ struct Metrics<'a> {
     sampling: &'a Sampling,
     models: Vec<Source<'a>>,
     sets: Vec<Source<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    virtual_coils: Vec<Compressed<'a>>,
     #[serde(flatten)]
     evaluation: &'a Evaluation,
     slices: &'a [SliceEntry],
@@ -137,18 +139,20 @@ impl Args {
             Ok((model, weights))
         });
         let models = models.collect::<Result<_>>()?;
+        let sampler = Sampler::new(&sampling, 0)?;
         let sets = self.data.into_iter().map(|data| {
             let set = VolumeSet::open(&data.path)?;
             check_targets(&set)?;
-            Ok((data, Arc::new(set)))
+            Ok((data, Arc::new(sampler.compressed(set)?)))
         });
+        let sets = sets.collect::<Result<_>>()?;
         Ok(Plan {
             ranks,
             device,
-            sampler: Sampler::new(&sampling, 0)?,
+            sampler,
             sampling,
             models,
-            sets: sets.collect::<Result<_>>()?,
+            sets,
             out: self.out,
             csv: self.csv,
             csv_slices: self.csv_slices,
@@ -191,6 +195,7 @@ impl Plan<'_> {
                 sampling: &self.sampling,
                 models: self.models.iter().map(|(model, _)| source(model)).collect(),
                 sets: self.sets.iter().map(|(data, _)| source(data)).collect(),
+                virtual_coils: self.sets.iter().flat_map(|(data, set)| compressed(&data.name, set)).collect(),
                 evaluation,
                 slices,
             };

@@ -271,20 +271,22 @@ impl DryRun<'_> {
     /// The shape of the retain set's first volume stands for all.
     fn shape(&self) -> Result<(ImageShape, [usize; 2])> {
         let n = self.settings.training.batch;
+        let most = self.settings.sampling.virtual_coils.unwrap_or(usize::MAX);
+        let coils = |stored: usize| stored.min(most);
         match &self.settings.sets.retain {
             SetSource::Path(path) => {
                 let set = VolumeSet::open(path)?;
                 let shape = set.shape(0);
                 let [rows, columns] = shape.matrix;
                 Ok((
-                    ImageShape { n, coils: shape.coils, rows, columns },
+                    ImageShape { n, coils: coils(shape.coils), rows, columns },
                     shape.target.unwrap_or(shape.matrix),
                 ))
             }
             SetSource::Simulated(subjects) => {
                 let config = self.settings.simulated(subjects.simulate)?;
                 let [rows, columns] = config.matrix;
-                Ok((ImageShape { n, coils: config.coils, rows, columns }, config.recon))
+                Ok((ImageShape { n, coils: coils(config.coils), rows, columns }, config.recon))
             }
         }
     }

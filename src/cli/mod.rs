@@ -5,6 +5,7 @@ pub mod args;
 pub mod audit;
 pub mod bench;
 pub mod build_info;
+pub mod convert;
 pub mod demo;
 pub mod evaluate;
 pub mod experiment;
@@ -41,6 +42,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
+    Convert(convert::Args),
     Train(train::Args),
     Unlearn(unlearn::Args),
     Audit(audit::Args),
@@ -63,6 +65,7 @@ impl Cli {
         match self.command {
             Command::Demo(args) => args.run(),
             Command::Simulate(args) => args.run(),
+            Command::Convert(args) => args.run(),
             Command::Train(args) => args.run(),
             Command::Unlearn(args) => args.run(),
             Command::Audit(args) => args.run(),

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::progress::is_silent;
 
@@ -118,6 +119,31 @@ impl Drop for OutputDirectory {
             let _ = std::fs::remove_dir(directory);
         }
     }
+}
+
+/// What coil compression did to a volume, as results name it.
+#[derive(Debug, serde::Serialize)]
+pub struct Compressed<'a> {
+    set: &'a str,
+    volume: &'a str,
+    coils: usize,
+    virtual_coils: usize,
+    /// Share of the calibration lines' energy that is kept.
+    energy: f64,
+}
+
+/// The volumes of a set that have virtual coils.
+pub fn compressed<'a>(name: &'a str, set: &'a VolumeSet) -> impl Iterator<Item = Compressed<'a>> {
+    set.volumes().iter().filter_map(move |volume| {
+        let made = volume.virtual_coils.as_deref()?;
+        Some(Compressed {
+            set: name,
+            volume: &volume.name,
+            coils: made.stored,
+            virtual_coils: made.count,
+            energy: made.energy,
+        })
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::Labelled;
-use super::output::{OutputDirectory, json, print};
+use super::output::{Compressed, OutputDirectory, compressed, json, print};
 use super::volume_figure::{Row, chosen, figure};
 use crate::atomic;
 use crate::backend::Backend;
@@ -96,6 +96,8 @@ struct Metrics<'a> {
     model: &'a Path,
     data: &'a Path,
     files: Vec<&'a Path>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    virtual_coils: Vec<Compressed<'a>>,
     #[serde(flatten)]
     evaluation: &'a Evaluation,
 }
@@ -113,8 +115,9 @@ impl Args {
         let sampling = self.sampling.sampling(MaskSeeding::Filename)?;
         let device = self.device.start()?;
         let weights = Weights::read(&self.model.path)?;
-        let set = Arc::new(VolumeSet::open(&self.data.path)?);
+        let set = VolumeSet::open(&self.data.path)?;
         check_names(&set)?;
+        let set = Arc::new(Sampler::new(&sampling, 0)?.compressed(set)?);
         let out = OutputDirectory::create(&self.out)?;
         let files = set.volumes().iter().map(|volume| {
             let images = out.path().join(&volume.name);
@@ -199,6 +202,7 @@ impl Plan {
             model: &self.model.path,
             data: &self.data.path,
             files: self.files.iter().map(|files| files.images.as_path()).collect(),
+            virtual_coils: compressed(&self.data.name, &self.set).collect(),
             evaluation,
         };
         atomic::write_bytes(&self.metrics, (json(&metrics)? + "\n").as_bytes())?;

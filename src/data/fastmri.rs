@@ -1,14 +1,18 @@
-//! Reading one fastMRI multi-coil file: its metadata once, then slice by slice.
+//! Reading one multi-coil volume: its metadata once, then slice by slice.
 //!
-//! Follows `fastmri.data.mri_data.SliceDataset`: the same slices, the same padding, the same crop size.
+//! What is in a file says which layout it has: fastMRI's, which M4Raw shares, or CMRxRecon's (see `cmrxrecon.rs`). fastMRI's
+//! follows `fastmri.data.mri_data.SliceDataset`: the same slices, the same padding, the same crop size.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use num_complex::Complex32;
 
+use super::cmrxrecon;
 use super::hdf5::{Container, Dataset, with_container};
 use super::ismrmrd::Header;
-use super::volume::Slice;
+use super::virtual_coils::VirtualCoils;
+use super::volume::{Layout, Slice};
 use crate::error::{Error, Result};
 
 /// The metadata of one volume. No file is held open, so thousands of these are cheap, and slices can be read
@@ -17,10 +21,15 @@ use crate::error::{Error, Result};
 pub struct VolumeFile {
     /// Where the file is, as it was given to [`VolumeFile::open`].
     pub path: PathBuf,
-    /// The bare file name with its extension: fastMRI seeds the volume's mask with it.
+    /// The bare file name with its extension: fastMRI seeds the volume's mask with it. Files of CMRxRecon are called as
+    /// they would be in fastMRI's layout, with the patient's directory: `P001_cine_lax.h5`.
     pub name: String,
+    pub layout: Layout,
     pub slices: usize,
+    /// What slices have when they are read: the scanner's, or fewer, see [`Self::virtual_coils`].
     pub coils: usize,
+    /// How the scanner's coils are combined when a slice is read, where they are.
+    pub virtual_coils: Option<Arc<VirtualCoils>>,
     /// Rows (readout) and columns (phase encoding) of k-space.
     pub matrix: [usize; 2],
     /// Height and width that fastMRI crops images to: x and y of the header's `reconSpace`.
@@ -45,11 +54,11 @@ pub struct VolumeFile {
 }
 
 impl VolumeFile {
-    /// Reads the metadata of the file at `path`, nothing of its k-space.
+    /// Reads the metadata of the file at `path`, and nothing of its k-space in fastMRI's layout.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be opened; [`Error::Input`] if it is no HDF5 file, truncated, or not a
-    /// fastMRI multi-coil volume, with what was expected and found.
+    /// multi-coil volume of a layout that is known, with what was expected and found.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -57,9 +66,13 @@ impl VolumeFile {
     }
 
     fn read_metadata(file: &Container, path: &Path, name: String) -> Result<Self> {
+        if let Some(variable) = cmrxrecon::variable(file)? {
+            return cmrxrecon::metadata(file, path, variable);
+        }
         let kspace = file.dataset("kspace")?.ok_or_else(|| {
             file.error(format!(
-                "no dataset 'kspace' (found {}): expected a fastMRI multi-coil volume",
+                "no dataset 'kspace' (found {}): expected a multi-coil volume as fastMRI and M4Raw have them, or one of \
+                 CMRxRecon with 'kspace_full', 'kspace_sub04' or 'kus'",
                 file.names()
             ))
         })?;
@@ -86,8 +99,10 @@ impl VolumeFile {
         Ok(Self {
             path: path.to_path_buf(),
             name,
+            layout: Layout::FastMri,
             slices,
             coils,
+            virtual_coils: None,
             matrix: [rows, columns],
             recon: [header.recon_size[0], header.recon_size[1]],
             encoding_size: header.encoding_size,
@@ -112,6 +127,36 @@ impl VolumeFile {
 
     /// As [`Self::read_slice`], with k-space in memory that is there already.
     pub(super) fn read_slice_into(&self, index: usize, memory: Vec<Complex32>) -> Result<Slice> {
+        let mut slice = self.read_stored(index, true, memory)?;
+        if let Some(virtual_coils) = &self.virtual_coils {
+            virtual_coils.apply(&mut slice.kspace);
+        }
+        Ok(slice)
+    }
+
+    /// As [`Self::read_slice`], with the coils of the scanner: what of a slice does not depend on any setting.
+    ///
+    /// # Errors
+    /// As [`Self::read_slice`].
+    pub fn read_slice_as_stored(&self, index: usize) -> Result<Slice> {
+        self.read_stored(index, true, Vec::new())
+    }
+
+    /// How many times slices are the same ones at another time: slice `t * slices / frames + z` is slice z of frame t.
+    pub fn frames(&self) -> usize {
+        match self.layout {
+            Layout::FastMri => 1,
+            Layout::CmrxRecon { frames, .. } => frames,
+        }
+    }
+
+    /// The coils of the scanner.
+    pub fn stored_coils(&self) -> usize {
+        self.virtual_coils.as_ref().map_or(self.coils, |virtual_coils| virtual_coils.stored)
+    }
+
+    /// A slice with the coils of the scanner, and with its target if that is asked for.
+    pub(super) fn read_stored(&self, index: usize, target: bool, memory: Vec<Complex32>) -> Result<Slice> {
         if index >= self.slices {
             return Err(Error::input(format!(
                 "{}: there is no slice {index}: the volume has slices 0..{}",
@@ -121,13 +166,16 @@ impl VolumeFile {
         }
         with_container(&self.path, |file| {
             let changed = || file.error("the file has changed since it was opened; start again");
+            if let Layout::CmrxRecon { variable, .. } = self.layout {
+                return cmrxrecon::read_slice(file, self, variable, index, target)?.ok_or_else(changed);
+            }
             let kspace = file.dataset("kspace")?.ok_or_else(changed)?;
-            if kspace.shape != [self.slices, self.coils, self.matrix[0], self.matrix[1]] {
+            if kspace.shape != [self.slices, self.stored_coils(), self.matrix[0], self.matrix[1]] {
                 return Err(changed());
             }
             let kspace = kspace.complex_row(index, memory)?;
 
-            let target = match self.target {
+            let target = match self.target.filter(|_| target) {
                 None => None,
                 Some([height, width]) => {
                     let target = file.dataset("reconstruction_rss")?.ok_or_else(changed)?;

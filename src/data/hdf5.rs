@@ -74,6 +74,9 @@ impl Container {
         let file = hdf5_pure::File::from_source_with_options(SharedFile(bytes.clone()), properties).map_err(
             |error| {
             let what = match error {
+                Hdf5Error::Format(FormatError::SignatureNotFound) if is_old_matlab(&bytes) => {
+                    "is a MATLAB file of an older format, which is not HDF5 (save it with '-v7.3')".to_string()
+                }
                 Hdf5Error::Format(FormatError::SignatureNotFound) => "is not an HDF5 file".to_string(),
                 error => format!("cannot be opened as HDF5 ({error})"),
             };
@@ -148,14 +151,20 @@ impl Container {
         Ok(())
     }
 
-    /// The names of the datasets, for an error that says what is there.
+    /// The names of the datasets in the root group, sorted.
+    pub fn dataset_names(&self) -> Result<Vec<String>> {
+        let mut names = self.file.root().datasets().map_err(|error| {
+            self.error(format!("cannot read what is in the file ({error}); copy or download it again"))
+        })?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// The same for an error that says what is there.
     pub fn names(&self) -> String {
-        match self.file.root().datasets() {
+        match self.dataset_names() {
             Ok(names) if names.is_empty() => "no datasets".to_string(),
-            Ok(mut names) => {
-                names.sort();
-                names.join(", ")
-            }
+            Ok(names) => names.join(", "),
             Err(_) => "unreadable contents".to_string(),
         }
     }
@@ -169,6 +178,12 @@ impl Container {
     }
 }
 
+/// MATLAB's formats before 7.3 begin so.
+fn is_old_matlab(bytes: &PositionedFile) -> bool {
+    let mut start = [0; 10];
+    bytes.read_at(0, &mut start).is_ok() && &start == b"MATLAB 5.0"
+}
+
 impl Dataset<'_> {
     fn damaged(&self, error: &Hdf5Error) -> Error {
         self.container.damaged(self.name, error)
@@ -176,6 +191,11 @@ impl Dataset<'_> {
 
     fn datatype(&self) -> Result<Datatype> {
         self.dataset.datatype().map_err(|error| self.damaged(&error))
+    }
+
+    /// Whether MATLAB wrote this variable: it notes the class of each.
+    pub fn is_matlab(&self) -> bool {
+        self.dataset.attr_datatypes().is_ok_and(|attributes| attributes.contains_key("MATLAB_class"))
     }
 
     /// The bytes of `[first, first + count)` along the leading dimension, and nothing else of the file.
@@ -214,8 +234,8 @@ impl Dataset<'_> {
         let datatype = self.datatype()?;
         ComplexLayout::of(&datatype).ok_or_else(|| {
             self.container.error(format!(
-                "'{}' has elements of type {datatype}: expected complex numbers as h5py stores them, a compound \
-                 of two floats r and i (complex64 or complex128)",
+                "'{}' has elements of type {datatype}: expected complex numbers, a compound of two floats r \
+                 and i as h5py stores them (complex64 or complex128), or real and imag as MATLAB does",
                 self.name
             ))
         })
@@ -224,33 +244,54 @@ impl Dataset<'_> {
     /// Row `index` of the leading dimension as complex64, in `memory` where that can be; an error where a number is not
     /// finite.
     pub fn complex_row(&self, index: usize, memory: Vec<Complex32>) -> Result<Vec<Complex32>> {
+        self.complex_part(index, [0, 1], index, memory)
+    }
+
+    /// The same for one of `parts` equal parts of the row, which an error calls slice `slice`.
+    pub fn complex_part(
+        &self,
+        row: usize,
+        [part, parts]: [usize; 2],
+        slice: usize,
+        memory: Vec<Complex32>,
+    ) -> Result<Vec<Complex32>> {
         let layout = self.complex_layout()?;
+        let count = self.shape[1..].iter().product::<usize>() / parts;
         if layout.is_native()
-            && let Some(values) = self.contiguous_row(index, memory)?
+            && let Some((values, finite)) = self.contiguous((row * parts + part) * count, count, memory)?
         {
+            if !finite {
+                self.check_finite(slice, bytemuck::cast_slice(&values))?;
+            }
             return Ok(values);
         }
-        let values = layout.decode(&self.raw_rows(index, 1, layout.size)?);
-        self.check_finite(index, bytemuck::cast_slice(&values))?;
+        let bytes = self.raw_rows(row, 1, layout.size)?;
+        let values = layout.decode(&bytes[part * count * layout.size..][..count * layout.size]);
+        self.check_finite(slice, bytemuck::cast_slice(&values))?;
         Ok(values)
     }
 
-    /// Row `index` straight from the file into its place, where the numbers lie there one after the other as in
-    /// memory: how fastMRI's own files are. It saves a second buffer and a copy of tens of megabytes.
-    fn contiguous_row(&self, index: usize, mut values: Vec<Complex32>) -> Result<Option<Vec<Complex32>>> {
+    /// `count` elements from `first` on, straight from the file into their place, where the numbers lie there one after
+    /// the other as in memory: how fastMRI's own files are. It saves a second buffer and a copy of tens of megabytes.
+    /// With them, whether all are finite.
+    fn contiguous(
+        &self,
+        first: usize,
+        count: usize,
+        mut values: Vec<Complex32>,
+    ) -> Result<Option<(Vec<Complex32>, bool)>> {
         let layout = self.dataset.layout().map_err(|error| self.damaged(&error))?;
-        let row: usize = self.shape[1..].iter().product();
-        let expected = (self.shape[0] * row * size_of::<Complex32>()) as u64;
+        let expected = (self.shape.iter().product::<usize>() * size_of::<Complex32>()) as u64;
         let start = match layout {
             Layout::Contiguous { address: Some(address), size } if size == expected => address,
             _ => return Ok(None),
         };
-        let start = start.saturating_add((index * row * size_of::<Complex32>()) as u64);
+        let start = start.saturating_add((first * size_of::<Complex32>()) as u64);
         // A vector that is new comes from the system as zeros.
         if values.is_empty() {
-            values = vec![Complex32::ZERO; row];
+            values = vec![Complex32::ZERO; count];
         }
-        values.resize(row, Complex32::ZERO);
+        values.resize(count, Complex32::ZERO);
         // In pieces that are still in the cache when they are looked at.
         let mut finite = true;
         for (number, piece) in values.chunks_mut(PIECE).enumerate() {
@@ -260,10 +301,7 @@ impl Dataset<'_> {
             read.map_err(|error| self.damaged(&error.into()))?;
             finite &= all_finite(bytemuck::cast_slice(piece));
         }
-        if !finite {
-            self.check_finite(index, bytemuck::cast_slice(&values))?;
-        }
-        Ok(Some(values))
+        Ok(Some((values, finite)))
     }
 
     /// Whether the elements are floats or integers, which [`Self::real_row`] can read.

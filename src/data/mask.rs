@@ -241,6 +241,29 @@ impl MaskFunction {
         draw.mask(&mut random)
     }
 
+    /// The columns in the middle that every mask samples densely, whatever is drawn.
+    ///
+    /// # Errors
+    /// As [`Self::sample`].
+    pub fn densely_sampled(&self, columns: usize) -> Result<Vec<bool>> {
+        let mut centre = vec![true; columns];
+        for &center_fraction in &self.center_fractions {
+            for &acceleration in &self.accelerations {
+                if !self.allow_any_combination && !self.pairs().contains(&(center_fraction, acceleration)) {
+                    continue;
+                }
+                let draw = Draw { kind: self.kind, columns, center_fraction, acceleration };
+                let low = match self.kind {
+                    MaskKind::MagicFraction => draw.magic_fraction_acceleration(draw.low())?.0,
+                    _ => draw.low(),
+                };
+                let band = low_band(columns, low);
+                centre.iter_mut().enumerate().for_each(|(x, centre)| *centre &= band.contains(&x));
+            }
+        }
+        Ok(centre)
+    }
+
     /// `MaskFunc.choose_acceleration`
     fn choose_acceleration(&self, random: &mut RandomState) -> (f64, u32) {
         if self.allow_any_combination {
@@ -270,8 +293,7 @@ impl Draw {
         if width == 0 {
             return Err(Error::input("a mask needs a k-space with at least one column"));
         }
-        // Python's round: halves to the even neighbour.
-        let mut low = (width as f64 * self.center_fraction).round_ties_even() as usize;
+        let mut low = self.low();
         let mut columns = match self.kind {
             MaskKind::Random => self.random(low, random)?,
             MaskKind::Equispaced => {
@@ -286,10 +308,13 @@ impl Draw {
                 self.magic(acceleration, random)
             }
         };
-        // `calculate_center_mask`
-        let pad = (width - low).div_ceil(2);
-        columns[pad..pad + low].fill(true);
+        columns[low_band(width, low)].fill(true);
         Ok(ColumnMask { columns, num_low_frequencies: low })
+    }
+
+    /// How many columns the center fraction is. Python's round: halves to the even neighbour.
+    fn low(&self) -> usize {
+        (self.columns as f64 * self.center_fraction).round_ties_even() as usize
     }
 
     fn random(&self, low: usize, random: &mut RandomState) -> Result<Vec<bool>> {
@@ -357,6 +382,12 @@ impl Draw {
             self.kind, self.columns, self.center_fraction, self.acceleration
         ))
     }
+}
+
+/// `calculate_center_mask`
+fn low_band(width: usize, low: usize) -> Range<usize> {
+    let pad = (width - low).div_ceil(2);
+    pad..pad + low
 }
 
 /// Python's `mask[offset::step] = 1`.

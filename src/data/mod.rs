@@ -1,10 +1,13 @@
-//! From files to k-space slices: fastMRI HDF5, undersampling masks, sets of volumes and the loader.
+//! From files to k-space slices: HDF5 of several layouts, undersampling masks, sets of volumes and the loader.
 //! Nothing here knows of devices or networks.
 
+pub mod cfl;
+mod cmrxrecon;
 mod complex;
 pub mod digest;
 pub mod fastmri;
 mod hdf5;
+pub mod images;
 pub mod ismrmrd;
 pub mod loader;
 pub mod mask;
@@ -12,6 +15,8 @@ pub mod numpy_random;
 pub mod order;
 pub mod overlap;
 mod positioned;
+pub mod rss;
 pub mod set;
+pub mod virtual_coils;
 pub mod volume;
 pub mod write;

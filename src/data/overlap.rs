@@ -88,12 +88,12 @@ fn file_size(path: &Path) -> Result<u64> {
 fn content_key(volume: &VolumeFile) -> Option<([usize; 4], [u64; 2])> {
     let [rows, columns] = volume.matrix;
     let numbers = [volume.max?.to_bits(), volume.norm?.to_bits()];
-    Some(([volume.slices, volume.coils, rows, columns], numbers))
+    Some(([volume.slices, volume.stored_coils(), rows, columns], numbers))
 }
 
 fn same_slice(a: &VolumeFile, b: &VolumeFile) -> Result<bool> {
     let middle = a.slices / 2;
-    Ok(slice_sha256(&a.read_slice(middle)?) == slice_sha256(&b.read_slice(middle)?))
+    Ok(slice_sha256(&a.read_slice_as_stored(middle)?) == slice_sha256(&b.read_slice_as_stored(middle)?))
 }
 
 fn same_bytes(a: &Path, b: &Path) -> Result<bool> {

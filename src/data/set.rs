@@ -1,6 +1,6 @@
 //! A set of volumes, such as the retain set or the forget set, and which of their slices are in it.
 //!
-//! A set is given as a directory (every `*.h5` in it, by name), as one file, or as a manifest: a text file with
+//! A set is given as a directory (every `*.h5` and `*.mat` in it but masks, by name), as one file, or as a manifest: a text file with
 //! one volume a line, relative to the manifest, `#` for comments, and optionally a range of slices.
 //!
 //! ```text
@@ -12,11 +12,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::fastmri::VolumeFile;
 use super::order::shuffled;
+use super::virtual_coils::VirtualCoils;
 use crate::error::{Error, Result};
 
 /// A slice of a set: (index of the volume in [`VolumeSet::volumes`], index of the slice in the volume).
@@ -145,6 +147,59 @@ impl VolumeSet {
         (!volumes.is_empty()).then(|| Self { source: self.source.clone(), volumes, selected })
     }
 
+    /// The same volumes with `count` virtual coils each, made from the columns that `calibration` names for a volume; those
+    /// that have no more coils than that stay as they are. Reads all slices of the others, in parallel by volume, and says
+    /// so to `on_volume`.
+    ///
+    /// # Errors
+    /// The first of [`VirtualCoils::of`] and of `calibration`.
+    pub fn with_virtual_coils(
+        mut self,
+        count: usize,
+        calibration: impl Fn(&VolumeFile) -> Result<Vec<bool>> + Sync,
+        on_volume: impl Fn() + Sync,
+    ) -> Result<Self> {
+        let made: Vec<Result<Option<VirtualCoils>>> = self
+            .volumes
+            .par_iter()
+            .map(|volume| {
+                let stored = volume.stored_coils();
+                let made = match stored > count {
+                    true => Some(VirtualCoils::of(volume, count, &calibration(volume)?)?),
+                    false => None,
+                };
+                on_volume();
+                Ok(made)
+            })
+            .collect();
+        for (volume, made) in self.volumes.iter_mut().zip(made) {
+            if let Some(made) = made? {
+                volume.coils = made.count;
+                volume.virtual_coils = Some(Arc::new(made));
+            }
+        }
+        Ok(self)
+    }
+
+    /// What virtual coils keep of the volumes that have them, for people; `None` where none has.
+    pub fn virtual_coils_summary(&self) -> Option<String> {
+        let made: Vec<(&VirtualCoils, &VolumeFile)> =
+            self.volumes.iter().filter_map(|v| v.virtual_coils.as_deref().map(|made| (made, v))).collect();
+        let least = made.iter().min_by(|a, b| a.0.energy.total_cmp(&b.0.energy))?;
+        let mean = made.iter().map(|(made, _)| made.energy).sum::<f64>() / made.len() as f64;
+        Some(format!(
+            "{} virtual coils in {} of {} volumes keep {:.2} % of the calibration lines' energy (least: {:.2} % of {}, \
+             from {} coils)",
+            least.0.count,
+            made.len(),
+            self.volumes.len(),
+            100.0 * mean,
+            100.0 * least.0.energy,
+            least.1.name,
+            least.0.stored
+        ))
+    }
+
     /// What was given to [`VolumeSet::open`].
     pub fn source(&self) -> &Path {
         &self.source
@@ -265,14 +320,21 @@ fn directory_entries(directory: &Path) -> Result<Vec<Entry>> {
     for entry in std::fs::read_dir(directory).map_err(cannot_read)? {
         let path = entry.map_err(cannot_read)?.path();
         // Names with a leading dot are half-written files or what some systems leave beside every file.
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && path.extension().is_some_and(|extension| extension == "h5") && path.is_file() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let volume = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("h5") => true,
+            // CMRxRecon has masks beside the volumes.
+            Some("mat") => !name.contains("_mask"),
+            _ => false,
+        };
+        if volume && !name.starts_with('.') && path.is_file() {
             entries.push(Entry { path, slices: None });
         }
     }
     if entries.is_empty() {
         return Err(Error::input(format!(
-            "no *.h5 files in {}: expected a directory of fastMRI volumes, one file, or a manifest",
+            "no *.h5 files in {}, nor *.mat: expected a directory of volumes, one file, or a manifest (of volumes in \
+             several directories: find {0} -name '*.mat')",
             directory.display()
         )));
     }
@@ -282,7 +344,7 @@ fn directory_entries(directory: &Path) -> Result<Vec<Entry>> {
 
 /// By its name or by its first bytes: what is meant as a volume shall be refused as one, not as a bad manifest.
 fn is_hdf5(path: &Path) -> bool {
-    let named = path.extension().is_some_and(|extension| extension == "h5" || extension == "hdf5");
+    let named = path.extension().is_some_and(|e| e == "h5" || e == "hdf5" || e == "mat");
     named || hdf5_pure::is_hdf5(path).unwrap_or(false)
 }
 

@@ -2,6 +2,15 @@
 
 use num_complex::Complex32;
 
+/// How a volume lies in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// fastMRI's, which is M4Raw's too.
+    FastMri,
+    /// MATLAB 7.3 as CMRxRecon has it: `variable` is the k-space, and its slices are `frames` times the same ones.
+    CmrxRecon { variable: &'static str, frames: usize },
+}
+
 /// One multi-coil slice as the scanner gave it (fully sampled, or undersampled where the volume has a mask).
 #[derive(Clone, Debug)]
 pub struct Slice {

@@ -19,8 +19,21 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Input`] where sizes contradict each other or numbers are not finite, [`Error::Io`] from the disk.
 pub fn write_volume(path: impl AsRef<Path>, volume: &NewVolume) -> Result<()> {
+    write_scan(path, volume, None)
+}
+
+/// The same for a scan that measured only the columns of `mask`: as fastMRI's test files, with `mask` and without
+/// reference images, of which `volume` has none.
+///
+/// # Errors
+/// As [`write_volume`].
+pub fn write_undersampled(path: impl AsRef<Path>, volume: &NewVolume, mask: &[bool]) -> Result<()> {
+    write_scan(path, volume, Some(mask))
+}
+
+fn write_scan(path: impl AsRef<Path>, volume: &NewVolume, mask: Option<&[bool]>) -> Result<()> {
     let path = path.as_ref();
-    check(volume).map_err(|what| Error::input(format!("cannot write {}: {what}", path.display())))?;
+    check(volume, mask).map_err(|what| Error::input(format!("cannot write {}: {what}", path.display())))?;
 
     let [rows, columns] = volume.matrix;
     let [height, width] = volume.recon;
@@ -35,18 +48,27 @@ pub fn write_volume(path: impl AsRef<Path>, volume: &NewVolume) -> Result<()> {
             volume.kspace.len() as u64,
         )
         .with_shape(&[volume.slices as u64, volume.coils as u64, rows as u64, columns as u64]);
-    file.create_dataset("reconstruction_rss").with_f32_data(&volume.reconstruction_rss).with_shape(&[
-        volume.slices as u64,
-        height as u64,
-        width as u64,
-    ]);
+    match mask {
+        Some(mask) => {
+            let mask: Vec<u8> = mask.iter().map(|&sampled| u8::from(sampled)).collect();
+            file.create_dataset("mask").with_u8_data(&mask).with_shape(&[mask.len() as u64]);
+        }
+        None => {
+            let shape = [volume.slices, height, width].map(|size| size as u64);
+            file.create_dataset("reconstruction_rss")
+                .with_f32_data(&volume.reconstruction_rss)
+                .with_shape(&shape);
+        }
+    }
     file.create_dataset("ismrmrd_header").with_vlen_strings(&[&Header::xml(volume)]).with_shape(&[]);
 
-    let images = &volume.reconstruction_rss;
-    let max = images.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let norm = images.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
-    file.set_attr("max", AttrValue::F64(f64::from(max)));
-    file.set_attr("norm", AttrValue::F64(norm));
+    if mask.is_none() {
+        let images = &volume.reconstruction_rss;
+        let max = images.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let norm = images.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+        file.set_attr("max", AttrValue::F64(f64::from(max)));
+        file.set_attr("norm", AttrValue::F64(norm));
+    }
     file.set_attr("acquisition", AttrValue::VarLenString(volume.acquisition.clone()));
     file.set_attr("patient_id", AttrValue::VarLenString(volume.patient_id.clone()));
     finish(path, file)
@@ -86,13 +108,14 @@ fn refused(path: &Path, error: Hdf5Error) -> Error {
 }
 
 /// What would make a file that no reader accepts.
-fn check(volume: &NewVolume) -> std::result::Result<(), String> {
+fn check(volume: &NewVolume, mask: Option<&[bool]>) -> std::result::Result<(), String> {
     let NewVolume { slices, coils, matrix: [rows, columns], recon: [height, width], .. } = *volume;
-    let lengths = [
-        ("kspace", volume.kspace.len(), vec![slices, coils, rows, columns]),
-        ("reconstruction_rss", volume.reconstruction_rss.len(), vec![slices, height, width]),
-    ];
-    for (name, found, shape) in lengths {
+    let others = match mask {
+        Some(mask) => ("mask", mask.len(), vec![columns]),
+        None => ("reconstruction_rss", volume.reconstruction_rss.len(), vec![slices, height, width]),
+    };
+    for (name, found, shape) in [("kspace", volume.kspace.len(), vec![slices, coils, rows, columns]), others]
+    {
         if found != shape.iter().product::<usize>() || found == 0 {
             return Err(format!("{name} has {found} elements, its shape is {shape:?}"));
         }

@@ -242,12 +242,13 @@ impl Experiment<'_> {
 
     fn tests(&self) -> Result<TestSets> {
         let sets = &self.graph.sets;
-        let open = |path: &PathBuf| VolumeSet::open(path).map(Arc::new);
+        let sampler = Sampler::fixed(&self.settings.sampling)?;
+        let open = |path: &PathBuf| sampler.compressed(VolumeSet::open(path)?).map(Arc::new);
         Ok(TestSets {
             bta: open(&sets.retain_test)?,
             kta: open(&sets.forget_test)?,
             ua: open(&sets.forget)?,
-            sampler: Sampler::fixed(&self.settings.sampling)?,
+            sampler,
         })
     }
 }

@@ -44,7 +44,7 @@ pub fn pictures<B: Backend>(ops: &B, settings: &Settings, graph: &Graph, out: &P
         let set = VolumeSet::open(set_of(graph, measure))?;
         let slices = chosen(&set, measure, &shown)?;
         let names: Vec<(&str, usize)> = slices.iter().map(|c| (c.volume.as_str(), c.slice)).collect();
-        let set = Arc::new(set.only(&names)?);
+        let set = Arc::new(sampler.compressed(set.only(&names)?)?);
         let mut of_set = blank(&set, measure, &folder)?;
         let mut progress = Progress::new((shown.len() * set.slice_count()) as u64, "drawing");
         for Shown { label, run, .. } in &shown {

@@ -37,10 +37,10 @@ pub fn forgotten(set: &VolumeSet) -> Result<Vec<ForgottenVolume>> {
     volumes
         .into_par_iter()
         .map(|(index, volume)| {
-            let slices = set
-                .slices_of(index)
-                .iter()
-                .map(|&slice| Ok(ForgottenSlice { slice, sha256: slice_sha256(&volume.read_slice(slice)?) }));
+            let slices = set.slices_of(index).iter().map(|&slice| {
+                let sha256 = slice_sha256(&volume.read_slice_as_stored(slice)?);
+                Ok(ForgottenSlice { slice, sha256 })
+            });
             Ok(ForgottenVolume {
                 path: absolute(&volume.path),
                 sha256: file_sha256(&volume.path)?,

@@ -206,19 +206,21 @@ impl Unlearning<'_> {
         let retain = VolumeSet::open(&config.retain)?;
         let forget = VolumeSet::open(&config.forget)?;
         check_disjoint(&retain, &forget, ["retain", "forget"])?;
+        let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
+        let fixed = Sampler::fixed(&config.sampling)?;
+        let retain = sampler.compressed(retain)?;
+        let forget = sampler.compressed(forget)?;
         let used = match method.retain {
             true => config.retain_part(&retain)?,
             false => retain.clone(),
         };
         let mut measured = vec![("forget".to_string(), Arc::new(forget.clone()))];
         for NamedSet { name, path } in &config.tests {
-            measured.push((name.clone(), Arc::new(VolumeSet::open(path)?)));
+            measured.push((name.clone(), Arc::new(sampler.compressed(VolumeSet::open(path)?)?)));
         }
         if config.measure {
             measured.iter().try_for_each(|(_, set)| check_targets(set))?;
         }
-        let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
-        let fixed = Sampler::fixed(&config.sampling)?;
 
         let mut engine = Engine::for_training(ops, weights.architecture, &weights.parameters)?
             .recomputing(config.optimisation.low_memory);
