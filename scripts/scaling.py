@@ -65,13 +65,13 @@ def main() -> None:
     if not arguments.into:
         print(table)
         return
-    begin, end = "<!-- scaling -->\n", "\n<!-- /scaling -->"
+    begin, end = "<!-- scaling -->\n", "<!-- /scaling -->"
     with open(arguments.into) as file:
         text = file.read()
     before, rest = text.split(begin)
     _, after = rest.split(end)
     with open(arguments.into, "w") as file:
-        file.write(before + begin + table + end + after)
+        file.write(before + begin + table + "\n" + end + after)
 
 
 if __name__ == "__main__":

@@ -287,7 +287,8 @@ pub trait Backend: Memory {
         false
     }
     /// Begins to sum a part of a buffer over the ranks whose devices are connected, the same bits on each, in its place.
-    /// What is asked for before [`Self::await_sums`] goes on beside it and leaves the part alone.
+    /// What is asked for before [`Self::await_sums`] goes on beside it and leaves the part alone. It is no operation to be
+    /// repeated: ranks may not be at the same of theirs.
     fn begin_sum(&self, buffer: &mut Self::Buffer, part: Span) {
         let _ = (buffer, part);
     }

@@ -122,6 +122,14 @@ impl Device {
     /// # Errors
     /// Also where they cannot be connected.
     pub fn run_with<W: Work + Send>(self, ranks: &Ranks, work: W) -> Result<W::Output> {
+        if !ranks.is_alone() {
+            let kind = match self {
+                Self::Cpu => "cpu",
+                Self::Cuda(..) => "cuda",
+                Self::Emulated(_) => "emulated",
+            };
+            ranks.agree(&[("a device or precision", format!("{kind}, {}", self.precision()))])?;
+        }
         match self {
             // On one of the threads that operations are spread over: from outside of the pool every operation would
             // wake a thread and wait for it.

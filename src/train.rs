@@ -130,7 +130,7 @@ impl Training<'_> {
             make_rooms(&mut engine, validation)?;
         }
         run.check(&mut engine, &mut state)?;
-        run.agree(&config.with_absolute_paths(), &state)?;
+        run.agree(&config.with_absolute_paths(), &state, &validation)?;
         if self.ranks.is_first() {
             match self.start {
                 Start::Resume => directory.go_on(config)?,

@@ -173,17 +173,11 @@ impl<'a, B: Backend> Case<'a, B> {
         let mut gradient = self.ops.zeros(Purpose::Optimiser, self.net.layout.len());
         let len = self.net.layout.len();
         let mut finished = vec![f64::NAN; len];
-        self.net.backward_in_parts(
-            self.ops,
-            &self.parameters,
-            &self.input,
-            &mut self.workspace,
-            &d_output,
-            &mut gradient,
-            &mut |gradient, part| {
-                finished[part.range()].copy_from_slice(&download(self.ops, gradient, len)[part.range()]);
-            },
-        );
+        for (i, part) in self.net.parts().into_iter().enumerate() {
+            let Self { ops, parameters, input, workspace, .. } = self;
+            self.net.backward_part(i, *ops, parameters, input, workspace, &d_output, &mut gradient);
+            finished[part.range()].copy_from_slice(&download(*ops, &gradient, len)[part.range()]);
+        }
         // What is said to be finished is not touched again, and everything is said.
         assert_eq!(finished, download(self.ops, &gradient, len));
         ([parts[0], parts[1]], gradient)

@@ -22,7 +22,7 @@ use kerase::simulate::Anatomy;
 use kerase::train::Training;
 use kerase::unlearn::{UnlearnConfig, Unlearning};
 use ranks_support::{Job, free_port, lines_of};
-use run_support::{NETWORK, NETWORK_OPTIONS, SAMPLING, Sets};
+use run_support::{NETWORK, NETWORK_OPTIONS, SAMPLING, Sets, signal_after};
 use support::Folder;
 
 fn train(run: &str, options: &str) -> String {
@@ -252,6 +252,34 @@ fn a_warning_lets_all_ranks_finish_their_step() {
         assert_eq!(folder.lines(&run, "step").len() as u64, steps);
         assert_eq!(folder.json(&format!("{run}/summary.json"))["finished"], false);
     }
+}
+
+/// Whoever starts ranks passes signals on, and says by its exit code which it was.
+#[cfg(unix)]
+#[test]
+fn the_command_that_starts_ranks_ends_as_they_do() {
+    let folder = sets();
+    for (signal, code) in [("-INT", Some(130)), ("-TERM", Some(0))] {
+        let run = format!("run{signal}");
+        let child = folder.start(&train(&run, "--ranks 2 --epochs 400 --checkpoint-every 1"));
+        let status = signal_after(child, &folder.path(&run).join("metrics.jsonl"), 5, signal);
+        assert_eq!(status.code(), code);
+        assert_eq!(folder.json(&format!("{run}/summary.json"))["finished"], false);
+    }
+    // A rank that is killed: what is left ends, and so does the command.
+    let mut child = folder.start(&train("killed", "--ranks 2 --epochs 4000"));
+    let log = folder.path("killed/metrics.jsonl");
+    let started = Instant::now();
+    while lines_of(&log) < 5 {
+        assert!(started.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let ranks = std::process::Command::new("pgrep").args(["-P", &child.id().to_string()]).output().unwrap();
+    let ranks = String::from_utf8(ranks.stdout).unwrap();
+    let last = ranks.split_whitespace().last().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-KILL", &last]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(started.elapsed() < Duration::from_secs(90));
 }
 
 /// Ten times at one moment or another.

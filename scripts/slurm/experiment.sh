@@ -4,7 +4,8 @@
 #   sbatch --array=0-7 scripts/slurm/experiment.sh experiments/paper.toml --out study
 #
 # All tasks work in one directory on a file system that all nodes share. A task that is preempted is queued again and goes
-# on with what it had begun; one that finds nothing left to do leaves. The last writes the report.
+# on with what it had begun; one that finds nothing left to begin waits for what the others have begun, so take no more tasks
+# than the study has runs side by side (--dry-run lists them).
 #SBATCH --job-name=kerase-study
 #SBATCH --output=%x-%A-%a.log
 #SBATCH --open-mode=append
@@ -21,9 +22,17 @@
 set -euo pipefail
 
 : "${KERASE:=kerase}"
-out=$(sed -n 's/.*--out[ =]\([^ ]*\).*/\1/p' <<<"$*")
+out=
+previous=
+for argument in "$@"; do
+    case $previous in --out) out=$argument ;; esac
+    case $argument in --out=*) out=${argument#--out=} ;; esac
+    previous=$argument
+done
 [ -n "$out" ] || { echo "experiment.sh: the command line has no --out" >&2; exit 2; }
 
+# srun does not take this from sbatch by itself.
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 srun "$KERASE" experiment "$@"
 if [ ! -f "$out/results.json" ]; then
     echo "unfinished: the task is queued again"

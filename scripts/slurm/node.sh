@@ -15,23 +15,32 @@
 #SBATCH --mem=64G
 #SBATCH --time=04:00:00
 #SBATCH --requeue
-# SIGUSR1 to all ranks two minutes before the end: they finish their step, save, and leave.
-#SBATCH --signal=USR1@120
+# SIGUSR1 to all ranks so many seconds before the end: they finish their step, save, and leave. A validation under way is
+# finished first: give them longer than it takes.
+#SBATCH --signal=USR1@300
 # module load nccl
 # ---------------------------------------------------------------------------------------------------------------------
 set -euo pipefail
 
 : "${KERASE:=kerase}"
-out=$(sed -n 's/.*--out[ =]\([^ ]*\).*/\1/p' <<<"$*")
+out=
+previous=
+for argument in "$@"; do
+    case $previous in --out) out=$argument ;; esac
+    case $argument in --out=*) out=${argument#--out=} ;; esac
+    previous=$argument
+done
 [ -n "$out" ] || { echo "node.sh: the command line has no --out" >&2; exit 2; }
 
+# srun does not take this from sbatch by itself.
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 # --kill-on-bad-exit: SLURM too ends what is left when a rank fails. --resume auto: a requeued job goes on.
 srun --kill-on-bad-exit=1 "$KERASE" "$@" --resume auto
 
 # Ranks leave with 0 whether the run is over or was stopped; its summary says which.
 summary=$out/summary.json
-[ -f "$out/unlearning.json" ] && summary=$out/unlearning.json
-if ! grep -q '"finished": true' "$summary"; then
+[ "${1:-}" = unlearn ] && summary=$out/unlearning.json
+if [ -f "$summary" ] && grep -q '"finished": false' "$summary"; then
     echo "unfinished: the job is queued again"
     scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -15,7 +15,7 @@
 #SBATCH --exclusive
 #SBATCH --time=04:00:00
 #SBATCH --requeue
-#SBATCH --signal=USR1@120
+#SBATCH --signal=USR1@300
 # module load nccl
 # Where NCCL picks the wrong network:  export NCCL_SOCKET_IFNAME=ib0
 # Where port 20000 … 39999 of the first node is closed:  export MASTER_PORT=29500

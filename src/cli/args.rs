@@ -9,6 +9,7 @@ use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
 use crate::precision::Precision;
+use crate::progress::is_silent;
 
 /// fastMRI's usual share of densely sampled columns is 0.08 at acceleration 4 and 0.04 at 8.
 const CENTER_FRACTION_TIMES_ACCELERATION: f64 = 0.32;
@@ -172,7 +173,9 @@ impl DeviceArgs {
         if let Some(precision) = self.precision {
             device = device.with_precision(precision)?;
         }
-        if let (DeviceChoice::Auto, Some(why)) = (self.device, gpus::passed_over()) {
+        if let (DeviceChoice::Auto, Some(why)) = (self.device, gpus::passed_over())
+            && !is_silent()
+        {
             eprintln!("computing on the CPU, not on {why}");
         }
         self.threads.start()?;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
@@ -13,6 +12,7 @@ use super::rank_args::RankArgs;
 use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::data::digest::parameters_sha256;
 use crate::data::set::VolumeSet;
 use crate::device::{Device, Work};
 use crate::engine::Engine;
@@ -23,6 +23,7 @@ use crate::model::Weights;
 use crate::progress::Progress;
 use crate::ranks::Ranks;
 use crate::report::table::{Entry, Evaluation, Style};
+use crate::run::check::fingerprint;
 
 const EXAMPLE: &str = "\
 Example:
@@ -120,10 +121,10 @@ impl Args {
     /// # Errors
     /// Bad input before anything is computed; later a slice that cannot be read or reconstructed, or a full disk.
     pub fn run(self) -> Result<()> {
-        let ranks = self.ranks.join(&AtomicBool::new(false))?;
+        let ranks = self.ranks.join(None)?;
         ranks.together(|ranks| {
             let plan = self.plan(ranks)?;
-            plan.device.run(plan)?
+            plan.device.run_with(ranks, plan)?
         })
     }
 
@@ -164,6 +165,7 @@ impl Work for Plan<'_> {
     type Output = Result<()>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
+        self.agree()?;
         let slices: usize = self.sets.iter().map(|(_, set)| own_slices(self.ranks, set)).sum();
         let mut progress = Progress::new((slices * self.models.len()) as u64, "evaluating");
         let (mut volumes, mut slices) = (Vec::new(), Vec::new());
@@ -187,6 +189,17 @@ impl Work for Plan<'_> {
 }
 
 impl Plan<'_> {
+    /// Makes sure that all ranks measure the same.
+    fn agree(&self) -> Result<()> {
+        let models = self.models.iter().map(|(_, weights)| parameters_sha256(&weights.parameters));
+        let sets = self.sets.iter().map(|(_, set)| fingerprint(set));
+        self.ranks.agree(&[
+            ("settings", json(&self.sampling)?),
+            ("weights", models.collect::<String>()),
+            ("data", sets.collect::<String>()),
+        ])
+    }
+
     fn write(&self, evaluation: &Evaluation, slices: &[SliceEntry]) -> Result<()> {
         if let Some(path) = &self.out {
             let metrics = Metrics {

@@ -6,6 +6,7 @@ use clap::Args;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::cli::args::DeviceArgs;
+use crate::cli::stop::Stop;
 use crate::cuda::driver::gpus;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
@@ -28,11 +29,11 @@ pub struct RankArgs {
 
 impl RankArgs {
     /// Meets the other ranks, or is alone. Where this process is to start them, it does, waits for them, and ends with their
-    /// exit code. `stop`, once true, is passed on to them.
+    /// exit code. `stop`, once raised, is passed on to them.
     ///
     /// # Errors
     /// [`Error::Input`] for an environment that makes no sense, and ranks that do not come.
-    pub fn join(&self, stop: &AtomicBool) -> Result<Ranks> {
+    pub fn join(&self, stop: Option<&Stop>) -> Result<Ranks> {
         if std::env::var_os("WORLD_SIZE").is_none()
             && let Some(ranks) = Ranks::join_by_mpi(self.gpus.is_some())?
         {
@@ -64,7 +65,13 @@ impl RankArgs {
                 "--ranks {size}, but this process is one of {} already: leave the option out",
                 place.size
             ))),
-            Some(size) if size > 1 && place.size == 1 => std::process::exit(launch(size, stop)?.into()),
+            Some(size) if size > 1 && place.size == 1 => {
+                let none = AtomicBool::new(false);
+                let code = launch(size, stop.map_or(&none, |stop| stop))?;
+                // They were told by another signal than this process.
+                let interrupted = code == 0 && stop.is_some_and(Stop::interrupted);
+                std::process::exit(if interrupted { 130 } else { code.into() })
+            }
             _ => {
                 if wanted.is_some() && place.size > 1 {
                     // Without the process that started it, it would go on unseen. Where that cannot be had, it does.
@@ -86,8 +93,8 @@ impl RankArgs {
             DeviceChoice::Cuda(number) => number,
             _ => return Ok(device.clone()),
         };
-        // A scheduler may show each rank its own GPU alone.
-        let shown_alone = count == 1 && first == 0;
+        // A scheduler may show each rank its own GPU alone; this command does not.
+        let shown_alone = count == 1 && first == 0 && self.ranks.or(self.gpus).is_none();
         if ranks.is_alone() || shown_alone {
             return Ok(device.clone());
         }

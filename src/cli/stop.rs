@@ -2,17 +2,18 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 use crate::error::{Error, Result};
 
-/// The flag that a run looks at between steps, and the signal that raised it.
+/// The flag that a run looks at between steps.
 pub struct Stop {
     flag: Arc<AtomicBool>,
-    signal: Arc<AtomicUsize>,
+    /// Ctrl-C was among what raised it: whoever started ranks passes it on to them as SIGTERM.
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Deref for Stop {
@@ -30,23 +31,23 @@ impl Stop {
         std::process::exit(if self.interrupted() { 128 + SIGINT } else { 0 })
     }
 
-    fn interrupted(&self) -> bool {
-        self.signal.load(Ordering::Relaxed) == SIGINT as usize
+    pub fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 }
 
 /// # Errors
 /// Where the operating system takes no handlers.
 pub fn on_signals() -> Result<Stop> {
-    let stop = Stop { flag: Arc::default(), signal: Arc::default() };
+    let stop = Stop { flag: Arc::default(), interrupted: Arc::default() };
     // In this order: the first Ctrl-C finds the flag down and only raises it, a second ends the program at once. The other
     // signals may come twice for one reason, from a scheduler to a job and to its steps.
-    let impatient = flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, stop.flag.clone()).map(|_| ());
-    let handled = [SIGINT, SIGTERM, SIGUSR1].into_iter().try_for_each(|signal| {
-        flag::register_usize(signal, stop.signal.clone(), signal as usize)
-            .and_then(|_| flag::register(signal, stop.flag.clone()))
-            .map(|_| ())
-    });
-    impatient.and(handled).map_err(|error| Error::input(format!("cannot handle signals: {error}")))?;
+    let handled = flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, stop.interrupted.clone())
+        .and_then(|_| flag::register(SIGINT, stop.interrupted.clone()))
+        .and_then(|_| {
+            let raise = |signal| flag::register(signal, stop.flag.clone()).map(|_| ());
+            [SIGINT, SIGTERM, SIGUSR1].into_iter().try_for_each(raise)
+        });
+    handled.map_err(|error| Error::input(format!("cannot handle signals: {error}")))?;
     Ok(stop)
 }

@@ -67,7 +67,7 @@ impl Args {
     /// As [`Training::run`].
     pub fn run(self) -> Result<()> {
         let stop = stop::on_signals()?;
-        let ranks = self.ranks.join(&stop)?;
+        let ranks = self.ranks.join(Some(&stop))?;
         match ranks.together(|ranks| self.train(ranks, &stop))? {
             Some(outcome) => self.out.farewell("train", outcome, &stop),
             None => Ok(()),

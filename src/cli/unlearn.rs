@@ -170,7 +170,7 @@ impl Args {
     /// As [`Unlearning::run`].
     pub fn run(self) -> Result<()> {
         let stop = stop::on_signals()?;
-        let ranks = self.ranks.join(&stop)?;
+        let ranks = self.ranks.join(Some(&stop))?;
         match ranks.together(|ranks| self.unlearn(ranks, &stop))? {
             Some(outcome) => self.out.farewell("unlearn", outcome, &stop),
             None => Ok(()),

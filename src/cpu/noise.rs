@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn noise_is_added_to_the_values_asked_for() {
-        let mut target = vec![10.0; 7];
+        let mut target = [10.0; 7];
         label_noise(NOISE, &mut target[..5]);
         let expected: Vec<f64> = (0..5).map(|i| 10.0 + 2.0 * normal(NOISE.key, NOISE.stream, i)).collect();
         assert_close(&target[..5], &expected, 1e-14);

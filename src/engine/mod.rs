@@ -64,7 +64,7 @@ pub struct Results {
 
 /// A pass without a loss.
 const FORWARD: Scalars =
-    Scalars { weights: LossWeights { ssim: 0.0, l1: 0.0 }, scale: 1.0, teacher: None, sums: false };
+    Scalars { weights: LossWeights { ssim: 0.0, l1: 0.0 }, scale: 1.0, teacher: None, part: None };
 
 pub struct Engine<'a, B: Backend> {
     ops: &'a B,
@@ -311,25 +311,39 @@ impl<'a, B: Backend> Engine<'a, B> {
         let room = &mut rooms[0];
         room.buffers.loss.check(weights)?;
         let Objective { weight: scale, teacher, noise, last } = objective;
-        let sums = last && ops.is_connected();
         if let Some(teacher) = teacher {
             let (mut tape, pass) = room.take_pass(Scalars { teacher: Some(teacher), ..FORWARD });
             ops.repeat(&mut tape, || room.buffers.teach(*ops, net, &teachers[teacher]));
             room.passes[pass].tape = tape;
         }
-        let (mut tape, pass) = room.take_pass(Scalars { weights, scale, teacher: None, sums });
-        let buffers = &mut room.buffers;
-        let [height, width] = buffers.loss.target;
-        assert!(noise.is_empty() || noise.len() == buffers.loss.n, "noise for every slice, or for none");
+        let [height, width] = room.buffers.loss.target;
+        assert!(noise.is_empty() || noise.len() == room.buffers.loss.n, "noise for every slice, or for none");
         for (slice, &noise) in noise.iter().enumerate() {
-            ops.label_noise(noise, slice * height * width, height * width, &mut buffers.target);
+            ops.label_noise(noise, slice * height * width, height * width, &mut room.buffers.target);
         }
-        ops.repeat(&mut tape, || {
-            buffers.learn(*ops, net, parameters, &mut learning.gradient, weights, scale, sums);
-        });
-        learning.summed = sums;
-        learning.keep(*ops, &buffers.losses, weights);
-        room.passes[pass].tape = tape;
+        let scalars = Scalars { weights, scale, teacher: None, part: None };
+        let gradient = &mut learning.gradient;
+        if last && ops.is_connected() {
+            // Sums stand between what is repeated: NCCL wants them recorded on all ranks or on none, and not every rank
+            // has repeated as much.
+            for (part, span) in net.parts().into_iter().enumerate() {
+                let (mut tape, pass) = room.take_pass(Scalars { part: Some(part), ..scalars });
+                let buffers = &mut room.buffers;
+                ops.repeat(&mut tape, || {
+                    buffers.learn_part(part, *ops, net, parameters, gradient, (weights, scale));
+                });
+                room.passes[pass].tape = tape;
+                ops.begin_sum(gradient, span);
+            }
+            ops.await_sums();
+            learning.summed = true;
+        } else {
+            let (mut tape, pass) = room.take_pass(scalars);
+            let buffers = &mut room.buffers;
+            ops.repeat(&mut tape, || buffers.learn(*ops, net, parameters, gradient, (weights, scale)));
+            room.passes[pass].tape = tape;
+        }
+        learning.keep(*ops, &room.buffers.losses, weights);
         self.marks.push([from, self.ops.mark()]);
         Ok(())
     }

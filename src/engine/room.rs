@@ -63,8 +63,8 @@ pub(super) struct Scalars {
     pub scale: f64,
     /// Whose images are the targets, if not those of the batch.
     pub teacher: Option<usize>,
-    /// Whether the ranks' devices sum the gradient meanwhile.
-    pub sums: bool,
+    /// Which part of it, where it is repeated part by part.
+    pub part: Option<usize>,
 }
 
 impl<B> Buffers<B> {
@@ -111,7 +111,7 @@ impl<B> Buffers<B> {
             (Task::Learn { .. }, Some(learning)) => {
                 // The scalars decide nothing about memory.
                 let weights = LossWeights { ssim: 1.0, l1: 1.0 };
-                self.learn(ops, net, parameters, &mut learning.gradient, weights, 1.0, false);
+                self.learn(ops, net, parameters, &mut learning.gradient, (weights, 1.0));
                 let (clip, l1) = (Some(1.0), 1.0);
                 let update = Update { lr: 0.0, beta1: 0.0, beta2: 0.0, eps: 1.0, step: 1, clip, l1 };
                 learning.update(ops, update, parameters);
@@ -130,28 +130,36 @@ impl<B> Buffers<B> {
         ops.crop_to_target(self.loss, &self.workspace.output, &mut self.target);
     }
 
-    /// Forward, loss and backward. `sums`: the ranks' devices sum each part of the gradient once it is finished.
-    #[allow(clippy::too_many_arguments)]
+    /// Forward, loss and backward.
     pub(super) fn learn<O: Backend<Buffer = B>>(
         &mut self,
         ops: &O,
         net: &VarNet,
         parameters: &B,
         d_parameters: &mut B,
-        weights: LossWeights,
-        scale: f64,
-        sums: bool,
+        loss: (LossWeights, f64),
+    ) {
+        for part in 0..net.parts().len() {
+            self.learn_part(part, ops, net, parameters, d_parameters, loss);
+        }
+    }
+
+    /// What of [`Self::learn`] finishes the gradient of one of the network's parts; they come in their order.
+    pub(super) fn learn_part<O: Backend<Buffer = B>>(
+        &mut self,
+        part: usize,
+        ops: &O,
+        net: &VarNet,
+        parameters: &B,
+        d_parameters: &mut B,
+        (weights, scale): (LossWeights, f64),
     ) {
         let Self { workspace, input, loss, d_output, target, max_value, losses } = self;
-        net.forward(ops, parameters, input, workspace);
-        ops.image_loss(*loss, weights, scale, &workspace.output, target, max_value, losses, d_output);
-        if sums {
-            let begin = &mut |gradient: &mut B, part| ops.begin_sum(gradient, part);
-            net.backward_in_parts(ops, parameters, input, workspace, d_output, d_parameters, begin);
-            ops.await_sums();
-        } else {
-            net.backward(ops, parameters, input, workspace, d_output, d_parameters);
+        if part == 0 {
+            net.forward(ops, parameters, input, workspace);
+            ops.image_loss(*loss, weights, scale, &workspace.output, target, max_value, losses, d_output);
         }
+        net.backward_part(part, ops, parameters, input, workspace, d_output, d_parameters);
     }
 }
 

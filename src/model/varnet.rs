@@ -287,22 +287,43 @@ impl VarNet {
         d_output: &B::Buffer,
         d_parameters: &mut B::Buffer,
     ) {
-        self.backward_in_parts(ops, parameters, input, w, d_output, d_parameters, &mut |_, _| {});
+        for part in 0..=self.cascades.len() {
+            self.backward_part(part, ops, parameters, input, w, d_output, d_parameters);
+        }
     }
 
-    /// As [`Self::backward`]; `ready` is given the gradient when one of [`Self::parts`] is finished, in their order.
+    /// What of [`Self::backward`] finishes the gradient of one of [`Self::parts`]; they come in their order.
+    ///
+    /// # Panics
+    /// In a workspace made for inference, and beyond the last part.
     #[allow(clippy::too_many_arguments)]
-    pub fn backward_in_parts<B: Backend>(
+    pub fn backward_part<B: Backend>(
         &self,
+        part: usize,
         ops: &B,
         parameters: &B::Buffer,
         input: &Input<B::Buffer>,
         w: &mut Workspace<B::Buffer>,
         d_output: &B::Buffer,
         d_parameters: &mut B::Buffer,
-        ready: &mut dyn FnMut(&mut B::Buffer, Span),
     ) {
-        let parts = self.parts();
+        let cascades = self.cascades.len();
+        if part == 0 {
+            self.output_backward(ops, input, w, d_output);
+        }
+        match cascades.checked_sub(part + 1) {
+            Some(t) => self.cascade_backward(t, ops, parameters, input, w, d_parameters),
+            None => self.sens_maps_backward(ops, parameters, input, w, d_parameters),
+        }
+    }
+
+    fn output_backward<B: Backend>(
+        &self,
+        ops: &B,
+        input: &Input<B::Buffer>,
+        w: &mut Workspace<B::Buffer>,
+        d_output: &B::Buffer,
+    ) {
         let shape = w.shape;
         let g = w.backward.as_mut().expect("a training workspace");
         let cascades = self.cascades.len();
@@ -322,28 +343,52 @@ impl VarNet {
             &mut g.d_sens,
         );
         ops.clear(&mut g.d_m0);
-        for t in (0..cascades).rev() {
-            let dc_weight = self.spans.cascades[t].0;
-            ops.cascade_update_backward(
-                parameters,
-                dc_weight,
-                &w.u[t],
-                &w.v[t],
-                &mut g.d_u,
-                &mut g.d_v,
-                &mut g.d_r,
-                d_parameters,
-            );
-            let (unet, kept) = (&self.cascades[t], t % w.cascades.len());
-            let activations = &mut w.cascades[kept];
-            if !w.mode.keeps_maps() {
-                unet.forward(ops, parameters, &w.m[t], activations, &mut w.passing, &mut w.r);
-            }
-            let d_m = &mut w.u[t];
-            unet.backward(ops, parameters, activations, &mut w.passing, &g.d_r, d_parameters, Some(d_m));
-            ready(d_parameters, parts[cascades - 1 - t]);
-            ops.cascade_input_backward(shape, sens_maps, mask, d_m, &mut g.d_u, &mut g.d_v, &mut g.d_m0);
+    }
+
+    fn cascade_backward<B: Backend>(
+        &self,
+        t: usize,
+        ops: &B,
+        parameters: &B::Buffer,
+        input: &Input<B::Buffer>,
+        w: &mut Workspace<B::Buffer>,
+        d_parameters: &mut B::Buffer,
+    ) {
+        let shape = w.shape;
+        let g = w.backward.as_mut().expect("a training workspace");
+        let (sens_maps, mask) = (&w.sens_maps, &input.mask);
+        let dc_weight = self.spans.cascades[t].0;
+        ops.cascade_update_backward(
+            parameters,
+            dc_weight,
+            &w.u[t],
+            &w.v[t],
+            &mut g.d_u,
+            &mut g.d_v,
+            &mut g.d_r,
+            d_parameters,
+        );
+        let (unet, kept) = (&self.cascades[t], t % w.cascades.len());
+        let activations = &mut w.cascades[kept];
+        if !w.mode.keeps_maps() {
+            unet.forward(ops, parameters, &w.m[t], activations, &mut w.passing, &mut w.r);
         }
+        let d_m = &mut w.u[t];
+        unet.backward(ops, parameters, activations, &mut w.passing, &g.d_r, d_parameters, Some(d_m));
+        ops.cascade_input_backward(shape, sens_maps, mask, d_m, &mut g.d_u, &mut g.d_v, &mut g.d_m0);
+    }
+
+    fn sens_maps_backward<B: Backend>(
+        &self,
+        ops: &B,
+        parameters: &B::Buffer,
+        input: &Input<B::Buffer>,
+        w: &mut Workspace<B::Buffer>,
+        d_parameters: &mut B::Buffer,
+    ) {
+        let shape = w.shape;
+        let g = w.backward.as_mut().expect("a training workspace");
+        let (sens_maps, mask, cascades) = (&w.sens_maps, &input.mask, self.cascades.len());
         // v₀ is zero: the first cascade's normal operator gives the maps nothing.
         let pairs: Vec<_> = (1..cascades).map(|t| (&w.v[t], &w.u[t])).collect();
         ops.sens_backward(shape, sens_maps, mask, &w.x0, &g.d_m0, &pairs, &mut g.d_sens);
@@ -363,7 +408,6 @@ impl VarNet {
             let activations = &w.sens[kept];
             self.sens_net.backward(ops, parameters, activations, &mut w.passing, d_map, d_parameters, None);
         }
-        ready(d_parameters, parts[cascades]);
     }
 }
 

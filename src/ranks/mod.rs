@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 pub use launch::launch;
 pub use place::Place;
 pub use rendezvous::host;
-use watch::Watch;
+use watch::{Doing, Watch};
 pub use wire::{Tag, tag};
 
 use crate::error::{Error, Result};
@@ -78,11 +78,19 @@ impl Ranks {
     pub fn join_by_mpi(gpus: bool) -> Result<Option<Self>> {
         #[cfg(feature = "mpi")]
         if let Some(mpi::Arrival { place, listener, world }) = mpi::arrive()? {
-            let mut ranks = Self::meet(place, gpus, listener)?;
-            if let Some(link) = &mut ranks.link {
-                link.world = Some(world);
-            }
-            return Ok(Some(ranks));
+            return match Self::meet(place, gpus, listener) {
+                Ok(mut ranks) => {
+                    if let Some(link) = &mut ranks.link {
+                        link.world = Some(world);
+                    }
+                    Ok(Some(ranks))
+                }
+                Err(error) => {
+                    // To take leave of MPI is to wait for all.
+                    std::mem::forget(world);
+                    Err(error)
+                }
+            };
         }
         let _ = gpus;
         Ok(None)
@@ -164,9 +172,11 @@ impl Ranks {
                 watch.over();
                 lines.iter_mut().try_for_each(|line| wire::send(line, PARTING, &[]))
             } else {
-                watch.over();
+                watch.parting();
                 wire::send(&mut lines[0], PARTING, &[])?;
-                wire::receive(&mut lines[0], PARTING).map(|_| ())
+                wire::receive(&mut lines[0], PARTING)?;
+                watch.over();
+                Ok(())
             }
         })
         .map(|_| ())
@@ -184,6 +194,25 @@ impl Ranks {
         if let Some(link) = &self.link {
             link.watch.stepped(step);
         }
+    }
+
+    /// Does what may take long and is no progress that others could see, such as writing a checkpoint.
+    pub fn excused<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.doing(Doing::Excused, work)
+    }
+
+    /// Waits for this rank's device, which may be summing with those of the others.
+    pub fn summing<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.doing(Doing::Sum, work)
+    }
+
+    fn doing<T>(&self, doing: Doing, work: impl FnOnce() -> T) -> T {
+        let was = self.link.as_ref().map(|link| link.watch.set(doing));
+        let outcome = work();
+        if let (Some(link), Some(was)) = (&self.link, was) {
+            link.watch.set(was);
+        }
+        outcome
     }
 
     /// What every rank has to say, in their order, on all of them.
@@ -221,9 +250,9 @@ impl Ranks {
         const SUM: Tag = tag("sum");
         #[cfg(feature = "mpi")]
         if let Some(Link { world: Some(world), watch, .. }) = &self.link {
-            watch.wait(true);
+            let was = watch.set(Doing::Excused);
             world.sum(values);
-            watch.wait(false);
+            watch.set(was);
             return Ok(());
         }
         self.exchange(SUM, |lines, _| {
@@ -278,10 +307,10 @@ impl Ranks {
         body: impl FnOnce(&mut [TcpStream], &Watch) -> io::Result<T>,
     ) -> Result<Option<T>> {
         let Some(link) = &self.link else { return Ok(None) };
-        link.watch.wait(true);
+        let was = link.watch.set(Doing::Excused);
         let mut lines = link.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = body(&mut lines, &link.watch);
-        link.watch.wait(false);
+        link.watch.set(was);
         outcome.map(Some).map_err(|error| {
             if error.kind() != io::ErrorKind::InvalidData {
                 link.watch.await_the_end();

@@ -131,6 +131,9 @@ impl Place {
         let port: u16 = port.parse().ok().filter(|&port| port > 0).ok_or_else(|| {
             Error::input(format!("{PORT}={port} in the environment: expected a number from 1 to 65535"))
         })?;
+        // torchrun's agent itself may listen at its MASTER_PORT, and says so.
+        let taken = get("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True");
+        let port = if taken { port.checked_add(1).unwrap_or(FIRST_PORT as u16) } else { port };
         Ok(Self {
             rank,
             size,
@@ -216,6 +219,8 @@ mod tests {
             address: "[fe80::1]:29500".to_string(),
         };
         assert_eq!(place(&variables).unwrap(), expected);
+        variables.push(("TORCHELASTIC_USE_AGENT_STORE", "True"));
+        assert_eq!(place(&variables).unwrap().address, "[fe80::1]:29501");
         variables[1].1 = "8";
         assert!(refused(&variables).contains("from 0 to 7"));
         variables[1].1 = "five";

@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const PATIENCE_VARIABLE: &str = "KERASE_MEETING_SECONDS";
 /// A stranger that connects and says nothing is not waited for.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How long ranks that come to a refusal are still told of it.
+const REFUSING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(20);
 
 const HELLO: Tag = tag("hello");
@@ -89,26 +91,29 @@ fn patience() -> Result<Duration> {
 fn listen(address: &str) -> Result<TcpListener> {
     let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).unwrap_or(0);
     // On all of the machine's addresses: its name may stand for another than the one that the others reach it by.
-    TcpListener::bind(("0.0.0.0", port)).map_err(|error| {
+    TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port))).map_err(|error| {
         Error::input(format!("rank 0 cannot listen on port {port}: {error}; choose another MASTER_PORT"))
     })
 }
 
-fn receive_all(place: &Place, listener: &TcpListener, deadline: Instant) -> Result<Met> {
+fn receive_all(place: &Place, listener: &TcpListener, mut deadline: Instant) -> Result<Met> {
     let cannot = |error: io::Error| Error::Device(format!("rank 0 cannot wait for the others: {error}"));
     listener.set_nonblocking(true).map_err(cannot)?;
     let mut hosts: BTreeMap<usize, String> = [(0, host())].into();
     let mut came: BTreeMap<(Line, usize), TcpStream> = BTreeMap::new();
-    let mut wrong = None;
+    let (mut wrong, mut strangers) = (None, Vec::new());
     while came.len() < 2 * (place.size - 1) {
         match listener.accept() {
             Ok((mut stream, _)) => {
                 // Whoever does not say hello is not one of us.
                 let Ok(hello) = hello(&mut stream) else { continue };
-                wrong = wrong.or(contradiction(place, &hello, came.contains_key(&(hello.line, hello.rank))));
-                if wrong.is_some() {
-                    came.insert((hello.line, hello.rank), stream);
-                    break;
+                let again = came.contains_key(&(hello.line, hello.rank));
+                if let Some(what) = contradiction(place, &hello, again) {
+                    // The others are to hear of it too.
+                    deadline = deadline.min(Instant::now() + REFUSING);
+                    wrong.get_or_insert(what);
+                    strangers.push(stream);
+                    continue;
                 }
                 hosts.insert(hello.rank, hello.host);
                 came.insert((hello.line, hello.rank), stream);
@@ -119,7 +124,7 @@ fn receive_all(place: &Place, listener: &TcpListener, deadline: Instant) -> Resu
                         .filter(|rank| !hosts.contains_key(rank))
                         .map(|rank| rank.to_string())
                         .collect();
-                    wrong = Some(format!(
+                    wrong.get_or_insert_with(|| format!(
                         "of {} ranks, {} did not come to {} in time (rank {}): start them, or set WORLD_SIZE to as many \
                          as there are",
                         place.size,
@@ -139,7 +144,7 @@ fn receive_all(place: &Place, listener: &TcpListener, deadline: Instant) -> Resu
         None => Welcome::Hosts(hosts.into_values().collect()),
     };
     let text = serde_json::to_vec(&answer).expect("plain data");
-    for stream in came.values_mut() {
+    for stream in came.values_mut().chain(&mut strangers) {
         // One that is gone by now will be missed soon enough.
         let _ = wire::send(stream, WELCOME, &text);
     }

@@ -5,9 +5,9 @@
 //! that dies closes its connection; a machine that dies, or a process that is halted, falls silent; one that is stuck
 //! tells of no progress while the others wait for it.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,17 @@ const END: Tag = tag("end");
 const PULSE: Duration = Duration::from_secs(1);
 /// A rank that is silent for so long is gone.
 const SILENCE: Duration = Duration::from_secs(12);
-/// A rank may work for so long without progress, or for [`SLOWER`] times as long as it ever did.
+/// A rank may work for so long without progress, or for [`SLOWER`] times as long as it did since its first step.
 const STANDSTILL: Duration = Duration::from_secs(25);
 const SLOWER: u32 = 20;
+/// Before that there is no telling how long things take: files are opened and hashed, networks measured.
+const BEFORE_THE_FIRST_STEP: Duration = Duration::from_secs(1800);
+/// Devices that sum wait for the one that does not come. It is to be found out first.
+const IN_A_SUM: Duration = Duration::from_secs(5);
+/// A beat that comes so late was held up with the process: it was suspended.
+const SUSPENDED: Duration = Duration::from_secs(6);
+/// Where a rank has taken leave, rank 0 answers it soon.
+const LEAVE: Duration = Duration::from_secs(2);
 /// A rank that fails where rank 0 does too leaves it the time to say so itself.
 const GRACE: Duration = Duration::from_millis(300);
 /// A rank that failed waits so long for rank 0 to have said it.
@@ -37,20 +45,40 @@ struct Beat {
     ticks: u64,
     /// The last step that was taken.
     step: u64,
-    /// Whether it waits for others.
-    waiting: bool,
+    doing: Doing,
+}
+
+/// What a rank is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    Work,
+    /// It waits for others, or does what may take long.
+    Excused,
+    /// It waits for its device, which sums with those of the others.
+    Sum,
 }
 
 impl Beat {
     fn to_bytes(self) -> Vec<u8> {
-        [&self.ticks.to_le_bytes()[..], &self.step.to_le_bytes(), &[u8::from(self.waiting)]].concat()
+        [&self.ticks.to_le_bytes()[..], &self.step.to_le_bytes(), &[self.doing as u8]].concat()
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks::<8>();
         let &[ticks, step] = numbers else { return None };
-        let &[waiting] = rest else { return None };
-        Some(Self { ticks: u64::from_le_bytes(ticks), step: u64::from_le_bytes(step), waiting: waiting != 0 })
+        let &[doing] = rest else { return None };
+        let doing = Doing::of(doing);
+        Some(Self { ticks: u64::from_le_bytes(ticks), step: u64::from_le_bytes(step), doing })
+    }
+}
+
+impl Doing {
+    fn of(byte: u8) -> Self {
+        match byte {
+            1 => Self::Excused,
+            2 => Self::Sum,
+            _ => Self::Work,
+        }
     }
 }
 
@@ -59,28 +87,37 @@ struct Pulse {
     latest: Beat,
     /// When it last got on.
     since: Instant,
-    /// The longest that it took to get on.
+    /// The longest that it took to get on, since its first step.
     longest: Duration,
 }
 
 impl Pulse {
     fn new(now: Instant) -> Self {
-        Self { latest: Beat { ticks: 0, step: 0, waiting: true }, since: now, longest: Duration::ZERO }
+        Self {
+            latest: Beat { ticks: 0, step: 0, doing: Doing::Excused },
+            since: now,
+            longest: Duration::ZERO,
+        }
     }
 
     /// Takes notice of a beat; true where the rank has come to a standstill.
     fn feel(&mut self, beat: Beat, now: Instant) -> bool {
         let took = now.duration_since(self.since);
         if beat.ticks != self.latest.ticks {
-            self.longest = self.longest.max(took);
+            if self.latest.step > 0 && self.latest.doing != Doing::Excused {
+                self.longest = self.longest.max(took);
+            }
             self.since = now;
-        } else if beat.waiting {
-            // Not its fault.
+        } else if beat.doing == Doing::Excused {
             self.since = now;
         }
         self.latest = beat;
-        // Before the first step there is no telling how long things take.
-        beat.step > 0 && now.duration_since(self.since) > STANDSTILL.max(self.longest * SLOWER)
+        let most = match beat.step {
+            0 => BEFORE_THE_FIRST_STEP,
+            _ => STANDSTILL.max(self.longest * SLOWER),
+        };
+        let more = if beat.doing == Doing::Sum { IN_A_SUM } else { Duration::ZERO };
+        now.duration_since(self.since) > most + more
     }
 }
 
@@ -89,7 +126,9 @@ pub struct Watch {
     hosts: Vec<String>,
     ticks: AtomicU64,
     step: AtomicU64,
-    waiting: AtomicBool,
+    doing: AtomicU8,
+    /// This rank has taken leave: rank 0 is about to answer.
+    parting: AtomicBool,
     /// All is done: from now on connections may close.
     over: AtomicBool,
     /// Somebody ends the job already.
@@ -127,7 +166,8 @@ impl Watch {
             hosts,
             ticks: AtomicU64::new(0),
             step: AtomicU64::new(0),
-            waiting: AtomicBool::new(false),
+            doing: AtomicU8::new(Doing::Work as u8),
+            parting: AtomicBool::new(false),
             over: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             lines: Mutex::new(lines),
@@ -157,10 +197,16 @@ impl Watch {
         self.tick();
     }
 
-    /// Whether from now on this rank waits for others.
-    pub fn wait(&self, waiting: bool) {
-        self.waiting.store(waiting, Ordering::Relaxed);
+    /// What this rank is at from now on; returns what it was at.
+    pub fn set(&self, doing: Doing) -> Doing {
+        let was = self.doing.swap(doing as u8, Ordering::Relaxed);
         self.tick();
+        Doing::of(was)
+    }
+
+    /// This rank has nothing more to do; rank 0 may have.
+    pub fn parting(&self) {
+        self.parting.store(true, Ordering::Release);
     }
 
     /// Has `check` called with every beat.
@@ -182,7 +228,7 @@ impl Watch {
         Beat {
             ticks: self.ticks.load(Ordering::Relaxed),
             step: self.step.load(Ordering::Relaxed),
-            waiting: self.waiting.load(Ordering::Relaxed),
+            doing: Doing::of(self.doing.load(Ordering::Relaxed)),
         }
     }
 
@@ -193,9 +239,19 @@ impl Watch {
         }
     }
 
+    /// To the end of the process: who has taken leave is still alive.
     fn beat(&self) {
-        while !self.over.load(Ordering::Acquire) {
+        let mut last = Instant::now();
+        loop {
             self.tell(BEAT, &self.now().to_bytes());
+            let now = Instant::now();
+            if now.duration_since(last) > SUSPENDED {
+                locked(&self.pulses).iter_mut().for_each(|pulse| pulse.since = now);
+            }
+            last = now;
+            if self.over.load(Ordering::Acquire) {
+                return;
+            }
             if self.rank == 0 {
                 self.felt(0, self.now());
             }
@@ -221,11 +277,7 @@ impl Watch {
 
     fn listen_to(&self, other: usize, line: &mut TcpStream) {
         loop {
-            let received = wire::receive_any(line);
-            if self.over.load(Ordering::Acquire) {
-                return;
-            }
-            match received {
+            match wire::receive_any(line) {
                 Ok((BEAT, bytes)) => {
                     if let Some(beat) = Beat::from_bytes(&bytes) {
                         self.felt(other, beat);
@@ -238,10 +290,21 @@ impl Watch {
                     self.end(*code, &format!("{}: {}", self.name(other), String::from_utf8_lossy(message)));
                 }
                 Ok(_) => self.end_for(other, "sends what is no message of kerase"),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    self.end_for(other, &format!("was not heard of for {} s", SILENCE.as_secs()));
+                Err(error) => {
+                    if self.parting.load(Ordering::Acquire) {
+                        // The answer may be on the other connection.
+                        std::thread::sleep(LEAVE);
+                    }
+                    if self.over.load(Ordering::Acquire) {
+                        return;
+                    }
+                    match error.kind() {
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                            self.end_for(other, &format!("was not heard of for {} s", SILENCE.as_secs()));
+                        }
+                        _ => self.end_for(other, "is gone, its connection closed"),
+                    }
                 }
-                Err(_) => self.end_for(other, "is gone, its connection closed"),
             }
         }
     }
@@ -264,16 +327,19 @@ impl Watch {
             std::thread::sleep(FAREWELL);
             return;
         }
-        // One line, written at once: others may write to the same terminal.
-        eprintln!("error: {why}");
         if self.rank == 0 {
             self.tell(END, &[code]);
         }
+        // One line, written at once: others may write to the same terminal. Nobody may be there to read it.
+        let _ = std::io::stderr().write_all(format!("error: {why}\n").as_bytes());
         self.leave(code);
     }
 
+    /// Ends the process as it is: handlers that libraries have for its end would wait for a device, or for other ranks.
     fn leave(&self, code: u8) -> ! {
-        std::process::exit(code.into())
+        // SAFETY: it never returns, and what is left undone is what the system does itself: files that are whole have
+        // their names already.
+        unsafe { libc::_exit(code.into()) }
     }
 
     /// What this rank's own work came to grief over. Rank 0, which then says so itself, ends the others; elsewhere rank 0
@@ -301,35 +367,42 @@ impl Watch {
 mod tests {
     use super::*;
 
-    fn beat(ticks: u64, waiting: bool) -> Beat {
-        Beat { ticks, step: 3, waiting }
+    fn beat(ticks: u64, step: u64, doing: Doing) -> Beat {
+        Beat { ticks, step, doing }
     }
 
     #[test]
     fn beats_arrive_as_they_were_sent() {
-        let sent = Beat { ticks: 5, step: u64::MAX, waiting: true };
-        assert_eq!(Beat::from_bytes(&sent.to_bytes()), Some(sent));
+        for doing in [Doing::Work, Doing::Excused, Doing::Sum] {
+            let sent = beat(5, u64::MAX, doing);
+            assert_eq!(Beat::from_bytes(&sent.to_bytes()), Some(sent));
+        }
         assert_eq!(Beat::from_bytes(&[0; 16]), None);
     }
 
     #[test]
     fn only_who_works_without_end_is_stuck() {
+        use Doing::{Excused, Sum, Work};
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut pulse = Pulse::new(start);
-        assert!(!pulse.feel(Beat { step: 0, ..beat(1, false) }, at(0)));
-        assert!(!pulse.feel(Beat { step: 0, ..beat(1, false) }, at(600)), "loads");
-        assert!(!pulse.feel(beat(1, true), at(700)), "waits");
-        assert!(!pulse.feel(beat(2, false), at(702)));
-        assert!(!pulse.feel(beat(2, false), at(726)));
-        // It once took 600 s, before the first step.
+        assert!(!pulse.feel(beat(1, 0, Work), at(0)));
+        assert!(!pulse.feel(beat(1, 0, Work), at(600)), "loads");
+        assert!(!pulse.feel(beat(2, 1, Work), at(610)));
+        // What it took before says nothing.
+        assert!(!pulse.feel(beat(2, 1, Work), at(634)));
+        assert!(!pulse.feel(beat(2, 1, Excused), at(900)), "waits, or writes");
+        assert!(!pulse.feel(beat(3, 2, Work), at(901)));
+        assert!(!pulse.feel(beat(3, 2, Sum), at(928)), "who does not come is found out first");
+        assert!(pulse.feel(beat(3, 2, Work), at(928)));
+
+        // Slow steps give it more time.
         let mut pulse = Pulse::new(start);
-        pulse.feel(beat(1, false), at(2));
-        assert!(!pulse.feel(beat(1, false), at(27)));
-        assert!(
-            !pulse.feel(beat(1, false), at(41)),
-            "its steps take 2 s: 20 times as long is 40 s, from the last"
-        );
-        assert!(pulse.feel(beat(1, false), at(43)));
+        pulse.feel(beat(1, 1, Work), at(0));
+        pulse.feel(beat(2, 2, Work), at(4));
+        assert!(!pulse.feel(beat(2, 2, Work), at(83)));
+        assert!(pulse.feel(beat(2, 2, Work), at(85)), "its steps take 4 s: 20 times as long is 80 s");
+        let mut pulse = Pulse::new(start);
+        assert!(pulse.feel(beat(0, 0, Work), at(1801)), "and there is an end to loading");
     }
 }

@@ -180,11 +180,17 @@ impl Run<'_> {
         self.make_rooms(engine, batches)
     }
 
-    /// Makes sure that all ranks begin with the same: settings, data, and steps that were taken before.
+    /// Makes sure that all ranks begin with the same: settings, data, sets that are only measured, and steps that were taken
+    /// before.
     ///
     /// # Errors
     /// [`Error::Input`] on all ranks, naming one and what it has different.
-    pub fn agree(&self, settings: &impl Serialize, state: &RunState) -> Result<()> {
+    pub fn agree<'s>(
+        &self,
+        settings: &impl Serialize,
+        state: &RunState,
+        measured: impl IntoIterator<Item = &'s Arc<VolumeSet>>,
+    ) -> Result<()> {
         if self.ranks.is_alone() {
             return Ok(());
         }
@@ -192,6 +198,7 @@ impl Run<'_> {
         self.ranks.agree(&[
             ("settings", text(&|| serde_json::to_string(settings))),
             ("data or first weights", self.origin.clone()),
+            ("sets to measure", measured.into_iter().map(|set| check::fingerprint(set)).collect()),
             ("a saved state", text(&|| serde_json::to_string(&RunState { seconds: 0.0, ..state.clone() }))),
         ])
     }
@@ -368,7 +375,7 @@ impl Run<'_> {
         });
         // That of the next step, while the device is at work on this one.
         feed.put_next(engine);
-        let Results { losses, grad_norm, seconds } = engine.results()?;
+        let Results { losses, grad_norm, seconds } = self.ranks.summing(|| engine.results())?;
         let mut of_terms = vec![0.0; step.terms.len()];
         for (part, value) in parts.iter().zip(losses) {
             of_terms[part.term] = part.share * value.loss;
@@ -438,10 +445,13 @@ impl Run<'_> {
             parameters: parameters.clone(),
             metadata: [("format".to_string(), "pt".to_string())].into(),
         };
-        log.sync()?;
-        // The state last: a resume must not find it ahead of the weights that a user sees.
-        weights.write(self.directory.model())?;
-        Checkpoint { state: state.clone(), parameters, exp_avg, exp_avg_sq }.write(&self.directory.state())
+        let checkpoint = Checkpoint { state: state.clone(), parameters, exp_avg, exp_avg_sq };
+        self.ranks.excused(|| {
+            log.sync()?;
+            // The state last: a resume must not find it ahead of the weights that a user sees.
+            weights.write(self.directory.model())?;
+            checkpoint.write(&self.directory.state())
+        })
     }
 
     /// Every rank took the same steps: none may have come to other weights.

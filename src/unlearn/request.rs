@@ -274,7 +274,7 @@ impl Unlearning<'_> {
         // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
         // anything.
         let forgotten = if self.ranks.is_first() { forgotten(&forget)? } else { Vec::new() };
-        run.agree(&config.with_absolute_paths(), &state)?;
+        run.agree(&config.with_absolute_paths(), &state, measured.iter().map(|(_, set)| set))?;
         let measure = |engine: &mut Engine<'_, B>, when: &str| -> Result<Vec<Option<ScoreSummary>>> {
             if !config.measure {
                 return Ok(vec![None; measured.len()]);

@@ -15,8 +15,6 @@ pub enum Command {
     Upload { from: Box<[u8]>, to: u64 },
     Copy { from: u64, to: u64, bytes: usize },
     Zero { at: u64, bytes: usize },
-    BeginSum { at: u64, reals: usize },
-    AwaitSums,
 }
 
 /// What a recording under way has gathered.

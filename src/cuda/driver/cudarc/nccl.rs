@@ -4,6 +4,7 @@
 //! libnccl.so.2.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use ::cudarc::driver::result::{DriverError, event, stream};
@@ -46,8 +47,8 @@ struct Nccl {
     last_error: unsafe extern "C" fn(Comm) -> *const c_char,
     unique_id: unsafe extern "C" fn(*mut UniqueId) -> Code,
     version: c_int,
-    /// Keeps the functions in memory.
-    _library: Library,
+    /// Keeps the functions in memory, also for threads of its own that are still there.
+    _library: ManuallyDrop<Library>,
 }
 
 impl Nccl {
@@ -78,7 +79,7 @@ impl Nccl {
                 last_error: *library.get(b"ncclGetLastError\0").map_err(missing)?,
                 unique_id: *library.get(b"ncclGetUniqueId\0").map_err(missing)?,
                 version,
-                _library: library,
+                _library: ManuallyDrop::new(library),
             })
         }
     }
@@ -195,7 +196,7 @@ impl Communicator {
     }
 
     /// Adds up `reals` floats at `at` over all ranks, in their place, after what the context's stream was asked for before,
-    /// and beside what it is asked for later. In a recording, of both streams, this is recorded.
+    /// and beside what it is asked for later. Never in a recording: NCCL wants a sum recorded on all ranks or on none.
     ///
     /// # Errors
     /// Where NCCL or the driver refuse.
