@@ -136,7 +136,7 @@ fn what_cannot_be_converted_is_refused_and_nothing_is_left() {
     let numbers: Vec<u8> = (0..24).flat_map(|i| (i as f32 - 3.5).to_le_bytes()).collect();
     write("short", "# Dimensions\n2 3 1 2\n", &numbers[..95]);
     write("long", "# Dimensions\n2 3 1 1\n", &numbers);
-    write("huge", "# Dimensions\n4294967296 4294967296 4294967296\n", &numbers);
+    write("huge", "# Dimensions\n4294967296 4294967296 1 4294967296\n", &numbers);
     write("words", "# Dimensions\ntwo 3\n", &numbers);
     write("maps", "# Dimensions\n2 3 1 1 2\n", &numbers);
     write("phase", "# Dimensions\n2 3 2\n", &numbers);

@@ -99,7 +99,7 @@ impl Args {
             ));
         }
         match (from, Format::of(&self.output)) {
-            (Some(Format::Bart), Some(Format::Fastmri)) => self.from_bart(),
+            (Some(Format::Bart), Some(Format::Fastmri)) => self.bart_to_hdf5(),
             (Some(Format::Bart), _) => Err(Error::input(format!(
                 "{} is BART's already: name a file .h5 that it is to become",
                 self.input.display()
@@ -113,7 +113,7 @@ impl Args {
         }
     }
 
-    fn from_bart(self) -> Result<()> {
+    fn bart_to_hdf5(self) -> Result<()> {
         self.check(Format::Fastmri)?;
         // clap has made sure that there are two.
         let recon = self.recon.as_ref().map(|size| [size[0], size[1]]);
