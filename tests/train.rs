@@ -71,24 +71,22 @@ fn a_finished_run_is_left_as_it_is() {
     let folder = Folder::new();
     folder.sets();
     folder.kerase(&train("run", "--validation test --epochs 1")).succeeded();
-    let files = folder.list("run");
-    let read = || files.iter().map(|file| folder.read(&format!("run/{file}"))).collect::<Vec<_>>();
-    let before = read();
+    let before = folder.contents("run");
     // Not even the data are needed.
     std::fs::rename(folder.path("brain"), folder.path("elsewhere")).unwrap();
     let said = folder.kerase("train --resume --out run").succeeded();
     assert!(said.contains("finished already (6 steps, 1 epochs)") && said.contains("--epochs"), "{said}");
     folder.kerase("train --resume --out run --max-steps 3").succeeded();
-    assert_eq!(folder.list("run"), files);
-    assert_eq!(read(), before);
+    assert_eq!(folder.contents("run"), before);
 
     // Killed after its last step and before its summary: that is what is left to do.
     std::fs::rename(folder.path("elsewhere"), folder.path("brain")).unwrap();
     std::fs::remove_file(folder.path("run/summary.json")).unwrap();
     folder.kerase("train --resume --out run").succeeded();
-    let summary = files.iter().position(|file| file == "summary.json").unwrap();
-    let parsed = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
-    assert_eq!(parsed(&read()[summary]), parsed(&before[summary]));
+    assert_eq!(
+        folder.json("run/summary.json"),
+        serde_json::from_slice::<Value>(&before["summary.json"]).unwrap()
+    );
 }
 
 /// A validation may take long or fail, and must not cost the epoch before it.
@@ -332,8 +330,21 @@ fn the_log_has_the_fields_that_people_script_against() {
     assert_eq!(summary["parameters"], NETWORK.layout().0.len());
     assert_eq!([&summary["volumes"], &summary["slices"]], [2, 6]);
     assert_eq!(
-        folder.list("run"),
-        ["config.toml", "metrics.jsonl", "model.safetensors", "state.safetensors", "summary.json"]
+        std::fs::read_dir(folder.path("run/tensorboard")).unwrap().count(),
+        1,
+        "one file of events for a run that was made in one go"
+    );
+    let files: Vec<String> = folder.list("run").into_iter().filter(|name| !name.contains('/')).collect();
+    assert_eq!(
+        files,
+        [
+            "config.toml",
+            "metrics.jsonl",
+            "model.safetensors",
+            "state.safetensors",
+            "summary.json",
+            "tensorboard"
+        ]
     );
     Weights::read(folder.path("run/model.safetensors")).unwrap();
 }
@@ -428,9 +439,7 @@ fn a_run_is_neither_replaced_nor_changed_by_mistake() {
     let folder = Folder::new();
     folder.sets();
     folder.kerase(&train("run", "--epochs 2 --max-steps 4")).succeeded();
-    let files = folder.list("run");
-    let read = || files.iter().map(|file| folder.read(&format!("run/{file}"))).collect::<Vec<_>>();
-    let before = read();
+    let before = folder.contents("run");
 
     folder.kerase(&train("run", "")).failed(2, &["run already holds a run", "--resume", "--overwrite"]);
     for option in
@@ -458,7 +467,7 @@ fn a_run_is_neither_replaced_nor_changed_by_mistake() {
     std::fs::copy(folder.path("run/model.safetensors"), folder.path("run/state.safetensors")).unwrap();
     folder.kerase(resume).failed(2, &["run/state.safetensors", "no state of a run"]);
     std::fs::write(folder.path("run/state.safetensors"), &whole).unwrap();
-    assert_eq!(read(), before);
+    assert_eq!(folder.contents("run"), before);
 
     let config = String::from_utf8(folder.read("run/config.toml")).unwrap();
     std::fs::write(folder.path("run/config.toml"), config.replace("chans = 2", "chans = 4")).unwrap();
@@ -466,7 +475,7 @@ fn a_run_is_neither_replaced_nor_changed_by_mistake() {
     std::fs::write(folder.path("run/config.toml"), config.replace("epochs", "epoch")).unwrap();
     folder.kerase(resume).failed(2, &["run/config.toml", "epoch"]);
     std::fs::write(folder.path("run/config.toml"), config).unwrap();
-    assert_eq!(read(), before);
+    assert_eq!(folder.contents("run"), before);
 
     folder.kerase(&train("run", "--overwrite --epochs 1")).succeeded();
     assert_eq!(folder.json("run/summary.json")["steps"], 6);

@@ -276,8 +276,10 @@ mod tests {
             .map(|i| {
                 let (plane, y, x) = (i / height / width, i / width % height, i % width);
                 let inside = y >= top && y < top + shape.rows && x >= left && x < left + shape.columns;
-                let pixel = (plane / 2 * shape.rows + y.wrapping_sub(top)).wrapping_mul(shape.columns);
-                inside.then(|| 2 * (pixel + x - left) + plane % 2)
+                inside.then(|| {
+                    let row = plane / 2 * shape.rows + y - top;
+                    2 * (row * shape.columns + x - left) + plane % 2
+                })
             })
             .collect()
     }

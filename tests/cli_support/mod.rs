@@ -3,6 +3,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -85,6 +86,13 @@ impl Folder {
         }
         found.sort();
         found
+    }
+
+    /// All files under `name` with what they hold.
+    pub fn contents(&self, name: &str) -> BTreeMap<String, Vec<u8>> {
+        let path = |file: &str| format!("{name}/{file}");
+        let files = self.list(name).into_iter().filter(|file| self.path(&path(file)).is_file());
+        files.map(|file| (file.clone(), self.read(&path(&file)))).collect()
     }
 }
 

@@ -56,11 +56,9 @@ impl Nccl {
         // SAFETY: loading NCCL runs its initialisers only, which ask nothing of the process.
         let found = NAMES.into_iter().find_map(|name| unsafe { Library::new(name) }.ok());
         let library = found.ok_or_else(|| format!("{} cannot be loaded: {REMEDY}", NAMES[0]))?;
-        // SAFETY: the types are those of nccl.h since 2.0, and the library outlives the functions.
+        // SAFETY: the types below are those of nccl.h since 2.0, and the library outlives the functions.
         unsafe {
-            let missing = |error: libloading::Error| format!("{}: {error}; {REMEDY}", NAMES[0]);
-            let get_version: unsafe extern "C" fn(*mut c_int) -> Code =
-                *library.get(b"ncclGetVersion\0").map_err(missing)?;
+            let get_version: unsafe extern "C" fn(*mut c_int) -> Code = function(&library, "ncclGetVersion")?;
             let mut version = 0;
             get_version(&mut version);
             if version < OLDEST {
@@ -71,13 +69,13 @@ impl Nccl {
                 ));
             }
             Ok(Self {
-                init_rank: *library.get(b"ncclCommInitRank\0").map_err(missing)?,
-                all_reduce: *library.get(b"ncclAllReduce\0").map_err(missing)?,
-                async_error: *library.get(b"ncclCommGetAsyncError\0").map_err(missing)?,
-                abort: *library.get(b"ncclCommAbort\0").map_err(missing)?,
-                error_string: *library.get(b"ncclGetErrorString\0").map_err(missing)?,
-                last_error: *library.get(b"ncclGetLastError\0").map_err(missing)?,
-                unique_id: *library.get(b"ncclGetUniqueId\0").map_err(missing)?,
+                init_rank: function(&library, "ncclCommInitRank")?,
+                all_reduce: function(&library, "ncclAllReduce")?,
+                async_error: function(&library, "ncclCommGetAsyncError")?,
+                abort: function(&library, "ncclCommAbort")?,
+                error_string: function(&library, "ncclGetErrorString")?,
+                last_error: function(&library, "ncclGetLastError")?,
+                unique_id: function(&library, "ncclGetUniqueId")?,
                 version,
                 _library: ManuallyDrop::new(library),
             })
@@ -97,6 +95,14 @@ impl Nccl {
         let long = text(unsafe { (self.last_error)(comm) });
         if long.is_empty() { short } else { format!("{short} ({long})") }
     }
+}
+
+/// # Safety
+/// `F` is the type that nccl.h gives the function, which is used no longer than the library.
+unsafe fn function<F: Copy>(library: &Library, name: &str) -> std::result::Result<F, String> {
+    // SAFETY: as the caller says.
+    let found = unsafe { library.get::<F>(name.as_bytes()) };
+    found.map(|function| *function).map_err(|_| format!("{} has no {name}: {REMEDY}", NAMES[0]))
 }
 
 /// The version of the NCCL that ranks on GPUs would use here.
