@@ -14,14 +14,15 @@ use crate::progress::Progress;
 
 const EXAMPLE: &str = "\
 Example:
-  kerase convert file1000001.h5 scan.cfl                 k-space for BART, with scan.hdr
-  kerase convert scan.cfl scan.h5 --recon 320 320        and back, with reference images of 320 x 320
-  kerase convert --images images/file1000001.h5 a.cfl    what kerase reconstruct made
-  kerase convert list.txt cmrxrecon                      a whole set, into a directory of fastMRI's layout
-  kerase convert brain/test bart --to bart               a whole set, for BART
+  kerase convert file1000001.h5 scan.cfl                 # k-space for BART, with scan.hdr
+  kerase convert scan.cfl scan.h5 --recon 320 320        # and back, with reference images
+  kerase convert --images images/file1000001.h5 a.cfl    # what kerase reconstruct made
+  kerase convert list.txt cmrxrecon                      # a set, into a directory
+  kerase convert brain/test bart --to bart               # a set, for BART
 
-What is read: HDF5 of fastMRI's, M4Raw's and CMRxRecon's layouts, and BART's cfl with dimensions 0 (read), 1 (phase),
-3 (coils), 10 (frames) and 13 (slices). HDF5 is written as fastMRI has it.";
+What is read: HDF5 of fastMRI's, M4Raw's and CMRxRecon's layouts, and BART's cfl with the
+dimensions 0 (read), 1 (phase), 3 (coils), 10 (frames) and 13 (slices). HDF5 is written as fastMRI
+has it. A volume that becomes HDF5 has to fit into memory twice.";
 
 /// Converts volumes and images between HDF5 and BART's cfl
 #[derive(Debug, clap::Args)]

@@ -48,7 +48,7 @@ impl Cfl {
             let meant: Vec<String> = meant.iter().map(|&d| format!("{d} ({})", NAMES[d])).collect();
             return Err(Error::input(format!(
                 "{}: dimension {other} ({}) has size {}: expected an array of slices with the dimensions {} only; BART's \
-                 extract takes a part, and its fft -i -u takes a fully sampled PHS2 to slices",
+                 extract takes a part, and its fft -u -i 4 and transpose 2 13 make slices of a fully sampled PHS2",
                 header.display(),
                 NAMES[other],
                 dims[other],
