@@ -425,6 +425,12 @@ fn evidence_is_shown_where_there_are_audits_and_nowhere_else() {
     assert_eq!(line["flags"], "nothing forgotten; still recognised");
     let html = report.page().unwrap();
     assert!(html.contains("id=\"evidence\"") && html.contains("id=\"figure-relearn\""), "{html}");
+    // A flag counts once an audit, on however many sets it was raised.
+    drop(report);
+    let again = results.audits[0].flags[0].clone();
+    results.audits[0].flags.push(again);
+    let html = Report::new(&results, Path::new("")).unwrap().page().unwrap();
+    assert!(html.contains("2 of 2") && !html.contains("3 of 2"), "{html}");
 }
 
 #[test]

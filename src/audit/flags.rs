@@ -13,7 +13,7 @@ use crate::audit::settings::Role;
 /// Differences of the mean PSNR that are smaller are not worth a flag, in dB.
 pub const SMALLEST: f64 = 0.1;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The run's loss, or the network's images, are not finite.

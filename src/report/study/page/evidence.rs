@@ -1,8 +1,10 @@
 //! Evidence of forgetting: what the audits of the compared runs found.
 
-use maud::html;
+use std::collections::BTreeSet;
 
-use super::{Section, parts};
+use maud::{Markup, html};
+
+use super::{Section, parts, unbroken};
 use crate::audit::flags::Kind;
 use crate::experiment::results::AuditResult;
 use crate::report::study::Report;
@@ -28,6 +30,30 @@ fn flagged<'r>(audits: &[&'r AuditResult]) -> Vec<(&'r str, Kind, OfSeeds<'r>)> 
     found
 }
 
+/// Which method has which flag, in how many of its audits.
+fn overview(audits: &[&AuditResult], flagged: &[(&str, Kind, OfSeeds)]) -> Markup {
+    let kinds: BTreeSet<Kind> = flagged.iter().map(|(_, kind, _)| *kind).collect();
+    let mut labels: Vec<&str> = audits.iter().map(|audit| audit.label.as_str()).collect();
+    labels.dedup();
+    let count = |label: &str, kind: Kind| {
+        let has = |audit: &&&AuditResult| audit.flags.iter().any(|flag| flag.kind == kind);
+        let of = audits.iter().filter(|audit| audit.label == label);
+        match of.clone().filter(has).count() {
+            0 => "–".to_string(),
+            some => format!("{some} of {}", of.count()),
+        }
+    };
+    let header: Vec<String> =
+        ["method"].into_iter().chain(kinds.iter().map(|kind| kind.name())).map(String::from).collect();
+    let rows: Vec<Vec<String>> = labels
+        .iter()
+        .map(|label| {
+            [(*label).to_string()].into_iter().chain(kinds.iter().map(|kind| count(label, *kind))).collect()
+        })
+        .collect();
+    parts::grid(&header, &rows, 1, false)
+}
+
 /// None where the study has no audits.
 pub fn section(report: &Report) -> Option<Section> {
     let table = report.tables.iter().find(|table| table.name == evidence::NAME)?;
@@ -45,15 +71,17 @@ pub fn section(report: &Report) -> Option<Section> {
              never saw the forget set."
         }
         (parts::whole(table))
-        h3 { "Flags" }
-        @if flagged.is_empty() { p { "None." } }
-        ul.warnings {
-            @for (label, kind, of_seeds) in flagged {
-                li {
-                    b { (label) ", " (kind.name()) ": " }
-                    @for (i, (seed, text)) in of_seeds.iter().enumerate() {
-                        @if i > 0 { "; " }
-                        "seed " (seed) ", " (text)
+        h3 { "What stands out" }
+        @if flagged.is_empty() { p { "Nothing: no audit has a flag." } }
+        @else {
+            (overview(&audits, &flagged))
+            p.caption { "So many of a method's audits, one for each seed, have a flag." }
+            details {
+                summary { "Every flag" }
+                @for (label, kind, of_seeds) in &flagged {
+                    p {
+                        b { (label) ", " (kind.name()) }
+                        @for (seed, text) in of_seeds { br; "seed " (seed) ": " (unbroken(text)) }
                     }
                 }
             }

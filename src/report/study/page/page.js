@@ -1,4 +1,4 @@
-// Makes a slider of each group of images. Without this, they stand side by side.
+// Makes a slider of each group of images, and opens for print what is folded. Without this, images stand side by side.
 "use strict";
 document.documentElement.classList.add("script");
 
@@ -82,3 +82,7 @@ for (const group of document.querySelectorAll(".compare")) {
   show();
   place(50);
 }
+
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});

@@ -53,7 +53,7 @@ pub fn whole(table: &Table) -> Markup {
 }
 
 /// A table that scrolls within itself. `wrapped` lets its words break into lines.
-fn grid(header: &[String], rows: &[Vec<String>], words: usize, wrapped: bool) -> Markup {
+pub fn grid(header: &[String], rows: &[Vec<String>], words: usize, wrapped: bool) -> Markup {
     let word = |i: usize| (i < words).then_some("word");
     html! {
         div.scroll tabindex="0" {
