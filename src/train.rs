@@ -10,6 +10,7 @@ use crate::backend::Backend;
 use crate::batch::Sampler;
 use crate::config::TrainConfig;
 use crate::crop::center_crop;
+use crate::data::cache::Room;
 use crate::data::loader::LoaderOptions;
 use crate::data::order::epoch_order;
 use crate::data::overlap::check_disjoint;
@@ -87,8 +88,10 @@ impl Training<'_> {
         if let Some(validation) = &validation {
             check_targets(validation)?;
         }
-        let set = Arc::new(sampler.compressed(set)?);
-        let validation = validation.map(|set| sampler.compressed(set)).transpose()?.map(Arc::new);
+        let room = Room::new(self.loader.cache);
+        let cached = |set: VolumeSet| Ok(Arc::new(sampler.compressed(set)?.cached(&room)));
+        let set = cached(set)?;
+        let validation = validation.map(cached).transpose()?;
         // A run that was stopped before its first checkpoint is resumed from the beginning.
         let restored = self.start == Start::Resume && directory.state().exists();
         let initial = match &config.init {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kerase::data::cache::Room;
 use kerase::data::digest::{file_sha256, slice_sha256};
 use kerase::data::loader::{Loader, LoaderOptions};
 use kerase::data::order::epoch_order;
@@ -241,7 +242,7 @@ fn the_loader_keeps_the_order_with_any_number_of_threads() {
         [(1, 1, 1), (2, 2, 1), (4, 3, 2), (8, 16, 3), (3, 1, 4), (0, 0, 2), (64, 64, 1)]
     {
         let batches = epoch_order(&set, 1, threads as u64, true, batch);
-        let loader = Loader::start(set.clone(), batches.clone(), LoaderOptions { threads, depth });
+        let loader = Loader::start(set.clone(), batches.clone(), LoaderOptions { threads, depth, cache: 0 });
         assert_eq!(loader.len(), batches.len());
         let mut seen = vec![];
         for loaded in loader {
@@ -257,10 +258,44 @@ fn the_loader_keeps_the_order_with_any_number_of_threads() {
 }
 
 #[test]
+fn what_is_kept_in_memory_is_not_read_again() {
+    let directory = directory(&[(6, 8), (5, 10)]);
+    let digests = |set: &VolumeSet, order: Vec<Vec<SliceId>>| {
+        let loader = Loader::start(Arc::new(set.clone()), order, LoaderOptions::default());
+        let slices = loader.map(|loaded| loaded.map(|slices| slice_sha256(&slices[0].data)));
+        slices.collect::<Vec<_>>()
+    };
+    let plain = open(directory.path());
+    let order = || epoch_order(&plain, 1, 0, true, 1);
+    let expected: Vec<_> = digests(&plain, order()).into_iter().map(Result::unwrap).collect();
+    // A slice of the first volume takes 2 x 4 x 8 x 8 + 9 x 4 bytes.
+    let some = open(directory.path()).cached(&Room::new(4 * 548));
+    let all = open(directory.path()).cached(&Room::new(1 << 20));
+    for set in [&some, &all] {
+        for _ in 0..2 {
+            let read: Vec<_> = digests(set, order()).into_iter().map(Result::unwrap).collect();
+            assert_eq!(read, expected);
+        }
+    }
+    assert!((2..=4).contains(&some.cached_slices()), "{}", some.cached_slices());
+    assert_eq!(all.cached_slices(), 11);
+
+    // Without the files, what is in memory is all there is.
+    std::fs::rename(directory.path().join("file0.h5"), directory.path().join("away")).unwrap();
+    std::fs::rename(directory.path().join("file1.h5"), directory.path().join("gone")).unwrap();
+    assert_eq!(digests(&all, order()).into_iter().map(Result::unwrap).collect::<Vec<_>>(), expected);
+    let left = digests(&some, order()).into_iter().filter(Result::is_ok).count();
+    assert_eq!(left, some.cached_slices());
+    // A part of a set numbers its volumes anew.
+    let part = all.volumes_where(|volume| volume == 1).unwrap();
+    assert!(digests(&part, vec![vec![(0, 0)]])[0].is_err());
+}
+
+#[test]
 fn the_loader_reads_no_further_than_its_depth() {
     let directory = directory(&[(20, 8)]);
     let set = Arc::new(open(directory.path()));
-    let options = LoaderOptions { threads: 4, depth: 3 };
+    let options = LoaderOptions { threads: 4, depth: 3, cache: 0 };
     let mut loader = Loader::start(set.clone(), epoch_order(&set, 0, 0, false, 1), options);
     loader.next().unwrap().unwrap();
     std::thread::sleep(Duration::from_millis(100));
@@ -289,7 +324,7 @@ fn an_unreadable_slice_is_reported_in_its_place() {
 
     for threads in [1, 4] {
         let batches: Vec<Vec<SliceId>> = epoch_order(&set, 0, 0, false, 2);
-        let loader = Loader::start(set.clone(), batches, LoaderOptions { threads, depth: 4 });
+        let loader = Loader::start(set.clone(), batches, LoaderOptions { threads, depth: 4, cache: 0 });
         let results: Vec<Result<SliceId, String>> = loader
             .map(|batch| {
                 batch.map(|slices| (slices[1].volume, slices[1].slice)).map_err(|error| error.to_string())
@@ -307,7 +342,7 @@ fn dropping_the_loader_stops_it() {
     let set = Arc::new(open(directory.path()));
     for taken in [0, 1, 7] {
         let batches = epoch_order(&set, 0, 0, true, 1);
-        let mut loader = Loader::start(set.clone(), batches, LoaderOptions { threads: 4, depth: 2 });
+        let mut loader = Loader::start(set.clone(), batches, LoaderOptions { threads: 4, depth: 2, cache: 0 });
         assert_eq!(loader.by_ref().take(taken).filter(|batch| batch.is_ok()).count(), taken);
         let start = Instant::now();
         drop(loader);

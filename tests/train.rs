@@ -186,6 +186,21 @@ fn threads_do_not_change_a_bit_and_seeds_do() {
 }
 
 #[test]
+fn slices_from_memory_change_no_bit() {
+    let folder = Folder::new();
+    folder.sets();
+    let options = "--virtual-coils 2 --validation test --epochs 3";
+    folder.kerase(&train("read", options)).succeeded();
+    // All of them, and two.
+    for (run, gib) in [("kept", "1"), ("part", "0.00008")] {
+        folder.kerase(&train(run, &format!("{options} --cache-gib {gib}"))).succeeded();
+        let weights = |run: &str| folder.read(&format!("{run}/model.safetensors"));
+        assert!(weights(run) == weights("read"), "{run}");
+    }
+    folder.kerase(&train("none", "--cache-gib=-1")).failed(2, &["--cache-gib", "0 or more"]);
+}
+
+#[test]
 fn low_memory_changes_no_bit() {
     let folder = Folder::new();
     folder.sets();

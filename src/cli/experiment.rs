@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::args::DeviceArgs;
 use super::bench::problem::Problem;
+use super::loader_args::LoaderArgs;
 use super::output::{json, print};
 use super::stop::{self, Stop};
 use crate::atomic;
@@ -65,6 +66,8 @@ pub struct Args {
     worker: bool,
 
     #[command(flatten)]
+    loader: LoaderArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -120,8 +123,9 @@ impl Args {
         }
         std::fs::create_dir_all(&out).map_err(|e| Error::io("create", &out, e))?;
         let helpers = self.helpers(&out, on, device.threads.threads)?;
-        let (leads, provenance) = (!self.worker, super::audit::provenance(on));
-        let experiment = Experiment { settings: &settings, graph: &graph, stop: &stop, leads, provenance };
+        let (leads, loader, provenance) = (!self.worker, self.loader.options(), super::audit::provenance(on));
+        let experiment =
+            Experiment { settings: &settings, graph: &graph, stop: &stop, leads, loader, provenance };
         let study = Study { experiment, settings: &settings, out: &out, worker: self.worker };
         let done = on.run(study).flatten();
         self.join(helpers, &stop)?;
@@ -161,6 +165,7 @@ impl Args {
             if let Some(precision) = self.device.precision {
                 command.arg("--precision").arg(precision.to_string());
             }
+            command.arg("--cache-gib").arg(self.loader.cache_gib.to_string());
             if let Some(threads) = threads {
                 command.arg("--threads").arg(threads.to_string());
             }

@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod experiment;
 pub mod info;
 pub mod labelled;
+pub mod loader_args;
 pub mod output;
 pub mod plan;
 pub mod rank_args;

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use crate::backend::Backend;
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, NetworkArgs, SamplingArgs};
+use crate::cli::loader_args::LoaderArgs;
 use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop::{self, Stop};
 use crate::config::TrainConfig;
-use crate::data::loader::LoaderOptions;
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
@@ -48,6 +48,8 @@ pub struct Args {
     sampling: SamplingArgs,
     #[command(flatten)]
     optimisation: OptimisationArgs,
+    #[command(flatten)]
+    loader: LoaderArgs,
     #[command(flatten)]
     ranks: RankArgs,
     #[command(flatten)]
@@ -91,7 +93,7 @@ impl Args {
             config,
             out: &self.out.out,
             start,
-            loader: LoaderOptions::default(),
+            loader: self.loader.options(),
             shown: true,
             ranks,
             stop,

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use crate::backend::Backend;
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
+use crate::cli::loader_args::LoaderArgs;
 use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop::{self, Stop};
-use crate::data::loader::LoaderOptions;
 use crate::data::set::FractionOf;
 use crate::device::Work;
 use crate::error::{Error, Result};
@@ -118,6 +118,8 @@ pub struct Args {
     #[command(flatten)]
     optimisation: OptimisationArgs,
     #[command(flatten)]
+    loader: LoaderArgs,
+    #[command(flatten)]
     ranks: RankArgs,
     #[command(flatten)]
     device: DeviceArgs,
@@ -194,7 +196,7 @@ impl Args {
             config,
             out: &self.out.out,
             start,
-            loader: LoaderOptions::default(),
+            loader: self.loader.options(),
             shown: true,
             ranks,
             stop,

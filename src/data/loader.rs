@@ -18,20 +18,22 @@ pub struct LoadedSlice {
     pub data: Slice,
 }
 
-/// How far and with how many threads a [`Loader`] reads ahead.
+/// How far and with how many threads a [`Loader`] reads ahead, and what is not read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoaderOptions {
     pub threads: usize,
     /// The most slices in memory that the consumer has not taken yet, those being read included. A batch that
     /// is larger is still delivered: then the consumer waits for its last slices.
     pub depth: usize,
+    /// Bytes of slices that a run's sets keep in memory once they were read, see [`VolumeSet::cached`].
+    pub cache: u64,
 }
 
 impl Default for LoaderOptions {
-    /// Up to four threads, which keep up with an NVMe disk, and twice as many slices.
+    /// Up to four threads, which keep up with an NVMe disk, twice as many slices, and no cache.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-        Self { threads, depth: 2 * threads }
+        Self { threads, depth: 2 * threads, cache: 0 }
     }
 }
 
@@ -139,9 +141,9 @@ impl Shared {
 
     fn work(&self) {
         while let Some(position) = self.claim() {
-            let (volume, slice) = self.order[position];
+            let id = self.order[position];
             let spare = self.lock().spare.pop().unwrap_or_default();
-            let read = || self.set.volumes()[volume].read_slice_into(slice, spare);
+            let read = || self.set.read(id, spare);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
             self.lock().ready.insert(position, result);
             self.arrived.notify_one();

@@ -1,6 +1,7 @@
 //! From files to k-space slices: HDF5 of several layouts, undersampling masks, sets of volumes and the loader.
 //! Nothing here knows of devices or networks.
 
+pub mod cache;
 pub mod cfl;
 mod cmrxrecon;
 mod complex;

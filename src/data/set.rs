@@ -14,11 +14,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use num_complex::Complex32;
 use rayon::prelude::*;
 
+use super::cache::{Room, SliceCache};
 use super::fastmri::VolumeFile;
 use super::order::shuffled;
 use super::virtual_coils::VirtualCoils;
+use super::volume::Slice;
 use crate::error::{Error, Result};
 
 /// A slice of a set: (index of the volume in [`VolumeSet::volumes`], index of the slice in the volume).
@@ -60,6 +63,8 @@ pub struct VolumeSet {
     volumes: Vec<VolumeFile>,
     /// For each volume, in ascending order.
     selected: Vec<Vec<usize>>,
+    /// Of this set alone: a part of it, or a set that it is joined with, numbers volumes anew.
+    cache: Option<Arc<SliceCache>>,
 }
 
 impl VolumeSet {
@@ -96,7 +101,7 @@ impl VolumeSet {
             }
         }
         match failures.len() {
-            0 => Ok(Self { source: source.to_path_buf(), volumes, selected }),
+            0 => Ok(Self { source: source.to_path_buf(), volumes, selected, cache: None }),
             1 => Err(failures.remove(0)),
             count => {
                 let lines = failures.iter().map(ToString::to_string).collect();
@@ -113,6 +118,7 @@ impl VolumeSet {
     pub fn join(mut self, other: Self) -> Self {
         self.volumes.extend(other.volumes);
         self.selected.extend(other.selected);
+        self.cache = None;
         self
     }
 
@@ -136,7 +142,7 @@ impl VolumeSet {
         });
         let parts = self.volumes.iter().cloned().zip(selected).filter(|(_, slices)| !slices.is_empty());
         let (volumes, selected) = parts.unzip();
-        Ok(Self { source: self.source.clone(), volumes, selected })
+        Ok(Self { source: self.source.clone(), volumes, selected, cache: None })
     }
 
     /// The volumes whose index is wanted; none where that is none of them.
@@ -144,7 +150,7 @@ impl VolumeSet {
         let parts = self.volumes.iter().cloned().zip(self.selected.iter().cloned()).enumerate();
         let (volumes, selected): (Vec<_>, Vec<_>) =
             parts.filter(|(i, _)| wanted(*i)).map(|(_, part)| part).unzip();
-        (!volumes.is_empty()).then(|| Self { source: self.source.clone(), volumes, selected })
+        (!volumes.is_empty()).then(|| Self { source: self.source.clone(), volumes, selected, cache: None })
     }
 
     /// The same volumes with `count` virtual coils each, made from the columns that `calibration` names for a volume; those
@@ -178,7 +184,31 @@ impl VolumeSet {
                 volume.virtual_coils = Some(Arc::new(made));
             }
         }
+        self.cache = None;
         Ok(self)
+    }
+
+    /// The same set, which keeps slices in memory once they were read, as long as there is room for them.
+    pub fn cached(mut self, room: &Arc<Room>) -> Self {
+        self.cache = Some(Arc::new(SliceCache::new(room, self.volumes.iter().map(|volume| volume.slices))));
+        self
+    }
+
+    /// How many slices are in memory.
+    pub fn cached_slices(&self) -> usize {
+        self.cache.as_ref().map_or(0, |cache| cache.count())
+    }
+
+    /// A slice, from memory or from its file. k-space goes where `memory` is.
+    pub(super) fn read(&self, id: SliceId, memory: Vec<Complex32>) -> Result<Slice> {
+        let Some(cache) = &self.cache else { return self.volumes[id.0].read_slice_into(id.1, memory) };
+        let memory = match cache.copy(id, memory) {
+            Ok(slice) => return Ok(slice),
+            Err(memory) => memory,
+        };
+        let slice = self.volumes[id.0].read_slice_into(id.1, memory)?;
+        cache.keep(id, &slice);
+        Ok(slice)
     }
 
     /// What virtual coils keep of the volumes that have them, for people; `None` where none has.
@@ -287,7 +317,7 @@ impl VolumeSet {
         }
         let parts = self.volumes.iter().cloned().zip(selected).filter(|(_, slices)| !slices.is_empty());
         let (volumes, selected) = parts.unzip();
-        Ok(Self { source: self.source.clone(), volumes, selected })
+        Ok(Self { source: self.source.clone(), volumes, selected, cache: None })
     }
 }
 

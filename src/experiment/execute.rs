@@ -40,6 +40,7 @@ pub struct Experiment<'e> {
     pub stop: &'e AtomicBool,
     /// Whether this process says that it waits for others.
     pub leads: bool,
+    pub loader: LoaderOptions,
     /// For the audits.
     pub provenance: Provenance,
 }
@@ -157,7 +158,7 @@ impl Experiment<'_> {
             config: config.as_ref().clone(),
             out: &node.directory,
             start: start(node),
-            loader: LoaderOptions::default(),
+            loader: self.loader,
             shown: false,
             ranks: &ALONE,
             stop: self.stop,
@@ -195,7 +196,7 @@ impl Experiment<'_> {
             config: config.as_ref().clone(),
             out: &node.directory,
             start: start(node),
-            loader: LoaderOptions::default(),
+            loader: self.loader,
             shown: false,
             ranks: &ALONE,
             stop: self.stop,

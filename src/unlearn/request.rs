@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Backend;
 use crate::batch::{Sampler, Sampling};
 use crate::config::{Optimisation, absolute};
+use crate::data::cache::Room;
 use crate::data::digest::parameters_sha256;
 use crate::data::loader::LoaderOptions;
 use crate::data::overlap::check_disjoint;
@@ -248,7 +249,7 @@ impl Unlearning<'_> {
         let schedule = UnlearnEpochs::new(*method, strength, &used, &forget, o.seed, o.shuffle, o.batch);
         let run = Run {
             directory: &directory,
-            set: Arc::new(schedule.set().clone()),
+            set: Arc::new(schedule.set().clone().cached(&Room::new(self.loader.cache))),
             sampler,
             schedule: &schedule,
             loss: o.loss.weights(),

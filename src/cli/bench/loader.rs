@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::data::cache::Room;
 use crate::data::loader::{Loader, LoaderOptions};
 use crate::data::order::epoch_order;
 use crate::data::set::VolumeSet;
@@ -25,6 +26,8 @@ pub struct Report {
     slices: usize,
     /// k-space and targets of all slices, in memory.
     bytes: u64,
+    /// That the passes after the first find in memory.
+    cached_slices: usize,
     /// The first pass over all, which may have to read the disk: with the default number of threads.
     first: Pass,
     /// The fastest of the passes after it, by number of threads.
@@ -39,13 +42,12 @@ struct Pass {
     bytes_per_second: f64,
 }
 
-/// Reads the set over and over: `iters` times for each number of threads.
+/// Reads the set over and over: `iters` times for each number of threads up to the usual.
 ///
 /// # Errors
 /// A set or slice that cannot be read.
-pub fn measure(data: &Path, iters: u32) -> Result<Report> {
-    let set = Arc::new(VolumeSet::open(data)?);
-    let usual = LoaderOptions::default();
+pub fn measure(data: &Path, iters: u32, usual: LoaderOptions) -> Result<Report> {
+    let set = Arc::new(VolumeSet::open(data)?.cached(&Room::new(usual.cache)));
     let mut threads = vec![1, 2, 4, 8, 16];
     threads.retain(|&n| n < usual.threads);
     threads.push(usual.threads);
@@ -69,6 +71,7 @@ pub fn measure(data: &Path, iters: u32) -> Result<Report> {
         volumes: set.volumes().len(),
         slices: set.slice_count(),
         bytes,
+        cached_slices: set.cached_slices(),
         first,
         again,
     })
@@ -96,9 +99,12 @@ fn pass(set: &Arc<VolumeSet>, options: LoaderOptions, progress: &mut Progress) -
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { data, volumes, slices, bytes, first, again, .. } = self;
+        let Self { data, volumes, slices, bytes, cached_slices, first, again, .. } = self;
         let each = *bytes as f64 / 1e6 / (*slices).max(1) as f64;
         writeln!(f, "{}: {volumes} volumes, {slices} slices of {each:.1} MB", data.display())?;
+        if *cached_slices > 0 {
+            writeln!(f, "{cached_slices} of them stay in memory once they were read")?;
+        }
         let header =
             ["pass", "threads", "seconds", "slices/s", "GB/s", "ms/slice"].map(str::to_string).to_vec();
         let row = |(name, pass): (&str, &Pass)| {

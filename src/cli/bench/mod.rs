@@ -9,6 +9,7 @@ mod step;
 use std::path::PathBuf;
 
 use super::args::DeviceArgs;
+use super::loader_args::LoaderArgs;
 use super::output::{print, print_json};
 use crate::error::Result;
 use crate::meter::ceiling::Ceiling;
@@ -68,6 +69,9 @@ pub struct Args {
     network: Network,
 
     #[command(flatten)]
+    loader: LoaderArgs,
+
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -83,7 +87,7 @@ impl Args {
     /// A network or slice that is impossible, or a GPU that nothing is known of; where the device fails.
     pub fn run(self) -> Result<()> {
         if let Some(data) = &self.data {
-            return self.print(loader::measure(data, self.iters)?);
+            return self.print(loader::measure(data, self.iters, self.loader.options())?);
         }
         let problem = Problem::new(self.network)?;
         let &Self { mode, low_memory, iters, .. } = &self;
