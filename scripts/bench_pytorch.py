@@ -6,8 +6,8 @@
     .venv/bin/python scripts/bench_pytorch.py --device cuda --matmul high --channels-last --compile
 
 A training step is forward, SSIM loss, backward, gradient norm, clip and Adam, on one slice. With --alternate, each
-round runs the given command and then this program in a process of its own; the shape arguments are appended to the
-command, so both time the same network. The command prints a JSON object with any of train_seconds,
+round runs the given command and then this program in a process of its own; the shape, --mode and --iters are appended
+to the command, so both time the same. The command prints a JSON object with any of train_seconds,
 inference_seconds and peak_rss_mb as its last output.
 
 On the CPU, PyTorch is timed as it is fastest: glibc is told to keep freed memory instead of returning it to the
@@ -225,7 +225,7 @@ def machine():
 
 def alternate(args):
     """Alternating rounds see the same clock frequency, temperature and neighbours."""
-    ours = shlex.split(args.alternate) + shape_arguments(args)
+    ours = shlex.split(args.alternate) + shape_arguments(args) + ["--mode", args.mode, "--iters", str(args.iters)]
     theirs = [sys.executable, __file__, *shape_arguments(args)]
     for name in ("threads", "iters", "mode", "device", "matmul", "autocast"):
         theirs += [f"--{name}", str(getattr(args, name))]

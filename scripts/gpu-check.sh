@@ -8,9 +8,10 @@
 #
 #   --device NAME     what to check (default cuda:0)
 #   --commit HASH     what the executable was built from (default: git's HEAD here)
-#   --only PARTS      of info, validate, validate-tf32, validate-bf16, train, memcheck, racecheck, bench, operations,
-#                     pytorch, pytorch-tf32, pytorch-compiled, pytorch-bf16; with commas. bench is in TF32; each
-#                     pytorch part compares with kerase in the precision that PyTorch is allowed
+#   --only PARTS      of info, validate, validate-tf32, validate-bf16, train, ranks, memcheck, racecheck, bench,
+#                     operations, demo, pytorch, pytorch-tf32, pytorch-compiled, pytorch-bf16; with commas. ranks is
+#                     a training over NCCL, on one GPU; bench is in TF32; each pytorch part compares with kerase in the
+#                     precision that PyTorch is allowed
 #   --out DIR         where the JSON goes (default benches/results)
 #   --timeout SECONDS for each part (default 600)
 #   PYTHON            the interpreter that has PyTorch (default: .venv/bin/python, then python3)

@@ -112,6 +112,28 @@ class Check:
             raise Failed(f"losses differ by more than {FIRST_LOSS} at first or {EVERY_LOSS} later", **found)
         return found
 
+    def ranks(self):
+        """NCCL at world size 1 takes the code of any number, and changes no bit."""
+        if not self.device.startswith("cuda"):
+            raise NotAvailable(f"NCCL connects GPUs, not {self.device}")
+        nccl = self.json("info")["build"]["nccl"]
+        if not nccl[:1].isdigit():
+            raise NotAvailable(nccl)
+        self.call(self.training("alone", self.device, STEPS, "tf32"))
+        self.call([*self.training("connected", self.device, STEPS, "tf32"), "--gpus", 1])
+        alone, connected = ((self.work / run / "model.safetensors").read_bytes() for run in ["alone", "connected"])
+        if alone != connected:
+            raise Failed("weights differ", nccl=nccl)
+        return {"nccl": nccl, "steps": STEPS}
+
+    def demo(self):
+        """The README's first command; its figures stand beside benches/results/demo.json, which is the CPU's."""
+        out = self.work / "demo"
+        began = time.monotonic()
+        self.call([self.kerase, "demo", "--device", self.device, "--out", out])
+        seconds = round(time.monotonic() - began, 2)
+        return {"seconds": seconds, "summary": json.loads((out / "metrics.json").read_text())["summary"]}
+
     def sanitizer(self, tool, clean):
         if not self.device.startswith("cuda"):
             raise NotAvailable(f"compute-sanitizer watches GPUs, not {self.device}")
@@ -175,7 +197,8 @@ PYTORCH = {
     "pytorch-compiled": ("tf32", ["--matmul", "high", "--channels-last", "--compile"]),
     "pytorch-bf16": ("bf16", ["--matmul", "high", "--channels-last", "--autocast", "bf16"]),
 }
-PARTS = ["info", "validate", "validate-tf32", "validate-bf16", "train", "memcheck", "racecheck", "bench", "operations"]
+PARTS = ["info", "validate", "validate-tf32", "validate-bf16", "train", "ranks", "memcheck", "racecheck", "bench"]
+PARTS += ["operations", "demo"]
 PARTS += PYTORCH
 
 
