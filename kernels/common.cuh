@@ -49,6 +49,13 @@ __device__ __forceinline__ float2 operator*(float2 a, float2 b) {
 __device__ __forceinline__ float2 operator*(float s, float2 a) { return make_float2(s * a.x, s * a.y); }
 __device__ __forceinline__ float2 conj(float2 a) { return make_float2(a.x, -a.y); }
 
+// Which of `count` pieces of work a block is for, where each begins with its first block.
+__device__ __forceinline__ int last_begun(const int* first_block, int count, int block) {
+    int last = 0;
+    while (last + 1 < count && block >= first_block[last + 1]) ++last;
+    return last;
+}
+
 // The sum over a warp, in every lane, by the same tree each time.
 template <class T> __device__ __forceinline__ T warp_sum(T value) {
     for (int lanes = WARP / 2; lanes > 0; lanes /= 2) value += __shfl_xor_sync(ALL_LANES, value, lanes);

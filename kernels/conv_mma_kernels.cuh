@@ -13,12 +13,24 @@ struct FilterShape {
 };
 DESCRIBE(FilterShape, begin, outs, ins, row, tiles, flipped)
 
+// Layers of a launch, each with its first block and how many words it has.
+constexpr int MOST_LAYERS = 32;
+struct FilterLayers {
+    const float* weights[MOST_LAYERS];
+    unsigned* to[MOST_LAYERS];
+    FilterShape shape[MOST_LAYERS];
+    int words[MOST_LAYERS], first_block[MOST_LAYERS], count;
+};
+DESCRIBE(FilterLayers, weights, to, shape, words, first_block, count)
+
 // to: [groups][steps][9][tiles][32 lanes][2], what a lane holds as b0 and b1. Absent channels are 0. Each thread makes
-// a word; `words` in all.
-template <class T>
-__device__ __forceinline__ void lay_out_filters(const float* weights, unsigned* to, FilterShape shape, int words) {
-    const int at = blockIdx.x * FILTERS_THREADS + threadIdx.x;
-    if (at >= words) return;
+// a word.
+template <class T> __device__ __forceinline__ void lay_out_filters(const FilterLayers& layers) {
+    const int layer = last_begun(layers.first_block, layers.count, blockIdx.x);
+    const int at = (blockIdx.x - layers.first_block[layer]) * FILTERS_THREADS + threadIdx.x;
+    if (at >= layers.words[layer]) return;
+    const float* weights = layers.weights[layer];
+    const FilterShape shape = layers.shape[layer];
     const int half = at % 2, lane = at / 2 % WARP, step_words = (shape.ins + T::PACK - 1) / T::PACK;
     const int j = at / 64 % shape.tiles, tap = at / 64 / shape.tiles % 9;
     const int steps = (step_words + STEP - 1) / STEP, step = at / 64 / shape.tiles / 9;
@@ -30,7 +42,7 @@ __device__ __forceinline__ void lay_out_filters(const float* weights, unsigned* 
         const long long row = shape.flipped ? i : shape.begin + o, entry = shape.flipped ? shape.begin + o : i;
         x[k] = o < shape.outs && i < shape.ins ? weights[(row * shape.row + entry) * 9 + (shape.flipped ? 8 - tap : tap)] : 0.0f;
     }
-    to[at] = T::word(x);
+    layers.to[layer][at] = T::word(x);
 }
 
 // conv3x3_filters: see above.
@@ -39,8 +51,8 @@ __device__ __forceinline__ void lay_out_filters(const float* weights, unsigned* 
 // with statistics finished, with partial [n, channels, tiles, 2].
 #define FILTERS(NAME, T)                                                                                              \
     extern "C" __global__ void __launch_bounds__(FILTERS_THREADS)                                                     \
-    conv3x3_filters_##NAME(const float* weights, unsigned* to, FilterShape shape, int words) {                        \
-        lay_out_filters<T>(weights, to, shape, words);                                                                \
+    conv3x3_filters_##NAME(const __grid_constant__ FilterLayers layers) {                                             \
+        lay_out_filters<T>(layers);                                                                                   \
     }                                                                                                                 \
     KERNEL(conv3x3_filters_##NAME)
 

@@ -3,12 +3,12 @@
 
 constexpr int PARTIAL_THREADS = 256;
 
-// into[i] += Σ_part partial[part, i], for i below len. partial: [parts, len]. A block takes 2^log2_here neighbours; as
-// many threads as go into it that often share the parts of each.
-extern "C" __global__ void __launch_bounds__(PARTIAL_THREADS)
-add_parts(const float* partial, float* into, int parts, int len, int log2_here) {
+// Of the block that is number `block` of a sum: into[i] += Σ_part partial[part, i], for i below len. partial: [parts, len].
+// A block takes 2^log2_here neighbours; as many threads as go into it that often share the parts of each.
+__device__ __forceinline__ void add_neighbours(const float* partial, float* into, int parts, int len, int log2_here,
+                                               int block) {
     SHARED(double, sums, [PARTIAL_THREADS]);
-    const int here = 1 << log2_here, thread = threadIdx.x, i = (blockIdx.x << log2_here) + (thread & (here - 1));
+    const int here = 1 << log2_here, thread = threadIdx.x, i = (block << log2_here) + (thread & (here - 1));
     double sum = 0.0;
     if (i < len) {
         for (int part = thread >> log2_here; part < parts; part += PARTIAL_THREADS >> log2_here) {
@@ -23,4 +23,27 @@ add_parts(const float* partial, float* into, int parts, int len, int log2_here) 
     // What is left of an element is its thread's own.
     if (thread < here && i < len) into[i] += float(sums[thread]);
 }
+
+extern "C" __global__ void __launch_bounds__(PARTIAL_THREADS)
+add_parts(const float* partial, float* into, int parts, int len, int log2_here) {
+    add_neighbours(partial, into, parts, len, log2_here, blockIdx.x);
+}
 KERNEL(add_parts)
+
+// Sums of a launch, each with its first block.
+constexpr int MOST_SUMS = 32;
+struct Sums {
+    const float* partial[MOST_SUMS];
+    float* into[MOST_SUMS];
+    int parts[MOST_SUMS], len[MOST_SUMS], log2_here[MOST_SUMS], first_block[MOST_SUMS], count;
+};
+DESCRIBE(Sums, partial, into, parts, len, log2_here, first_block, count)
+
+// The same for many sums, that many launches would wait for one another.
+extern "C" __global__ void __launch_bounds__(PARTIAL_THREADS)
+add_all_parts(const __grid_constant__ Sums sums) {
+    const int of = last_begun(sums.first_block, sums.count, blockIdx.x);
+    add_neighbours(sums.partial[of], sums.into[of], sums.parts[of], sums.len[of], sums.log2_here[of],
+                   blockIdx.x - sums.first_block[of]);
+}
+KERNEL(add_all_parts)

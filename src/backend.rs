@@ -16,6 +16,8 @@
 //!   what is stored.
 //! - Sums are made in a fixed order: the same input gives the same bits, whatever the number of threads.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::real::Real;
 
@@ -149,6 +151,23 @@ pub struct InputGradient<'a, B> {
     /// The input has another reader, whose backward comes later and finishes: leave ∂L/∂(what was read) in
     /// `values` and `sums` untouched.
     pub partial: bool,
+}
+
+/// A 3×3 convolution that is to come, as its operation will be asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    pub weight: Span,
+    /// Channels of its inputs together.
+    pub inputs: usize,
+    pub output: MapShape,
+    pub pass: Pass,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pass {
+    Forward,
+    /// With the channels of the inputs whose gradient is asked for.
+    Backward(Range<usize>),
 }
 
 /// What the training loss is made of: `ssim·(1 − SSIM) + l1·mean|output − target|`.
@@ -357,6 +376,13 @@ pub trait Backend: Memory {
     );
 
     // ---- the U-Net ----------------------------------------------------------------------------------------
+
+    /// Says which 3×3 convolutions come next, in whatever order, all of them with these parameters, which change only
+    /// after the last: so that a device can do for all at once what they have in common. Of those of the backward pass,
+    /// all with the same gradient, it is complete after the last. Results are those without an announcement.
+    fn announce(&self, parameters: &Self::Buffer, convolutions: &[Convolution]) {
+        let _ = (parameters, convolutions);
+    }
 
     /// 3×3 convolution, zero padding 1, no bias, over the concatenation of one or two maps; then the statistics
     /// of its output. An input that is one row or column short is read with that row or column reflected (the

@@ -84,11 +84,11 @@ mod tests {
     fn the_papers_network_trains_in_four_gibibytes() {
         let [training, low_memory, inference] =
             plans(ImageShape { n: 1, coils: 16, rows: 640, columns: 368 }, Precision::Fp32);
-        // What is left is for a recorded step, and for what the driver keeps. (It was 300 before there was a batch that
-        // waits on the device.)
-        assert!(training.total() <= (4096 - 256) * MIB, "{training:?}");
-        assert!(low_memory.total() <= 1152 * MIB, "{low_memory:?}");
-        assert!(inference.total() <= 640 * MIB, "{inference:?}");
+        // What is left is for a recorded step, and for what the driver keeps. (It was 256 when a step had 1.7 times as
+        // many launches to record, and the others 1152 and 640 with half as many coil images at a time.)
+        assert!(training.total() <= (4096 - 200) * MIB, "{training:?}");
+        assert!(low_memory.total() <= 1312 * MIB, "{low_memory:?}");
+        assert!(inference.total() <= 752 * MIB, "{inference:?}");
     }
 
     /// In bf16 maps and their gradients take half; statistics and sums beside them, and all else, what they took.
@@ -110,7 +110,8 @@ mod tests {
                 assert_eq!(of(tf32), bytes, "{purpose}");
             }
         }
-        assert!(bf16[0].total() <= 2300 * MIB, "{:?}", bf16[0]);
+        // 2300 before the parts of all weights' gradients of a U-Net waited for its end.
+        assert!(bf16[0].total() <= 2360 * MIB, "{:?}", bf16[0]);
     }
 
     /// Shapes whose groups and halves do not come out even, and a batch.

@@ -220,6 +220,11 @@ fn bench_counts_and_times_operations() {
     let inference = folder.kerase(&format!("bench --plan A100 --mode inference {network}")).succeeded();
     assert!(inference.contains("conv3x3") && !inference.contains("backward"), "{inference}");
     folder.kerase("bench --plan C64").failed(2, &["C64", "A100, A40"]);
+    // Two U-Nets, forward and backward: what their layers have in common is made for all of them at once.
+    let line = format!("bench --plan A100 --mode train --json --precision tf32 {network}");
+    let plan: serde_json::Value = serde_json::from_str(&folder.kerase(&line).succeeded()).unwrap();
+    let launches = |kernel: &str| plan["launches"][kernel].as_u64();
+    assert_eq!((launches("conv3x3_filters_tf32"), launches("add_all_parts")), (Some(4), Some(2)), "{plan}");
 
     for device in ["cpu", "emulated"] {
         let line = format!("bench --operations --iters 1 --json --device {device} {network}");
@@ -244,7 +249,7 @@ fn info_plans_the_memory_of_a_network() {
     let (kept, again) = (plan(""), plan("--low-memory"));
     let total = |plan: &serde_json::Value, task: &str| plan[task]["total_bytes"].as_u64().unwrap();
     assert_eq!(kept["architecture"]["cascades"], 12);
-    assert!(total(&kept, "training") > 3 * total(&again, "training"), "{kept}");
+    assert!(2 * total(&kept, "training") > 5 * total(&again, "training"), "{kept}");
     assert_eq!(total(&kept, "inference"), total(&again, "inference"));
     let bytes = kept["training"]["bytes"].as_object().unwrap();
     assert_eq!(bytes.values().map(|bytes| bytes.as_u64().unwrap()).sum::<u64>(), total(&kept, "training"));
@@ -253,7 +258,7 @@ fn info_plans_the_memory_of_a_network() {
     assert_eq!((&sized["coils"], &sized["batch"]), (&3.into(), &2.into()));
 
     let half = plan("--precision bf16");
-    assert!(total(&half, "training") < total(&kept, "training") * 6 / 10, "{half}");
+    assert!(total(&half, "training") < total(&kept, "training") * 2 / 3, "{half}");
     let text = folder.kerase("info --plan --cascades 2 --coils 4 --precision tf32").succeeded();
     assert!(text.contains("2 cascades") && text.contains("gradients of maps"), "{text}");
     assert!(text.contains("in tf32"), "{text}");

@@ -342,7 +342,8 @@ fn dropping_the_loader_stops_it() {
     let set = Arc::new(open(directory.path()));
     for taken in [0, 1, 7] {
         let batches = epoch_order(&set, 0, 0, true, 1);
-        let mut loader = Loader::start(set.clone(), batches, LoaderOptions { threads: 4, depth: 2, cache: 0 });
+        let mut loader =
+            Loader::start(set.clone(), batches, LoaderOptions { threads: 4, depth: 2, cache: 0 });
         assert_eq!(loader.by_ref().take(taken).filter(|batch| batch.is_ok()).count(), taken);
         let start = Instant::now();
         drop(loader);

@@ -34,7 +34,7 @@ const PIECES: [Piece; 5] = [
         compiled: "partial.cu",
         only: None,
         file: "partial.cu",
-        behind: "add_parts(",
+        behind: "add_neighbours(",
         apart: &["sums["],
         in_step: &[],
     },

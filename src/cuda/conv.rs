@@ -1,10 +1,12 @@
 //! 3×3 convolution over one or two concatenated maps.
 
 use crate::backend::*;
+use crate::cuda::conv_mma::FilterShape;
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::{
-    Buffer, Cuda, blocks, blocks_with, conv_mma, conv_mma_weights, int, norm, partial, reals_for, statistics,
+    Buffer, Cuda, announced, blocks, blocks_with, conv_mma, conv_mma_weights, int, norm, partial, reals_for,
+    statistics,
 };
 use crate::precision::Precision;
 
@@ -188,6 +190,57 @@ pub fn conv3x3<T: Stored, D: Driver>(
     }
 }
 
+/// What a convolution wants made ahead.
+pub struct Wants {
+    /// On tensor cores, where it multiplies any.
+    pub filters: Option<(conv_mma::Cut, FilterShape)>,
+    /// Reals of the parts of its weights' gradient.
+    pub parts: usize,
+}
+
+impl Wants {
+    pub fn is_nothing(&self) -> bool {
+        self.filters.is_none() && self.parts == 0
+    }
+}
+
+/// Nothing in float32: without tensor cores filters are taken as they are, and the parts of its gradients are many.
+pub fn wants<D: Driver>(cuda: &Cuda<D>, convolution: &Convolution) -> Wants {
+    let Convolution { weight, inputs, output, ref pass } = *convolution;
+    let (precision, outs) = (cuda.precision(), output.channels);
+    if precision == Precision::Fp32 {
+        return Wants { filters: None, parts: 0 };
+    }
+    match pass {
+        Pass::Forward => {
+            let cut = conv_mma::Cut::of(precision, output, inputs, outs);
+            let shape = conv_mma::of_output(&cut, inputs, outs);
+            Wants { filters: Some((cut, shape)), parts: 0 }
+        }
+        Pass::Backward(of) => {
+            let filters = (!of.is_empty()).then(|| {
+                let cut = conv_mma::Cut::of(precision, output, outs, of.len());
+                let shape = conv_mma::of_inputs(&cut, inputs, outs, of);
+                (cut, shape)
+            });
+            Wants { filters, parts: sum_cut(precision, output, inputs).parts() * weight.len }
+        }
+    }
+}
+
+/// The filters of a convolution that was not announced.
+fn lay_out_one<D: Driver>(
+    cuda: &Cuda<D>,
+    weights: Const<f32>,
+    filters: Mut<f32>,
+    cut: &conv_mma::Cut,
+    shape: FilterShape,
+) -> Const<u32> {
+    let to = filters.words();
+    conv_mma::lay_out(cuda, &[conv_mma::Layer { weights, to, shape, words: cut.filters() }]);
+    to.as_const()
+}
+
 /// The same on tensor cores.
 fn forward_mma<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
@@ -198,14 +251,24 @@ fn forward_mma<T: Stored, D: Driver>(
 ) {
     let map = output.shape;
     let Inputs { shape, values, stats } = Inputs::<T>::of(inputs, map);
-    let cut = conv_mma::Cut::of(cuda.precision(), map, (shape.first + shape.second) as usize, map.channels);
-    let [moments, filters] = cuda.scratch([map.planes() * cut.tiles * 3, cut.filters()]);
+    let convolution = Convolution {
+        weight,
+        inputs: (shape.first + shape.second) as usize,
+        output: map,
+        pass: Pass::Forward,
+    };
+    let weights = parameters.read_from(weight.offset, weight.len);
+    let (cut, filters_shape) = wants(cuda, &convolution).filters.expect("tensor cores take filters");
+    let ahead = announced::take(cuda, weights, &convolution);
+    let own = if ahead.is_some() { 0 } else { cut.filters() };
+    let [moments, filters] = cuda.scratch([map.planes() * cut.tiles * 3, own]);
+    let filters =
+        ahead.map_or_else(|| lay_out_one(cuda, weights, filters, &cut, filters_shape), |ahead| ahead.filters);
     conv_mma::forward(
         cuda,
         &cut,
         map.n,
         [0, 1].map(|i| (values[i], stats[i])),
-        parameters.read_from(weight.offset, weight.len),
         filters,
         output.values.write(map.len()),
         if output.stats.is_some() { moments } else { Mut::null() },
@@ -243,6 +306,30 @@ fn weight_cut(output: MapShape, inputs: usize) -> (By, ConvCut, usize, Launch) {
     };
     let threads = (pairs * splits).next_multiple_of(WARP) as u32;
     (by, cut, parts, blocks_with(parts, in_groups, out_groups, threads, 0))
+}
+
+/// How the weight gradient is made: on tensor cores, or else as `ConvCut` says.
+enum SumCut {
+    Mma(conv_mma_weights::Cut),
+    Plain(By, ConvCut, usize, Launch),
+}
+
+impl SumCut {
+    fn parts(&self) -> usize {
+        match self {
+            Self::Mma(cut) => cut.parts,
+            Self::Plain(_, _, parts, _) => *parts,
+        }
+    }
+}
+
+fn sum_cut(precision: Precision, output: MapShape, inputs: usize) -> SumCut {
+    if precision == Precision::Fp32 {
+        let (by, cut, parts, launch) = weight_cut(output, inputs);
+        SumCut::Plain(by, cut, parts, launch)
+    } else {
+        SumCut::Mma(conv_mma_weights::Cut::of(precision, output, inputs))
+    }
 }
 
 /// Where the gradient of one input goes.
@@ -304,23 +391,30 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
     let Inputs { shape, values, stats } = Inputs::<T>::of(inputs, map);
     let channels = (shape.first + shape.second) as usize;
     // The channels that somebody asks for are consecutive.
-    let wants = |i: usize| d_inputs.get(i).is_some_and(Option::is_some);
-    let begin = if wants(0) { 0 } else { shape.first };
-    let end = if wants(1) { shape.first + shape.second } else { shape.first };
-    let precision = cuda.precision();
-    let mma = (precision != Precision::Fp32 && begin < end)
-        .then(|| conv_mma::Cut::of(precision, map, map.channels, (end - begin) as usize));
-    let tiles = mma.as_ref().map_or(tiles(map), |cut| cut.tiles);
+    let asked = |i: usize| d_inputs.get(i).is_some_and(Option::is_some);
+    let begin = if asked(0) { 0 } else { shape.first };
+    let end = if asked(1) { shape.first + shape.second } else { shape.first };
+    let convolution = Convolution {
+        weight,
+        inputs: channels,
+        output: map,
+        pass: Pass::Backward(if begin < end { begin as usize..end as usize } else { 0..0 }),
+    };
+    let mma = wants(cuda, &convolution).filters;
+    let tiles = mma.as_ref().map_or(tiles(map), |(cut, _)| cut.tiles);
     let mut places = inputs.iter().zip(d_inputs).map(|(input, place)| Place::of(input, map, tiles, place));
     let mut places = [places.next().flatten(), places.next().flatten()];
     let [first, second] = [0, 1].map(|i| places[i].as_ref().map_or([0; 2], |place| place.scratch(map)));
 
-    let sum_mma = (precision != Precision::Fp32).then(|| conv_mma_weights::Cut::of(precision, map, channels));
-    let (by, cut, parts, launch) = weight_cut(map, channels);
-    let parts = sum_mma.as_ref().map_or(parts, |cut| cut.parts);
-    let of_filters = mma.as_ref().map_or(0, conv_mma::Cut::filters);
+    let weights = parameters.read_from(weight.offset, weight.len);
+    let ahead = announced::take(cuda, weights, &convolution);
+    let own = |len: usize| if ahead.is_some() { 0 } else { len };
+    let sum_cut = sum_cut(cuda.precision(), map, channels);
+    let parts = sum_cut.parts();
+    let of_filters = mma.as_ref().map_or(0, |(cut, _)| cut.filters());
     let [d_weights, first_sums, first_wide, second_sums, second_wide, filters] =
-        cuda.scratch([parts * weight.len, first[0], first[1], second[0], second[1], of_filters]);
+        cuda.scratch([own(parts * weight.len), first[0], first[1], second[0], second[1], own(of_filters)]);
+    let d_weights = ahead.map_or(d_weights, |ahead| ahead.parts);
     let partial_sums = [first_sums, second_sums];
     let wide = [first_wide, second_wide].map(Mut::stored::<T>);
 
@@ -333,33 +427,40 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
         stats: statistics(output),
         sums: means,
     };
-    if let Some(cut) = &sum_mma {
-        let from = [0, 1].map(|i| (values[i], stats[i]));
-        conv_mma_weights::weight_gradient(cuda, cut, from, gradient, d_weights, shape);
-    } else {
-        let kernel = match by {
-            By::Two => kernel::conv3x3_weights_by2,
-            By::Six => kernel::conv3x3_weights_by6,
-            By::Eight => kernel::conv3x3_weights_by8,
-        };
-        kernel(
-            cuda,
-            launch,
-            values[0].singles(),
-            stats[0],
-            values[1].singles(),
-            stats[1],
-            d_values.singles(),
-            output_values.singles(),
-            statistics(output),
-            means,
-            d_weights,
-            shape,
-            cut,
-        );
+    match sum_cut {
+        SumCut::Mma(cut) => {
+            let from = [0, 1].map(|i| (values[i], stats[i]));
+            conv_mma_weights::weight_gradient(cuda, &cut, from, gradient, d_weights, shape);
+        }
+        SumCut::Plain(by, cut, _, launch) => {
+            let kernel = match by {
+                By::Two => kernel::conv3x3_weights_by2,
+                By::Six => kernel::conv3x3_weights_by6,
+                By::Eight => kernel::conv3x3_weights_by8,
+            };
+            kernel(
+                cuda,
+                launch,
+                values[0].singles(),
+                stats[0],
+                values[1].singles(),
+                stats[1],
+                d_values.singles(),
+                output_values.singles(),
+                statistics(output),
+                means,
+                d_weights,
+                shape,
+                cut,
+            );
+        }
     }
-    let d_weight = d_parameters.write_from(weight.offset, weight.len);
-    partial::add(cuda, d_weights.as_const(), d_weight, parts, weight.len);
+    if ahead.is_some() {
+        announced::owe(cuda, weight, d_weights.as_const(), parts, d_parameters);
+    } else {
+        let d_weight = d_parameters.write_from(weight.offset, weight.len);
+        partial::add(cuda, d_weights.as_const(), d_weight, parts, weight.len);
+    }
 
     if begin >= end {
         return;
@@ -370,15 +471,16 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
     let to = |i: usize| {
         places[i].as_ref().map_or(Mut::null(), |place| if place.short { wide[i] } else { place.d })
     };
-    let weights = parameters.read_from(weight.offset, weight.len);
-    if let Some(cut) = &mma {
+    if let Some((cut, filters_shape)) = &mma {
+        let filters = ahead
+            .map_or_else(|| lay_out_one(cuda, weights, filters, cut, *filters_shape), |ahead| ahead.filters);
         let to = [0, 1].map(|i| conv_mma::InputPlace {
             values: values[i],
             stats: finish_stats(i),
             d: to(i),
             partial: partial_sums[i],
         });
-        conv_mma::input_gradients(cuda, cut, map.n, gradient, weights, filters, to, shape, [begin, end]);
+        conv_mma::input_gradients(cuda, cut, map.n, gradient, filters, to, shape, [begin, end]);
     } else {
         let (by, launch) = correlation(map, (end - begin) as usize);
         let kernel = match by {

@@ -1,9 +1,12 @@
 //! 3×3 convolution and the gradient of its inputs on tensor cores: which kernel makes a map, and in how many blocks.
 
+use std::ops::Range;
+
 use crate::backend::MapShape;
 use crate::cuda::conv::ConvShape;
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
+use crate::cuda::partial::first_blocks;
 use crate::cuda::{Cuda, blocks, blocks_with, int};
 use crate::precision::Precision;
 
@@ -22,6 +25,9 @@ pub const MULTIPROCESSORS: usize = 132;
 /// Bytes of shared memory that blocks of one multiprocessor share, less what each takes without asking.
 const SHARED: usize = 220 << 10;
 
+/// Layers whose filters a launch lays out; more take further launches.
+const MOST_LAYERS: usize = 32;
+
 crate::parameter_struct! {
     /// See kernels/conv_mma_kernels.cuh.
     pub struct FilterShape {
@@ -29,11 +35,20 @@ crate::parameter_struct! {
     }
 }
 
+crate::parameter_struct! {
+    /// See kernels/conv_mma_kernels.cuh.
+    pub struct FilterLayers {
+        pub weights: [Const<f32>; MOST_LAYERS], pub to: [Mut<u32>; MOST_LAYERS],
+        pub shape: [FilterShape; MOST_LAYERS], pub words: [i32; MOST_LAYERS],
+        pub first_block: [i32; MOST_LAYERS], pub count: i32,
+    }
+}
+
 macro_rules! kernels_by_tiling {
     ($($tiling:ident, $by:literal: $forward:ident or $forward_bf16:ident, $inputs:ident or $inputs_bf16:ident;)*) => {
         crate::kernels! {
-            fn conv3x3_filters_tf32(weights: Const<f32>, to: Mut<u32>, shape: FilterShape, words: i32);
-            fn conv3x3_filters_bf16(weights: Const<f32>, to: Mut<u32>, shape: FilterShape, words: i32);
+            fn conv3x3_filters_tf32(layers: FilterLayers);
+            fn conv3x3_filters_bf16(layers: FilterLayers);
             $(
                 fn $forward or $forward_bf16<T>(
                     first: Const<T>, first_stats: Const<f32>, second: Const<T>, second_stats: Const<f32>,
@@ -183,45 +198,67 @@ impl Cut {
     }
 }
 
-/// Filters as the kernels take them. `weights`: `[row of outs, ins, 3, 3]`, or where `flipped` `[ins, row of outs, 3,
-/// 3]`, of which those of outputs from `begin` on are meant.
-#[allow(clippy::too_many_arguments)]
-fn lay_out_filters<D: Driver>(
-    cuda: &Cuda<D>,
-    cut: &Cut,
-    weights: Const<f32>,
-    filters: Mut<f32>,
-    shape: [usize; 4],
-    flipped: bool,
-) -> Const<u32> {
-    let [begin, outs, ins, row] = shape.map(int);
-    let shape = FilterShape { begin, outs, ins, row, tiles: int(cut.by), flipped: flipped.into() };
-    let words = cut.filters();
-    let launch = blocks(words.div_ceil(FILTERS_THREADS as usize), 1, FILTERS_THREADS);
-    let lay_out = match cuda.precision() {
+/// Which filters these are, of a convolution `[outs, ins, 3, 3]`: those that make its output.
+pub fn of_output(cut: &Cut, ins: usize, outs: usize) -> FilterShape {
+    let [outs, ins] = [outs, ins].map(int);
+    FilterShape { begin: 0, outs, ins, row: ins, tiles: int(cut.by), flipped: 0 }
+}
+
+/// Those that make the gradient of its inputs' channels `of`.
+pub fn of_inputs(cut: &Cut, ins: usize, outs: usize, of: &Range<usize>) -> FilterShape {
+    let [begin, made, summed, row] = [of.start, of.len(), outs, ins].map(int);
+    FilterShape { begin, outs: made, ins: summed, row, tiles: int(cut.by), flipped: 1 }
+}
+
+/// Filters that are to be laid out.
+#[derive(Clone, Copy)]
+pub struct Layer {
+    pub weights: Const<f32>,
+    pub to: Mut<u32>,
+    pub shape: FilterShape,
+    /// [`Cut::filters`].
+    pub words: usize,
+}
+
+/// Writes filters as the kernels take them.
+pub fn lay_out<D: Driver>(cuda: &Cuda<D>, layers: &[Layer]) {
+    let kernel = match cuda.precision() {
+        Precision::Fp32 if layers.is_empty() => return,
         Precision::Fp32 => unreachable!("float32 has no tensor cores"),
         Precision::Tf32 => kernel::conv3x3_filters_tf32,
         Precision::Bf16 => kernel::conv3x3_filters_bf16,
     };
-    lay_out(cuda, launch, weights, filters.words(), shape, int(words));
-    filters.words().as_const()
+    for layers in layers.chunks(MOST_LAYERS) {
+        let blocks_of = |layer: &Layer| layer.words.div_ceil(FILTERS_THREADS as usize);
+        let (first_block, all) = first_blocks(layers.iter().map(blocks_of));
+        let nothing = FilterShape { begin: 0, outs: 0, ins: 0, row: 0, tiles: 1, flipped: 0 };
+        kernel(
+            cuda,
+            blocks(all, 1, FILTERS_THREADS),
+            FilterLayers {
+                weights: std::array::from_fn(|i| layers.get(i).map_or(Const::null(), |layer| layer.weights)),
+                to: std::array::from_fn(|i| layers.get(i).map_or(Mut::null(), |layer| layer.to)),
+                shape: std::array::from_fn(|i| layers.get(i).map_or(nothing, |layer| layer.shape)),
+                words: std::array::from_fn(|i| layers.get(i).map_or(0, |layer| int(layer.words))),
+                first_block,
+                count: int(layers.len()),
+            },
+        );
+    }
 }
 
-/// Writes the output, and where `partial` is not null the moments `[planes, cut.tiles, 3]` of its tiles.
+/// Writes the output from filters that [`lay_out`] made, and where `partial` is not null the moments `[planes, cut.tiles, 3]` of its tiles.
 #[allow(clippy::too_many_arguments)]
 pub fn forward<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
     cut: &Cut,
     n: usize,
     inputs: [(Const<T>, Const<f32>); 2],
-    weights: Const<f32>,
-    filters: Mut<f32>,
+    filters: Const<u32>,
     output: Mut<T>,
     partial: Mut<f32>,
     shape: ConvShape,
 ) {
-    let ins = (shape.first + shape.second) as usize;
-    let filters = lay_out_filters(cuda, cut, weights, filters, [0, shape.out as usize, ins, ins], false);
     let [(first, first_stats), (second, second_stats)] = inputs;
     let kernel = forward_kernel::<T, D>(cut);
     kernel(cuda, cut.launch(n), first, first_stats, second, second_stats, filters, output, partial, shape);
@@ -252,15 +289,11 @@ pub fn input_gradients<T: Stored, D: Driver>(
     cut: &Cut,
     n: usize,
     gradient: OutputGradient<T>,
-    weights: Const<f32>,
-    filters: Mut<f32>,
+    filters: Const<u32>,
     places: [InputPlace<T>; 2],
     shape: ConvShape,
     [begin, end]: [i32; 2],
 ) {
-    let row = (shape.first + shape.second) as usize;
-    let of_filters = [begin as usize, (end - begin) as usize, shape.out as usize, row];
-    let filters = lay_out_filters(cuda, cut, weights, filters, of_filters, true);
     let OutputGradient { d, output, stats, sums } = gradient;
     let [first, second] = places;
     inputs_kernel::<T, D>(cut)(
@@ -380,7 +413,7 @@ mod tests {
         )
     }
 
-    /// The layers of a U-Net: size, channels in and out, and how many there are of each.
+    /// The layers of a U-Net that sees `n` images at a time: size, channels in and out, and how many there are of each.
     fn layers(n: usize, chans: usize) -> Vec<(String, MapShape, usize, usize)> {
         let mut layers = Vec::new();
         for level in 0..=4 {
@@ -407,7 +440,7 @@ mod tests {
                 "| layer | pass | kernel | blocks | 10⁶ mma | useful | MB | µs |\n|---|---|---|--:|--:|--:|--:|--:|"
             );
             let mut totals = [0.0f64; 2];
-            for (network, (n, chans, times_all)) in [(1, 18, 12), (2, 8, 8)].into_iter().enumerate() {
+            for (network, (n, chans, times_all)) in [(1, 18, 12), (4, 8, 4)].into_iter().enumerate() {
                 for (layer, map, ins, times) in layers(n, chans) {
                     let outs = map.channels;
                     let passes = [

@@ -117,19 +117,35 @@ enum Source<D: Driver> {
     Carving { block: Arc<D::Block>, taken: usize, bytes: usize },
 }
 
-/// Who hands out memory, and keeps the books.
-pub struct Arena<D: Driver> {
-    source: Source<D>,
-    usage: BTreeMap<Purpose, usize>,
-    scratch: Option<Arc<D::Block>>,
-    scratch_bytes: usize,
+/// How long working memory is worked with.
+#[derive(Clone, Copy, Debug)]
+pub enum Lifetime {
+    /// Within one operation.
+    Operation,
+    /// From an announcement until the last operation that was announced.
+    Announcement,
+}
+
+/// Working memory of one lifetime: a block, which grows to the most that was asked for at a time.
+struct Scratch<D: Driver> {
+    block: Option<Arc<D::Block>>,
+    bytes: usize,
     /// What a rehearsal has asked for.
     wanted: usize,
 }
 
+/// Who hands out memory, and keeps the books.
+pub struct Arena<D: Driver> {
+    source: Source<D>,
+    usage: BTreeMap<Purpose, usize>,
+    /// By lifetime.
+    scratch: [Scratch<D>; 2],
+}
+
 impl<D: Driver> Default for Arena<D> {
     fn default() -> Self {
-        Self { source: Source::Blocks, usage: BTreeMap::new(), scratch: None, scratch_bytes: 0, wanted: 0 }
+        let scratch = [(); 2].map(|()| Scratch { block: None, bytes: 0, wanted: 0 });
+        Self { source: Source::Blocks, usage: BTreeMap::new(), scratch }
     }
 }
 
@@ -137,8 +153,21 @@ fn aligned(element: Element, len: usize) -> usize {
     (len * element.bytes()).next_multiple_of(ALIGNMENT)
 }
 
-fn scratch_bytes<const N: usize>(lens: [usize; N]) -> usize {
-    lens.into_iter().map(|len| aligned(Element::F32, len)).sum()
+fn scratch_bytes(lens: &[usize]) -> usize {
+    lens.iter().map(|&len| aligned(Element::F32, len)).sum()
+}
+
+impl<D: Driver> Scratch<D> {
+    fn grow(&mut self, driver: &D, bytes: usize) -> Result<()> {
+        if bytes > self.bytes || self.block.is_none() {
+            // Both need not fit beside each other.
+            self.block = None;
+            self.bytes = 0;
+            self.block = Some(Arc::new(driver.alloc(bytes.max(ALIGNMENT))?));
+            self.bytes = bytes;
+        }
+        Ok(())
+    }
 }
 
 impl<D: Driver> Arena<D> {
@@ -205,40 +234,30 @@ impl<D: Driver> Arena<D> {
     /// Bytes handed out so far, by purpose; scratch counts once, at its largest.
     pub fn usage(&self) -> BTreeMap<Purpose, usize> {
         let mut usage = self.usage.clone();
-        usage.insert(Purpose::Scratch, self.scratch_bytes);
+        usage.insert(Purpose::Scratch, self.scratch.iter().map(|scratch| scratch.bytes).sum());
         usage
     }
 
-    /// Addresses of reals that live within one operation. They lie in one block, which grows to the largest that was
-    /// asked for; recorded steps keep the block that they were recorded with.
+    /// Addresses of `lens` reals each, to work with so long. Recorded steps keep the blocks that they were recorded with.
     ///
     /// # Errors
     /// Where the device has not enough memory.
-    pub fn scratch<const N: usize>(&mut self, driver: &D, lens: [usize; N]) -> Result<[u64; N]> {
-        self.grow(driver, scratch_bytes(lens))?;
-        let block = self.scratch.as_ref().expect("made above");
-        let mut at = driver.address(block);
-        Ok(lens.map(|len| {
+    pub fn scratch(&mut self, driver: &D, lifetime: Lifetime, lens: &[usize]) -> Result<Vec<u64>> {
+        let scratch = &mut self.scratch[lifetime as usize];
+        scratch.grow(driver, scratch_bytes(lens))?;
+        let mut at = driver.address(scratch.block.as_ref().expect("made above"));
+        let address = |&len: &usize| {
             let address = at;
             at += aligned(Element::F32, len) as u64;
             address
-        }))
-    }
-
-    fn grow(&mut self, driver: &D, bytes: usize) -> Result<()> {
-        if bytes > self.scratch_bytes || self.scratch.is_none() {
-            // Both need not fit beside each other.
-            self.scratch = None;
-            self.scratch_bytes = 0;
-            self.scratch = Some(Arc::new(driver.alloc(bytes.max(ALIGNMENT))?));
-            self.scratch_bytes = bytes;
-        }
-        Ok(())
+        };
+        Ok(lens.iter().map(address).collect())
     }
 
     /// Keeps in mind what [`Self::scratch`] will be asked for.
-    pub fn rehearse<const N: usize>(&mut self, lens: [usize; N]) {
-        self.wanted = self.wanted.max(scratch_bytes(lens));
+    pub fn rehearse(&mut self, lifetime: Lifetime, lens: &[usize]) {
+        let wanted = &mut self.scratch[lifetime as usize].wanted;
+        *wanted = (*wanted).max(scratch_bytes(lens));
     }
 
     /// Makes the scratch as large as the rehearsal asked for.
@@ -246,12 +265,15 @@ impl<D: Driver> Arena<D> {
     /// # Errors
     /// Where the device has not enough memory.
     pub fn rehearsed(&mut self, driver: &D) -> Result<()> {
-        let bytes = std::mem::take(&mut self.wanted);
-        self.grow(driver, bytes)
+        self.scratch.iter_mut().try_for_each(|scratch| {
+            let bytes = std::mem::take(&mut scratch.wanted);
+            scratch.grow(driver, bytes)
+        })
     }
 
-    pub fn scratch_block(&self) -> Option<(Arc<D::Block>, usize)> {
-        self.scratch.clone().map(|block| (block, self.scratch_bytes))
+    /// The blocks that there are, and their bytes.
+    pub fn scratch_blocks(&self) -> Vec<(Arc<D::Block>, usize)> {
+        self.scratch.iter().filter_map(|scratch| Some((scratch.block.clone()?, scratch.bytes))).collect()
     }
 
     /// A buffer with room for sentinels on both sides, to find out whether anybody writes beyond its ends.

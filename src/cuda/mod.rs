@@ -4,6 +4,7 @@
 //! here, what a block does stands there. Everything of a launch that a kernel would have to work out from shapes is
 //! worked out here. Sums that cross blocks are left as parts and joined by a second kernel, in a fixed order.
 
+pub mod announced;
 pub mod cascade;
 pub mod conv;
 pub mod conv1x1;
@@ -34,10 +35,11 @@ use crate::backend::Purpose;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::ranks::Ranks;
+use announced::Announced;
 use driver::{Argument, Driver, Launch};
 use kernel::{Const, Declaration, Element, Mut, Stored};
 pub use memory::Buffer;
-use memory::{Arena, fences, is_intact};
+use memory::{Arena, Lifetime, fences, is_intact};
 use plans::Plans;
 
 /// A device as a [`crate::backend::Backend`].
@@ -48,6 +50,7 @@ pub struct Cuda<D: Driver> {
     driver: D,
     arena: Mutex<Arena<D>>,
     plans: Plans<D>,
+    announced: Mutex<Announced>,
     failure: Mutex<Option<Error>>,
     /// Whether operations only say what working memory they need.
     rehearsing: AtomicBool,
@@ -63,7 +66,7 @@ pub enum Tape<D: Driver> {
     Recorded {
         graph: D::Graph,
         /// Keeps alive what the operations used within themselves.
-        _scratch: Option<Arc<D::Block>>,
+        _scratch: Vec<Arc<D::Block>>,
     },
 }
 
@@ -121,6 +124,7 @@ impl<D: Driver> Cuda<D> {
             driver,
             arena: Mutex::new(Arena::default()),
             plans: Plans::default(),
+            announced: Mutex::default(),
             failure: Mutex::new(None),
             rehearsing: AtomicBool::new(false),
             precision: Precision::default(),
@@ -157,6 +161,10 @@ impl<D: Driver> Cuda<D> {
         self.arena.lock().expect("nothing panics while it holds the books")
     }
 
+    fn announced(&self) -> MutexGuard<'_, Announced> {
+        self.announced.lock().expect("nothing panics while it holds what is announced")
+    }
+
     fn failure(&self) -> MutexGuard<'_, Option<Error>> {
         self.failure.lock().expect("nothing panics while it holds this")
     }
@@ -188,12 +196,16 @@ impl<D: Driver> Cuda<D> {
 
     /// Working memory of one operation: `lens` reals each, with unspecified contents.
     fn scratch<const N: usize>(&self, lens: [usize; N]) -> [Mut<f32>; N] {
+        self.scratch_for(Lifetime::Operation, &lens).try_into().expect("as many as were asked for")
+    }
+
+    fn scratch_for(&self, lifetime: Lifetime, lens: &[usize]) -> Vec<Mut<f32>> {
         if self.rehearsing.load(Ordering::Relaxed) {
-            self.arena().rehearse(lens);
-            return [Mut::null(); N];
+            self.arena().rehearse(lifetime, lens);
+            return vec![Mut::null(); lens.len()];
         }
-        self.attempt(|driver| self.arena().scratch(driver, lens))
-            .map_or([Mut::null(); N], |at| at.map(Mut::at))
+        self.attempt(|driver| self.arena().scratch(driver, lifetime, lens))
+            .map_or_else(|| vec![Mut::null(); lens.len()], |at| at.into_iter().map(Mut::at).collect())
     }
 
     /// Takes the working memory of the operations that `body` asks for, which are not carried out.
@@ -206,11 +218,13 @@ impl<D: Driver> Cuda<D> {
 
     /// Overwrites the working memory that operations leave behind.
     pub fn fill_scratch(&self, value: f32) {
-        let Some((block, bytes)) = self.arena().scratch_block() else { return };
-        let values = vec![value; bytes / size_of::<f32>()];
-        let to = self.driver.address(&block);
-        // SAFETY: the block is alive and has so many bytes.
-        self.attempt(|driver| unsafe { driver.upload(bytemuck::cast_slice(&values), to) });
+        let blocks = self.arena().scratch_blocks();
+        for (block, bytes) in blocks {
+            let values = vec![value; bytes / size_of::<f32>()];
+            let to = self.driver.address(&block);
+            // SAFETY: the block is alive and has so many bytes.
+            self.attempt(|driver| unsafe { driver.upload(bytemuck::cast_slice(&values), to) });
+        }
     }
 
     /// A buffer of zeros between sentinels.

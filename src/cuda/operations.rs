@@ -8,8 +8,8 @@ use crate::backend::*;
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::Element;
 use crate::cuda::{
-    Buffer, Cuda, Tape, cascade, conv, conv_transpose, conv1x1, fft, importance, loss, noise, pool, sens,
-    unet_io, update,
+    Buffer, Cuda, Tape, announced, cascade, conv, conv_transpose, conv1x1, fft, importance, loss, noise,
+    pool, sens, unet_io, update,
 };
 use crate::error::{Error, Result};
 
@@ -90,8 +90,8 @@ impl<D: Driver> Backend for Cuda<D> {
                 let Some(graph) = recorded.filter(|_| self.failure().is_none()) else { return };
                 // SAFETY: the buffers that the operations were given are alive: `body` borrows them.
                 self.attempt(|driver| unsafe { driver.replay(&graph) });
-                *tape =
-                    Tape::Recorded { graph, _scratch: self.arena().scratch_block().map(|(block, _)| block) };
+                let scratch = self.arena().scratch_blocks().into_iter().map(|(block, _)| block);
+                *tape = Tape::Recorded { graph, _scratch: scratch.collect() };
             }
             Tape::Recorded { graph, .. } => {
                 // SAFETY: `body` borrows the same buffers as when it was recorded (the contract of `repeat`), and the
@@ -238,6 +238,10 @@ impl<D: Driver> Backend for Cuda<D> {
         output: &mut FeatureMap<Buffer<D>>,
     ) {
         by_element!(self, conv::conv3x3(inputs, parameters, weight, output));
+    }
+
+    fn announce(&self, parameters: &Buffer<D>, convolutions: &[Convolution]) {
+        announced::announce(self, parameters, convolutions);
     }
 
     fn avg_pool(&self, input: &FeatureMap<Buffer<D>>, output: &mut FeatureMap<Buffer<D>>) {

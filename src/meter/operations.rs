@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::cost::Cost;
 use super::{Metered, cost};
 use crate::backend::*;
 use crate::error::Result;
@@ -134,6 +135,12 @@ impl<O: Backend> Backend for Metered<'_, O> {
     ) {
         let cost = cost::unet_input(self.precision, shape, map.shape);
         self.meter("unet_input", map_of(&map.shape), cost, |ops| ops.unet_input(shape, image, map, moments));
+    }
+
+    /// What is made ahead is work that a pass could do without: its floor is none.
+    fn announce(&self, parameters: &O::Buffer, convolutions: &[Convolution]) {
+        let layers = format!("{} layers", convolutions.len());
+        self.meter("announce", layers, Cost::default(), |ops| ops.announce(parameters, convolutions));
     }
 
     fn conv3x3(

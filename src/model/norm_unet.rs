@@ -4,7 +4,7 @@
 use std::mem::swap;
 
 use crate::backend::{
-    Backend, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape, Memory, Purpose,
+    Backend, Convolution, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape, Memory, Pass, Purpose,
 };
 use crate::error::{Error, Result};
 use crate::model::architecture::{ConvBlockSpans, UnetSpans};
@@ -206,6 +206,37 @@ impl NormUnet {
         skip.iter().flatten().sum::<usize>() + 2 * working.iter().sum::<usize>() + plain + moments
     }
 
+    /// All convolutions of a forward pass over such images; first the one that reads the input.
+    fn convolutions(&self, shape: ImageShape) -> Vec<Convolution> {
+        let mut all = Vec::new();
+        let mut block = |level: usize, inputs: usize, spans: ConvBlockSpans| {
+            let output = self.level(shape, level);
+            for (weight, inputs) in [(spans[0], inputs), (spans[1], output.channels)] {
+                all.push(Convolution { weight, inputs, output, pass: Pass::Forward });
+            }
+        };
+        let pools = self.pools();
+        for level in 0..pools {
+            let above = if level == 0 { self.ends(shape) } else { self.pooled(shape, level - 1) };
+            block(level, above.channels, self.spans.down[level]);
+        }
+        block(pools, self.pooled(shape, pools - 1).channels, self.spans.bottom);
+        for (i, level) in (0..pools).rev().enumerate() {
+            block(level, 2 * self.level(shape, level).channels, self.spans.up[i]);
+        }
+        all
+    }
+
+    /// Those of a backward pass, with the gradient of its image or without.
+    fn backward_convolutions(&self, shape: ImageShape, d_image: bool) -> Vec<Convolution> {
+        let mut all = self.convolutions(shape);
+        for (i, convolution) in all.iter_mut().enumerate() {
+            let asked = i > 0 || d_image;
+            convolution.pass = Pass::Backward(0..if asked { convolution.inputs } else { 0 });
+        }
+        all
+    }
+
     /// `result = NormUnet(image)`, both `[N, rows, columns] c`.
     pub fn forward<B: Backend>(
         &self,
@@ -222,6 +253,7 @@ impl NormUnet {
                 ops.conv3x3(&[&block.first], parameters, spans[1], &mut block.second);
             };
         let pooled = &mut passing.pooled;
+        ops.announce(parameters, &self.convolutions(a.shape));
         ops.unet_input(a.shape, image, &mut a.input, &mut a.moments);
         for level in 0..self.pools() {
             let above = if level == 0 { &a.input } else { &*pooled };
@@ -275,6 +307,7 @@ impl NormUnet {
         // The gradient that the next operation reads, and the one that it writes.
         let [mut from, mut to] = working.each_mut();
         ops.set_len(moments, 4 * a.shape.n);
+        ops.announce(p, &self.backward_convolutions(a.shape, d_image.is_some()));
 
         fit(ops, plain, &a.output);
         ops.unet_output_backward(a.shape, &a.output, &a.moments, d_result, plain, moments);

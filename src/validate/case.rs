@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use super::cases::{
-    cascade, conv, conv_transpose, conv1x1, crop_to_target, fft, importance, loss, memory, noise, pool,
-    rss_output, sens, sens_backward, unet_io, update,
+    announce, cascade, conv, conv_transpose, conv1x1, crop_to_target, fft, importance, loss, memory, noise,
+    pool, rss_output, sens, sens_backward, unet_io, update,
 };
 use super::checked::Checked;
 use super::random::Random;
@@ -84,6 +84,7 @@ families! {
     Ifft2c: fft::Ifft2c, weight 2;
     UnetIo: unet_io::UnetIo, weight 4;
     Conv: conv::Conv, weight 6;
+    Announce: announce::Announce, weight 2;
     Pool: pool::Pool, weight 2;
     ConvTranspose: conv_transpose::ConvTranspose, weight 3;
     Conv1x1: conv1x1::Conv1x1, weight 2;

@@ -40,8 +40,8 @@ pub struct Args {
     #[arg(long, conflicts_with = "step")]
     operations: bool,
 
-    /// Count what the operations of a pass have to do, and the least time that this takes on a GPU which need not be
-    /// here: A100, A40, H100, H100-PCIe, H200, L40S or RTX-4090
+    /// Count what the operations of a pass have to do, the least time that this takes, and the launches of each kernel,
+    /// on a GPU which need not be here: A100, A40, H100, H100-PCIe, H200, L40S or RTX-4090
     #[arg(long, value_name = "GPU", conflicts_with_all = ["step", "operations", "iters"])]
     plan: Option<String>,
 

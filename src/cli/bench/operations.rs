@@ -1,6 +1,7 @@
 //! `kerase bench --operations` and `--plan`: what each operation of a pass has to do, the least time that this takes,
 //! and the time that it took.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use num_traits::Zero;
@@ -47,6 +48,9 @@ pub struct Report {
     total: Row,
     operations: Vec<Row>,
     shapes: Vec<Row>,
+    /// How often each kernel is launched; of a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    launches: Option<BTreeMap<&'static str, usize>>,
 }
 
 /// Runs a pass, on whatever is metered.
@@ -92,8 +96,11 @@ pub fn plan(
     let dry = Cuda::new(Dry::default()).with_precision(precision);
     let metered = Metered::counting(&dry, precision);
     pass(&metered, problem, mode, low_memory, || Ok(()), 1)?;
+    // What is counted is not carried out; the dry device carries it out and computes nothing.
+    pass(&dry, problem, mode, low_memory, || Ok(()), 1)?;
     let name = format!("{}, {precision}", ceiling.name);
-    Ok(Report::new(problem, mode, name, ceiling.in_precision(precision), &metered.take()?, 1))
+    let report = Report::new(problem, mode, name, ceiling.in_precision(precision), &metered.take()?, 1);
+    Ok(Report { launches: Some(dry.driver().launches()), ..report })
 }
 
 /// The measurement of each operation on a device.
@@ -187,6 +194,7 @@ impl Report {
             total: total(&shapes),
             operations: by_operation(&shapes),
             shapes,
+            launches: None,
         }
     }
 }
@@ -207,7 +215,8 @@ fn table(rows: &[&Row], shapes: bool) -> String {
         cells.push(format!("{:.3}", 1e3 * row.floor_seconds));
         if let Some(seconds) = row.seconds {
             cells.push(format!("{:.3}", 1e3 * seconds));
-            cells.push(format!("{:.1}", seconds / row.floor_seconds));
+            let over = seconds / row.floor_seconds;
+            cells.push(if over.is_finite() { format!("{over:.1}") } else { "-".into() });
             cells.push(format!("{:.0}", gigabytes / seconds));
             cells.push(format!("{:.0}", gigaflop / seconds));
         }
@@ -234,6 +243,14 @@ impl fmt::Display for Report {
         writeln!(f, "\n{}", table(&operations, false))?;
         let shown: Vec<&Row> = self.shapes.iter().take(SHOWN).collect();
         writeln!(f, "\nthe longest of {} shapes", self.shapes.len())?;
-        write!(f, "{}", table(&shown, true))
+        write!(f, "{}", table(&shown, true))?;
+        if let Some(launches) = &self.launches {
+            let mut most: Vec<_> = launches.iter().collect();
+            most.sort_by_key(|&(kernel, times)| (std::cmp::Reverse(times), kernel));
+            let most: Vec<String> =
+                most.iter().take(SHOWN).map(|(kernel, times)| format!("{times} of {kernel}")).collect();
+            write!(f, "\n{} launches: {}, …", launches.values().sum::<usize>(), most.join(", "))?;
+        }
+        Ok(())
     }
 }

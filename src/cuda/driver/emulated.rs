@@ -38,8 +38,8 @@ unsafe extern "C" {
 const MOST_SHARED: u32 = 99 << 10;
 const MOST_BLOCKS: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 
-/// Of one argument of a kernel.
-const MOST_BYTES: usize = 512;
+/// Of all arguments of a kernel.
+const MOST_BYTES: usize = 4096;
 
 /// In which order the threads of a block take turns, and blocks theirs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -320,7 +320,8 @@ impl Driver for Emulated {
         };
         let blocks = launch.grid.iter().zip(MOST_BLOCKS).all(|(&blocks, most)| blocks <= most);
         let threads = launch.threads <= kernel.most_threads() && launch.threads.is_multiple_of(32);
-        if !blocks || !threads || launch.shared > MOST_SHARED {
+        let bytes: usize = arguments.iter().map(|argument| argument.bytes).sum();
+        if !blocks || !threads || launch.shared > MOST_SHARED || bytes > MOST_BYTES {
             return Err(Error::Device(format!(
                 "no GPU takes such a launch: {}",
                 Call::new(name, launch, arguments)

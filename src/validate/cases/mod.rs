@@ -1,5 +1,6 @@
 //! The cases of each family of operations, in files of the same names as `src/cpu`'s.
 
+pub mod announce;
 pub mod cascade;
 pub mod conv;
 pub mod conv1x1;
