@@ -46,10 +46,13 @@ fn every_kernel_passes_on_the_emulated_device() {
 #[test]
 fn convolutions_on_tensor_cores_pass_on_the_emulated_device() {
     let folder = Folder::new();
-    for (precision, least) in [("tf32", 1e-4), ("bf16", 1e-3)] {
-        let out = format!("{precision}.json");
+    let precisions = [("tf32", 1e-4), ("bf16", 1e-3)];
+    for ((precision, least), only) in
+        precisions.into_iter().flat_map(|precision| ["conv3x3", "announce"].map(|only| (precision, only)))
+    {
+        let out = format!("{precision}-{only}.json");
         folder
-            .kerase(&format!("validate --device emulated --precision {precision} --only conv3x3 --out {out}"))
+            .kerase(&format!("validate --device emulated --precision {precision} --only {only} --out {out}"))
             .succeeded();
         let report = folder.json(&out);
         let operations = report["operations"].as_array().unwrap();

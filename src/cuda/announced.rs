@@ -102,3 +102,100 @@ pub fn owe<D: Driver>(
     let sums: Vec<_> = owed.into_iter().map(&mut sum).collect();
     partial::add_all(cuda, &sums);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend, FeatureMap, InputGradient, MapGradient, MapShape, Memory, Pass, Purpose};
+    use crate::cuda::driver::emulated::Emulated;
+    use crate::precision::Precision;
+
+    type Device = Cuda<Emulated>;
+    const MAP: MapShape = MapShape { n: 2, channels: 10, height: 9, width: 21 };
+    const INPUTS: usize = 18;
+    const WEIGHTS: usize = INPUTS * MAP.channels * 9;
+    const SPANS: [Span; 2] = [Span { offset: 0, len: WEIGHTS }, Span { offset: WEIGHTS, len: WEIGHTS }];
+
+    fn device(precision: Precision) -> Device {
+        Cuda::new(Emulated::default()).with_precision(precision)
+    }
+
+    fn announced(pass: &Pass) -> Vec<Convolution> {
+        SPANS.map(|weight| Convolution { weight, inputs: INPUTS, output: MAP, pass: pass.clone() }).to_vec()
+    }
+
+    /// Some numbers, never the same twice in a row.
+    fn filled(ops: &Device, mut buffer: Buffer<Emulated>) -> Buffer<Emulated> {
+        let values: Vec<f32> = (0..buffer.len()).map(|i| (i as f32 * 0.37).sin()).collect();
+        ops.upload(&values, &mut buffer);
+        buffer
+    }
+
+    fn map(ops: &Device, shape: MapShape) -> FeatureMap<Buffer<Emulated>> {
+        FeatureMap {
+            shape,
+            values: filled(ops, ops.map(Purpose::Cascades, shape.len())),
+            stats: Some(filled(ops, ops.zeros(Purpose::Cascades, 2 * shape.planes()))),
+        }
+    }
+
+    /// Everything that both convolutions make, forward and backward.
+    fn results(precision: Precision, announce: bool) -> Vec<u32> {
+        let ops = device(precision);
+        let parameters = filled(&ops, ops.zeros(Purpose::Parameters, 2 * WEIGHTS));
+        let mut d_parameters = filled(&ops, ops.zeros(Purpose::Optimiser, 2 * WEIGHTS));
+        let input = map(&ops, MAP.with_channels(INPUTS));
+        let mut bits = Vec::new();
+        let mut keep = |buffer: &Buffer<Emulated>| {
+            let mut values = vec![0.0; buffer.len()];
+            ops.download(buffer, &mut values);
+            bits.extend(values.into_iter().map(f32::to_bits));
+        };
+        let tell = |pass: Pass| announce.then(|| ops.announce(&parameters, &announced(&pass)));
+        tell(Pass::Forward);
+        let outputs = SPANS.map(|weight| {
+            let mut output = map(&ops, MAP);
+            ops.conv3x3(&[&input], &parameters, weight, &mut output);
+            keep(&output.values);
+            output
+        });
+        tell(Pass::Backward(0..INPUTS));
+        for (weight, output) in SPANS.into_iter().zip(&outputs) {
+            let gradient = |shape| {
+                let FeatureMap { values, stats, .. } = map(&ops, shape);
+                MapGradient { values, sums: stats }
+            };
+            let (d_output, mut d_input) = (gradient(MAP), gradient(input.shape));
+            let place = Some(InputGradient { gradient: &mut d_input, partial: false });
+            ops.conv3x3_backward(
+                &[&input],
+                &parameters,
+                weight,
+                output,
+                &d_output,
+                &mut d_parameters,
+                &mut [place],
+            );
+            keep(&d_input.values);
+        }
+        keep(&d_parameters);
+        ops.finish().unwrap();
+        bits
+    }
+
+    #[test]
+    fn an_announcement_changes_no_bit() {
+        for precision in Precision::ALL {
+            assert_eq!(results(precision, true), results(precision, false), "{precision}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "did not come")]
+    fn what_was_announced_has_to_come() {
+        let ops = device(Precision::Tf32);
+        let parameters = ops.zeros(Purpose::Parameters, 2 * WEIGHTS);
+        ops.announce(&parameters, &announced(&Pass::Forward));
+        ops.announce(&parameters, &announced(&Pass::Forward));
+    }
+}
