@@ -3,7 +3,7 @@
 # ThreadSanitizer (a missing barrier) and for AddressSanitizer (shared or global memory out of bounds).
 #
 # Without names both. COMMAND is what kerase is asked for; unless given, it is `validate --device emulated` and, for the
-# kernels on tensor cores, `validate --device emulated --only conv3x3` in each of their precisions. Also shows that a
+# kernels on tensor cores, `validate --device emulated` of the 3×3 convolutions in each of their precisions. Also shows that a
 # barrier taken out of a kernel is found by file and line. The exit code is 1 where anything was found, and 2 where a
 # sanitizer is missing or something could not be built. Needs GCC or Clang with their sanitizers, on Linux; builds into
 # target/sanitize, in minutes.
@@ -58,7 +58,10 @@ for sanitizer in "${sanitizers[@]}"; do
         sanitized validate --device emulated
         # Sanitizers find the same in every order of threads; one is enough for these, which take longest.
         for precision in tf32 bf16; do
-            KERASE_EMULATED_SCHEDULE=random:1 sanitized validate --device emulated --precision $precision --only conv3x3
+            for operation in announce conv3x3; do
+                KERASE_EMULATED_SCHEDULE=random:1 \
+                    sanitized validate --device emulated --precision $precision --only $operation
+            done
         done
     fi
     if [ "$sanitizer" = thread ]; then
