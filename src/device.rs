@@ -12,7 +12,8 @@ use crate::precision::Precision;
 use crate::ranks::{ALONE, Ranks};
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
     /// The best that this build has on this machine.
     #[default]
@@ -37,6 +38,20 @@ impl FromStr for DeviceChoice {
                 Error::input(format!("unknown device '{name}': expected auto, cpu, cuda:N or emulated"))
             }),
         }
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self> {
+        name.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
     }
 }
 

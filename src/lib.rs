@@ -24,6 +24,7 @@ pub mod model;
 pub mod plan;
 pub mod precision;
 pub mod progress;
+pub mod provenance;
 pub mod ranks;
 pub mod real;
 pub mod reconstruct;

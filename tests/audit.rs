@@ -16,9 +16,10 @@ use kerase::audit::interval::{Estimate, Interval, t_quantile};
 use kerase::audit::membership::Auc;
 use kerase::audit::observe::Network;
 use kerase::audit::settings::Role;
-use kerase::audit::{Audit, Observed, Provenance, Request, Settings, Subject};
+use kerase::audit::{Audit, Observed, Request, Settings, Subject};
 use kerase::cpu::Cpu;
 use kerase::model::Weights;
+use kerase::provenance::Provenance;
 use kerase::simulate::Anatomy;
 use kerase::unlearn::request::NamedSet;
 use rand::{RngExt, SeedableRng};
@@ -345,8 +346,13 @@ fn diverged(folder: &Folder) {
             weights,
         };
         let oracle = oracle.map(seen);
-        let provenance =
-            Provenance { kerase: "0".into(), commit: None, device: "cpu".into(), precision: "fp32".into() };
+        let provenance = Provenance {
+            kerase: "0".into(),
+            commit: None,
+            device: "cpu".into(),
+            machine: "none".into(),
+            precision: "fp32".into(),
+        };
         let (sets, settings) = (settings.open().unwrap(), settings.clone());
         let forgotten = subject.forgotten(sets.forget()).unwrap();
         let findings = Findings {

@@ -282,3 +282,20 @@ fn info_describes_builds_weights_and_sets() {
     assert_eq!(json["model"]["architecture"]["cascades"], 2);
     assert_eq!(json["data"]["shapes"][0]["matrix"], serde_json::json!([72, 40]));
 }
+
+/// Records say which commit measured; where this is a checkout, that is known.
+#[test]
+fn a_build_knows_its_commit() {
+    let git = std::process::Command::new("git")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["rev-parse", "--show-prefix", "--short=12", "HEAD"])
+        .output();
+    let said = git.map(|output| String::from_utf8(output.stdout).unwrap()).unwrap_or_default();
+    let commit = Folder::new().kerase("info --json").succeeded();
+    let commit: serde_json::Value = serde_json::from_str(&commit).unwrap();
+    let commit = &commit["build"]["commit"];
+    match said.lines().collect::<Vec<_>>()[..] {
+        ["", head] => assert_eq!(commit.as_str().unwrap().trim_end_matches('+'), head),
+        _ => assert!(commit.is_null(), "no checkout, but {commit}"),
+    }
+}

@@ -4,8 +4,10 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use kerase::experiment::{Graph, Settings};
+use kerase::precision::Precision;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use support::Folder;
@@ -92,7 +94,7 @@ impl Studies for Folder {
 fn without_times(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, _| name != "seconds" && name != "machine");
+            fields.retain(|name, _| !["seconds", "threads"].contains(&name.as_str()));
             fields.values_mut().for_each(without_times);
         }
         Value::Array(values) => values.iter_mut().for_each(without_times),
@@ -183,26 +185,27 @@ fn a_study_has_every_run_measured_after_every_epoch_and_is_not_repeated() {
 fn a_study_that_is_killed_again_and_again_finds_the_same() {
     let folder = Folder::new();
     folder.study("study.toml", STUDY);
+    let started = Instant::now();
     folder.kerase("experiment study.toml --out undisturbed").succeeded();
-    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(7);
-    let mut killed = 0;
-    while killed < 10 {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kerase"));
-        command.current_dir(folder.path("")).args(["experiment", "study.toml", "--out", "disturbed"]);
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let mut child = command.spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(random.random_range(20..400)));
-        if child.try_wait().unwrap().is_some() {
-            break;
+    // Ten of these are half as long as the study.
+    let longest = started.elapsed().as_millis() as u64 / 10;
+    for (out, jobs) in [("disturbed", "1"), ("shared", "2")] {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+        for kill in 0..10 {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kerase"));
+            command.current_dir(folder.path(""));
+            command.args(["experiment", "study.toml", "--out", out, "--jobs", jobs]);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            let mut child = command.spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(random.random_range(0..longest)));
+            assert!(child.try_wait().unwrap().is_none(), "the study ended before kill {kill}");
+            child.kill().unwrap();
+            child.wait().unwrap();
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        killed += 1;
+        folder.kerase(&format!("experiment study.toml --out {out}")).succeeded();
+        assert_eq!(folder.results(out)["runs"], folder.results("undisturbed")["runs"]);
+        assert_eq!(folder.results(out)["audits"], folder.results("undisturbed")["audits"]);
     }
-    assert!(killed >= 3, "killed {killed} times only: the study is too short to show anything");
-    folder.kerase("experiment study.toml --out disturbed").succeeded();
-    assert_eq!(folder.results("disturbed")["runs"], folder.results("undisturbed")["runs"]);
-    assert_eq!(folder.results("disturbed")["audits"], folder.results("undisturbed")["audits"]);
 }
 
 #[test]
@@ -216,15 +219,139 @@ fn processes_share_a_study() {
 }
 
 #[test]
+fn rows_that_are_one_run_are_computed_once() {
+    let folder = Folder::new();
+    let full = "[[methods]]\nmethod = \"ft\"\nlabel = \"full-ft\"\nfraction = 1.0\n\n[fractions]";
+    folder.study(
+        "study.toml",
+        &STUDY.replace("[fractions]", full).replace("[1, 2]\n\n[sets]", "[1]\n\n[sets]"),
+    );
+    folder.kerase("experiment study.toml").succeeded();
+    let results = folder.results("study");
+    let all_of_it = |label: &str| -> Value {
+        let runs = named(&results, label);
+        runs.into_iter().find(|run| run["fraction"] == 1.0).cloned().unwrap()
+    };
+    let (swept, compared) = (all_of_it("ft"), all_of_it("full-ft"));
+    assert_eq!((&swept["compared"], &compared["compared"]), (&false.into(), &true.into()));
+    assert_eq!(swept["directory"], compared["directory"]);
+    assert_eq!(swept["epochs"], compared["epochs"]);
+    assert_eq!(folder.runs("study").iter().filter(|run| run.starts_with("ft-100pct")).count(), 1);
+    let audited = results["audits"].as_array().unwrap().iter().map(|audit| audit["label"].as_str().unwrap());
+    assert_eq!(audited.collect::<Vec<_>>(), ["ft", "nl-ft", "ascent", "full-ft"]);
+
+    // Another name for it, and settings that it does not depend on: nothing is done again.
+    let before = folder.runs("study");
+    let renamed = STUDY.replace("label = \"ascent\"", "label = \"descent\"");
+    let renamed = renamed
+        .replace("[1, 2]\n\n[sets]", "[1]\n\n[sets]")
+        .replace("epochs = 3", "epochs = 3\nlow_memory = true");
+    folder.study("study.toml", &renamed.replace("fractions = [0.5, 1.0]", "fractions = [0.5]"));
+    folder.kerase("experiment study.toml").succeeded();
+    assert_eq!(folder.runs("study"), before);
+    assert_eq!(named(&folder.results("study"), "descent").len(), 1);
+}
+
+#[test]
+fn a_method_that_diverges_at_once_is_a_result() {
+    let folder = Folder::new();
+    folder.study("study.toml", &STUDY.replace("label = \"ascent\"", "label = \"ascent\"\ngamma = 1e38"));
+    folder.kerase("experiment study.toml").succeeded();
+    let results = folder.results("study");
+    for run in named(&results, "ascent") {
+        assert_eq!(run["epochs"].as_array().unwrap().len(), 1, "{run}");
+        assert!(run["epochs"][0]["measured"].is_null() && !run["warnings"].as_array().unwrap().is_empty());
+    }
+    for picture in results["pictures"].as_array().unwrap() {
+        let labels: Vec<_> = picture["images"].as_array().unwrap().iter().map(|image| &image[0]).collect();
+        assert_eq!(labels, ["G", "oracle", "ft", "nl-ft"]);
+    }
+    let audits = results["audits"].as_array().unwrap();
+    let flags =
+        audits.iter().filter(|audit| audit["label"] == "ascent").map(|audit| &audit["flags"][0]["kind"]);
+    assert_eq!(flags.collect::<Vec<_>>(), ["diverged", "diverged"]);
+    let page = String::from_utf8(folder.read("study/report.html")).unwrap();
+    assert!(page.contains("diverged"));
+}
+
+#[test]
+fn audits_see_what_the_study_measures() {
+    let folder = Folder::new();
+    let virtual_coils = STUDY.replace("mask_seed = \"random\"", "mask_seed = \"random\"\nvirtual_coils = 1");
+    folder.study("study.toml", &virtual_coils);
+    folder.kerase("experiment study.toml").succeeded();
+    let results = folder.results("study");
+    let run = named(&results, "ft").into_iter().find(|run| run["compared"] == true).unwrap();
+    let measured = &run["epochs"].as_array().unwrap().last().unwrap()["measured"];
+    let audit = results["audits"].as_array().unwrap().iter();
+    let audit =
+        audit.into_iter().find(|audit| (&audit["label"], &audit["seed"]) == (&run["label"], &run["seed"]));
+    let record = folder.json(&format!("study/{}", audit.unwrap()["audit"].as_str().unwrap()));
+    for (set, measure) in [("forget", "ua"), ("unseen", "kta"), ("retain_test", "bta")] {
+        let of_set = record["sets"].as_array().unwrap().iter().find(|found| found["set"] == set).unwrap();
+        let volumes = of_set["scores"]["after"]["volumes"].as_array().unwrap();
+        let scores: Vec<_> = volumes.iter().map(|volume| &volume["scores"]).collect();
+        let expected: Vec<_> = measured[measure].as_array().unwrap().iter().map(|v| &v["scores"]).collect();
+        assert_eq!(scores, expected, "{set}");
+    }
+}
+
+#[test]
+fn an_audit_of_other_settings_is_made_again() {
+    let folder = Folder::new();
+    let study = STUDY.replace("[1, 2]\n\n[sets]", "[1]\n\n[sets]");
+    for steps in [3, 2, 3] {
+        folder.study("study.toml", &study.replace("relearn_steps = 3", &format!("relearn_steps = {steps}")));
+        folder.kerase("experiment study.toml").succeeded();
+        for audit in folder.results("study")["audits"].as_array().unwrap() {
+            assert_eq!(audit["relearning"]["most_steps"], steps);
+        }
+    }
+}
+
+#[test]
 fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let folder = Folder::new();
     folder.study("study.toml", STUDY);
     let said = folder.kerase("experiment study.toml --dry-run").succeeded();
-    // 6 slices in all, 3 epochs; half of 4 retain slices and 2 forget slices, 2 epochs.
-    for part in ["original, seed 1", "18", "nl-ft, 50 % of the retain set, seed 2", "8", "MiB"] {
-        assert!(said.contains(part), "'{part}' is not in: {said}");
+    // 6 slices in all, 3 epochs; half of 4 retain slices and 2 forget slices, 2 epochs, each measured on 8 slices.
+    for (part, steps, slices) in [
+        ("original, seed 1", "18", "0"),
+        ("oracle, seed 2, measured", "0", "8"),
+        ("nl-ft, 50 % of the retain set, seed 2", "8", "16"),
+    ] {
+        let line = said.lines().find(|line| line.split("  ").any(|cell| cell.trim() == part));
+        let line = line.unwrap_or_else(|| panic!("'{part}' has no line in: {said}"));
+        let cells = line.replace(part, "");
+        assert_eq!(cells.split_whitespace().take(2).collect::<Vec<_>>(), [steps, slices], "{line}");
+        assert!(line.trim_end().ends_with('s'), "it takes no time: {line}");
     }
+    let number_before = |unit: &str| -> f64 {
+        let end = said.find(unit).unwrap_or_else(|| panic!("no {unit} in: {said}"));
+        said[..end].split_whitespace().next_back().unwrap().parse().unwrap()
+    };
+    assert!(number_before("ms a step") > 0.0 && number_before("ms a slice") > 0.0, "{said}");
+    // 2 · 32 · 24 pixels of coil images, and little else.
+    assert!((0.1..10.0).contains(&number_before("MiB")), "{said}");
     assert!(!folder.path("study").exists());
+}
+
+#[test]
+fn the_experiments_that_come_with_it_can_be_read() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+    let out = Folder::new();
+    let mut read = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let settings = Settings::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        // The paper's sets are the user's.
+        if settings.simulate.is_some() {
+            let graph = Graph::plan(&settings, &out.path("out"), Precision::Fp32).unwrap();
+            assert!(graph.nodes.iter().any(|node| node.work.steps > 0), "{}", path.display());
+        }
+        read += 1;
+    }
+    assert_eq!(read, 3);
 }
 
 #[test]
@@ -248,8 +375,22 @@ fn what_cannot_be_studied_is_refused_before_anything_starts() {
     refused(&STUDY.replace("{ simulate = \"brain\", subjects = [1, 2] }", "\"nowhere\""), &["nowhere"]);
     refused(
         &STUDY.replace("{ simulate = \"brain\", subjects = [1, 2] }", "{ simulate = \"liver\" }"),
-        &["simulate"],
+        &["unknown variant `liver`, expected `brain` or `knee`"],
     );
+    refused(&STUDY.replace("subjects = [1, 2] }", "subject = [1, 2] }"), &["did you mean `subjects`?"]);
+    refused(&STUDY.replace("{ simulate = \"brain\", subjects = [1, 2] }", "7"), &["a path, or { simulate ="]);
+    refused(&STUDY.replace("fractions = [0.5, 1.0]", "fractions = [0.5, 0.5]"), &["0.5 is listed twice"]);
+    refused(&STUDY.replace("noise = 1e-4", "gamma = 1e-4"), &["nl-ft", "gamma has no effect"]);
+    refused(
+        &STUDY.replace(
+            "method = \"nl-ft\"\nnoise = 1e-4",
+            "method = \"cf-k\"\nhyperparameters = { last_cascades = 2 }",
+        ),
+        &["method cf-k", "the network has 1"],
+    );
+    refused(&STUDY.replace("pools = 1", "pools = 6"), &["too small for 6 pools"]);
+    refused(&format!("device = \"gpu\"\n{STUDY}"), &["unknown device 'gpu'"]);
+    refused(&format!("precision = \"tf32\"\ndevice = \"cpu\"\n{STUDY}"), &["the CPU computes in fp32 only"]);
     folder.study("list.txt", "brain/file_brain_AXT2_200_0000001.h5\nbrain/missing.h5\n");
     refused(&STUDY.replace("{ simulate = \"brain\", subjects = [1, 2] }", "\"list.txt\""), &["missing.h5"]);
     // The same volumes under two names.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use kerase::experiment::results::{Measure, Part, Results, RunResult};
+use kerase::provenance::Provenance;
 use kerase::report::study::Report;
 use kerase::report::study::condition::Study;
 use kerase::report::study::findings::{Finding, Verdict, findings};
@@ -38,6 +39,35 @@ fn near(a: f64, b: f64) {
 fn lines(csv: &str) -> Vec<HashMap<String, String>> {
     let mut reader = csv::Reader::from_reader(csv.as_bytes());
     reader.deserialize().collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn times_of_different_machines_are_not_compared() {
+    let mut results = two_seeds();
+    let on = |machine: &str| Provenance {
+        kerase: "0.1.0".into(),
+        commit: None,
+        device: "cuda:0".into(),
+        machine: machine.into(),
+        precision: "tf32".into(),
+    };
+    for run in &mut results.runs {
+        run.by = Some(on("a GPU"));
+    }
+    let share = |results: &Results| compared_rows(&Study::new(results))[2].share_of_retraining;
+    near(share(&results).unwrap().mean, 0.1);
+    // The GPU's number is no matter.
+    results.runs[2].by = Some(Provenance { device: "cuda:3".into(), ..on("a GPU") });
+    assert_eq!(share(&results).unwrap().count, 2);
+    results.runs[2].by = Some(on("another GPU"));
+    assert_eq!(share(&results).unwrap().count, 1);
+    results.runs[3].by = Some(on("another GPU"));
+    assert_eq!(share(&results), None);
+    let page = Report::new(&results, Path::new("")).unwrap().page().unwrap();
+    assert!(
+        page.contains("another GPU, cuda, 0 threads"),
+        "the runs' section says what each was computed on"
+    );
 }
 
 #[test]

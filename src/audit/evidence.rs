@@ -22,10 +22,11 @@ use crate::data::digest::parameters_sha256;
 use crate::error::{Error, Result};
 use crate::metrics::Scores;
 use crate::model::Weights;
+use crate::provenance::Provenance;
 use crate::unlearn::record::{ForgottenVolume, NOTE};
 
 /// Grows when a record means something else than before.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Why there was something to forget, as whoever asked for it says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,17 +34,6 @@ pub const FORMAT: u32 = 1;
 pub struct Request {
     pub id: Option<String>,
     pub reason: Option<String>,
-}
-
-/// Who measured, and on what.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Provenance {
-    pub kerase: String,
-    /// Commit that kerase was built from, where that is known.
-    pub commit: Option<String>,
-    pub device: String,
-    pub precision: String,
 }
 
 /// The unlearning run.
@@ -175,6 +165,7 @@ pub struct Relearning {
 #[serde(deny_unknown_fields)]
 pub struct Audit {
     pub format: u32,
+    /// Who measured, and on what.
     pub provenance: Provenance,
     pub request: Request,
     pub run: RunPart,

@@ -17,7 +17,7 @@ pub mod settings;
 pub mod subject;
 pub mod verify;
 
-pub use evidence::{Audit, Provenance, Request};
+pub use evidence::{Audit, Request};
 pub use observe::Observed;
 pub use settings::Settings;
 pub use subject::Subject;

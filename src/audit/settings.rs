@@ -92,6 +92,7 @@ impl Settings {
     /// # Errors
     /// Sets that cannot be opened, or have volumes without targets; names that are taken.
     pub fn open(&self) -> Result<Sets> {
+        let sampler = Sampler::fixed(&self.sampling)?;
         let mut sets: Vec<AuditSet> = Vec::new();
         let named = [(FORGET, &self.forget, Role::Forget), (UNSEEN, &self.unseen, Role::Unseen)];
         let tests = self.tests.iter().map(|test| (test.name.as_str(), &test.path, Role::Test));
@@ -103,9 +104,10 @@ impl Settings {
             }
             let set = VolumeSet::open(path)?;
             check_targets(&set)?;
+            let set = sampler.compressed(set)?;
             sets.push(AuditSet { name: name.into(), role, set: Arc::new(set) });
         }
-        Ok(Sets { sets, sampler: Sampler::fixed(&self.sampling)? })
+        Ok(Sets { sets, sampler })
     }
 }
 

@@ -6,14 +6,15 @@ use std::sync::atomic::AtomicBool;
 use super::args::DeviceArgs;
 use super::output::{check_file, print};
 use super::unlearn::named_set;
-use crate::audit::evidence::{Audit, Provenance, Request, audit, read_oracle};
+use crate::audit::evidence::{Audit, Request, audit, read_oracle};
 use crate::audit::settings::{RELEARN_STEPS, Settings};
 use crate::audit::subject::Subject;
 use crate::backend::Backend;
 use crate::data::set::VolumeSet;
-use crate::device::{Device, Work};
+use crate::device::Work;
 use crate::error::Result;
 use crate::model::Weights;
+use crate::provenance::Provenance;
 use crate::report::audit::text;
 use crate::run::check::learnable;
 use crate::unlearn::request::NamedSet;
@@ -111,20 +112,10 @@ impl Args {
         )?;
         sets.check_unseen(&VolumeSet::open(&subject.config.retain)?)?;
         let request = Request { id: self.request_id, reason: self.reason };
-        let plan = Plan { subject, settings, oracle, request, provenance: provenance(device) };
+        let plan = Plan { subject, settings, oracle, request, provenance: Provenance::of(device) };
         let record = device.run(plan)??.expect("nobody asked it to stop");
         record.write(&path)?;
         print(text(&record))?;
         print(format!("evidence: {}; SHA-256 of the record: {}", path.display(), record.sha256))
-    }
-}
-
-/// What this program measures on.
-pub fn provenance(device: Device) -> Provenance {
-    Provenance {
-        kerase: env!("CARGO_PKG_VERSION").into(),
-        commit: option_env!("KERASE_COMMIT").map(String::from),
-        device: device.to_string(),
-        precision: device.precision().to_string(),
     }
 }

@@ -6,11 +6,14 @@ use crate::cuda::driver::cudarc::nccl;
 use crate::cuda::driver::fatbins::{CUDA_BUILD, CudaBuild};
 use crate::cuda::driver::gpus;
 use crate::device::{DeviceChoice, cpu_simd};
+use crate::provenance::{self, VERSION};
 
 /// This build and its machine.
 #[derive(Serialize)]
 pub struct Build {
     version: &'static str,
+    /// With "+" after it where files had changed since; null where it is not known.
+    commit: Option<String>,
     platform: String,
     simd: &'static str,
     threads: usize,
@@ -66,7 +69,8 @@ impl Build {
             ),
         };
         Self {
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
+            commit: provenance::commit(),
             platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             simd: cpu_simd(),
             threads: rayon::current_num_threads(),
@@ -80,8 +84,9 @@ impl Build {
 
     /// What it is called, and what it is.
     pub fn lines(&self) -> Vec<(&'static str, String)> {
+        let commit = self.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit},"));
         let mut lines = vec![
-            ("kerase", format!("{} for {}", self.version, self.platform)),
+            ("kerase", format!("{}{} for {}", self.version, commit, self.platform)),
             ("CPU", format!("{} threads, SIMD: {}", self.threads, self.simd)),
             (
                 "GPU kernels",

@@ -56,6 +56,27 @@ pub enum FractionOf {
     Volumes,
 }
 
+impl FractionOf {
+    /// How many of `count` a fraction is, to nearest. `whose` names the set.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is none.
+    pub fn part(self, fraction: f64, count: usize, whose: &str) -> Result<usize> {
+        let kept = (count as f64 * fraction).round_ties_even() as usize;
+        if kept > 0 {
+            return Ok(kept);
+        }
+        let what = match self {
+            Self::Slices => "slices",
+            Self::Volumes => "volumes",
+        };
+        Err(Error::input(format!(
+            "{fraction} of the {count} {what} in {whose} is none: choose at least {:.3}",
+            1.0 / count as f64
+        )))
+    }
+}
+
 /// Volumes whose metadata has been read, with the slices of each that belong to the set (never none).
 #[derive(Clone, Debug)]
 pub struct VolumeSet {
@@ -286,18 +307,11 @@ impl VolumeSet {
         if !(fraction > 0.0 && fraction <= 1.0) {
             return Err(Error::input(format!("fraction {fraction}: expected a number above 0 and up to 1")));
         }
-        let (count, what) = match of {
-            FractionOf::Slices => (self.slice_count(), "slices"),
-            FractionOf::Volumes => (self.volumes.len(), "volumes"),
+        let count = match of {
+            FractionOf::Slices => self.slice_count(),
+            FractionOf::Volumes => self.volumes.len(),
         };
-        let kept = (count as f64 * fraction).round_ties_even() as usize;
-        if kept == 0 {
-            return Err(Error::input(format!(
-                "{fraction} of the {count} {what} in {} is none: choose at least {:.3}",
-                self.source.display(),
-                1.0 / count as f64
-            )));
-        }
+        let kept = of.part(fraction, count, &self.source.display().to_string())?;
         let mut chosen = shuffled("kerase fraction", &[seed], count);
         chosen.truncate(kept);
         chosen.sort_unstable();

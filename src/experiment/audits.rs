@@ -10,19 +10,46 @@ use crate::audit::observe::Network;
 use crate::audit::relearn::{MEASURED_SLICES, checks};
 use crate::audit::{Audit, Observed, Request, Settings as AuditSettings, Subject};
 use crate::backend::Backend;
+use crate::data::digest::file_sha256;
 use crate::error::{Error, Result};
 use crate::experiment::execute::Experiment;
-use crate::experiment::graph::{Graph, Node, SetPaths, Task};
+use crate::experiment::graph::{Node, Row, Task, Work};
 use crate::experiment::node_files::Done;
 use crate::experiment::results::{AuditResult, Part};
 use crate::experiment::settings::Settings;
+use crate::experiment::study_sets::SetPaths;
 use crate::model::Weights;
 use crate::precision::Precision;
 use crate::run::Outcome;
+use crate::unlearn::UnlearnConfig;
 use crate::unlearn::request::NamedSet;
 
 /// What a network's look leaves in its node's directory.
 const OBSERVED: &str = "observed.json";
+
+/// What a look at a training's network is made with.
+#[derive(Clone, Debug)]
+pub struct Look {
+    pub settings: Box<AuditSettings>,
+    /// The node that left the network.
+    pub training: usize,
+    /// The node of the original's look, which the oracle's goes back to.
+    pub original: Option<usize>,
+}
+
+/// What an audit is put together from, as indices into the nodes.
+#[derive(Clone, Debug)]
+pub struct AuditParts {
+    pub unlearning: usize,
+    /// The looks at the original and at the oracle.
+    pub original: usize,
+    pub oracle: usize,
+    /// The oracle's training.
+    pub oracle_training: usize,
+    pub settings: Box<AuditSettings>,
+    /// The file that it becomes, in the run's directory.
+    pub record: PathBuf,
+}
 
 /// One seed's networks, as indices into the nodes: the trainings and the runs to be audited.
 pub struct Audited {
@@ -64,7 +91,8 @@ pub fn plan(
     let relearning = (checks * slices[0].min(MEASURED_SLICES)) as u64;
     let mut observe = |part: Part, training: usize, original: Option<usize>| {
         let name = if part == Part::Oracle { "oracle" } else { "original" };
-        let work = [original.map_or(0, |_| most), slices[1] as u64 + original.map_or(0, |_| relearning)];
+        let steps = original.map_or(0, |_| most);
+        let images = slices[1] as u64 + original.map_or(0, |_| relearning);
         let what = json!({
             "training": nodes[training].key(), "sets": identities, "relearn_steps": most,
             "relearn_lr": looks.relearn_lr, "goal": original.map(|original| nodes[original].key()),
@@ -75,12 +103,13 @@ pub fn plan(
             format!("{name}, seed {seed}, looked at"),
             &format!("{name}-seed{seed}"),
             ("observe", what),
-            Task::Observe { settings: Box::new(looks.clone()), training, original },
+            Task::Observe(Look { settings: Box::new(looks.clone()), training, original }),
             needs,
-            work,
+            Work { steps, gradients: steps, images },
         ));
         nodes.len() - 1
     };
+    let oracle_training = oracle;
     let original = observe(Part::Original, original, None);
     let oracle = observe(Part::Oracle, oracle, Some(original));
     for &run in runs {
@@ -94,23 +123,32 @@ pub fn plan(
             name,
             &slug,
             ("audit", json!(keys)),
-            Task::Audit { unlearning: run, original, oracle, record },
+            Task::Audit(AuditParts {
+                unlearning: run,
+                original,
+                oracle,
+                oracle_training,
+                settings: Box::new(looks.clone()),
+                record,
+            }),
             needs,
-            [most, slices[1] as u64 + relearning],
+            Work { steps: most, gradients: most, images: slices[1] as u64 + relearning },
         );
         nodes.push(node);
     }
 }
 
 /// Looks at a training's network.
-pub(super) fn observe<B: Backend>(experiment: &Experiment<'_>, ops: &B, node: &Node) -> Result<Outcome> {
-    let Task::Observe { settings, training, original } = &node.task else {
-        unreachable!("the caller's match")
-    };
-    let graph = experiment.graph;
-    let weights = Weights::read(graph.training(*training).directory.join("model.safetensors"))?;
+pub(super) fn observe<B: Backend>(
+    experiment: &Experiment<'_>,
+    ops: &B,
+    node: &Node,
+    Look { settings, training, original }: &Look,
+) -> Result<Outcome> {
+    let nodes = &experiment.graph.nodes;
+    let weights = Weights::read(nodes[*training].directory.join("model.safetensors"))?;
     let goal = match original {
-        Some(original) => read(&graph.nodes[*original])?.goal(),
+        Some(original) => read(&nodes[*original])?.goal(),
         None => None,
     };
     let network = Network { name: &node.name, weights: &weights, goal };
@@ -121,7 +159,7 @@ pub(super) fn observe<B: Backend>(experiment: &Experiment<'_>, ops: &B, node: &N
     let text =
         serde_json::to_string(&observed).map_err(|e| Error::input(format!("{}: {e}", path.display())))?;
     atomic::write_bytes(&path, (text + "\n").as_bytes())?;
-    node.finish(&Done::default())?;
+    node.finish(&experiment.done())?;
     Ok(Outcome::Finished)
 }
 
@@ -138,22 +176,18 @@ fn read(node: &Node) -> Result<Observed> {
 }
 
 /// Looks at the network that a run left, and writes the run's audit.json.
-pub(super) fn audit<B: Backend>(experiment: &Experiment<'_>, ops: &B, node: &Node) -> Result<Outcome> {
-    let Task::Audit { unlearning, original, oracle, ref record } = node.task else {
-        unreachable!("the caller's match")
-    };
+pub(super) fn audit<B: Backend>(
+    experiment: &Experiment<'_>,
+    ops: &B,
+    node: &Node,
+    AuditParts { unlearning, original, oracle, oracle_training, settings, record }: &AuditParts,
+) -> Result<Outcome> {
     let nodes = &experiment.graph.nodes;
-    let (Task::Observe { settings, .. }, Task::Observe { training, .. }) =
-        (&nodes[original].task, &nodes[oracle].task)
-    else {
-        unreachable!("as planned")
-    };
-    let run = &nodes[unlearning];
-    let diverged = run.done()?.epochs.last().is_some_and(|epoch| epoch.measured.is_none());
-    let subject = Subject::read(&run.directory, diverged)?;
+    let run = &nodes[*unlearning];
+    let subject = Subject::read(&run.directory, run.has_diverged()?)?;
     let sets = settings.open()?;
     let forgotten = subject.forgotten(sets.forget())?;
-    let before = read(&nodes[original])?;
+    let before = read(&nodes[*original])?;
     let after = match &subject.after {
         None => None,
         Some(weights) => {
@@ -164,8 +198,8 @@ pub(super) fn audit<B: Backend>(experiment: &Experiment<'_>, ops: &B, node: &Nod
             }
         }
     };
-    let path = nodes[*training].directory.join("model.safetensors");
-    let oracle = Seen { weights: Weights::read(&path)?, path, observed: read(&nodes[oracle])? };
+    let path = nodes[*oracle_training].directory.join("model.safetensors");
+    let oracle = Seen { weights: Weights::read(&path)?, path, observed: read(&nodes[*oracle])? };
     let findings = Findings {
         subject,
         sets,
@@ -175,31 +209,30 @@ pub(super) fn audit<B: Backend>(experiment: &Experiment<'_>, ops: &B, node: &Nod
         after,
         oracle: Some(oracle),
         request: Request::default(),
-        provenance: experiment.provenance.clone(),
+        provenance: experiment.by.clone(),
     };
     findings.record()?.write(record)?;
-    node.finish(&Done::default())?;
+    node.finish(&Done { record: Some(file_sha256(record)?), ..experiment.done() })?;
     Ok(Outcome::Finished)
 }
 
-/// What the results keep of an audit; none for other nodes. `relative` makes paths relative to the study's directory.
-pub(super) fn result(
-    graph: &Graph,
-    node: &Node,
+/// What the results keep of an audit, for each row that its run is compared in. `relative` makes paths relative to the
+/// study's directory.
+pub(super) fn results(
+    parts: &AuditParts,
+    (config, rows): (&UnlearnConfig, &[Row]),
     relative: &dyn Fn(&Path) -> PathBuf,
-) -> Result<Option<AuditResult>> {
-    let Task::Audit { unlearning, record, .. } = &node.task else { return Ok(None) };
-    let run = &graph.nodes[*unlearning];
-    let Task::Unlearn { config, label, .. } = &run.task else { unreachable!("as planned") };
-    let Audit { membership, relearning, distances, flags, notes, .. } = Audit::read(record)?;
-    Ok(Some(AuditResult {
-        label: label.clone(),
+) -> Result<Vec<AuditResult>> {
+    let audit = Audit::read(&parts.record)?;
+    let of_row = |row: &Row| AuditResult {
+        label: row.label.clone(),
         seed: config.optimisation.seed,
-        audit: relative(record),
-        membership,
-        relearning,
-        distances,
-        flags,
-        notes,
-    }))
+        audit: relative(&parts.record),
+        membership: audit.membership.clone(),
+        relearning: audit.relearning.clone(),
+        distances: audit.distances.clone(),
+        flags: audit.flags.clone(),
+        notes: audit.notes.clone(),
+    };
+    Ok(rows.iter().filter(|row| row.compared).map(of_row).collect())
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::audit::Provenance;
 use crate::backend::Backend;
 use crate::batch::Sampler;
+use crate::config::TrainConfig;
 use crate::data::loader::LoaderOptions;
 use crate::data::set::VolumeSet;
 use crate::data::write::write_volume;
@@ -18,18 +18,19 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{VolumeResult, evaluate};
 use crate::experiment::audits;
-use crate::experiment::graph::{Graph, Node, Task, check_sets};
+use crate::experiment::graph::{Graph, Node, Task};
 use crate::experiment::loss_curve::loss_curve;
 use crate::experiment::node_files::{Claim, Done, WorstSlice};
 use crate::experiment::results::{Epoch, Measured, VolumeScores};
 use crate::experiment::settings::{Settings, Subjects};
 use crate::model::Weights;
 use crate::progress::Progress;
+use crate::provenance::Provenance;
 use crate::ranks::ALONE;
 use crate::run::{Outcome, RunState, Start};
 use crate::simulate::{file_name, simulate_volume};
 use crate::train::Training;
-use crate::unlearn::Unlearning;
+use crate::unlearn::{UnlearnConfig, Unlearning};
 
 /// How often a process that has nothing to do looks again.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -41,8 +42,8 @@ pub struct Experiment<'e> {
     /// Whether this process says that it waits for others.
     pub leads: bool,
     pub loader: LoaderOptions,
-    /// For the audits.
-    pub provenance: Provenance,
+    /// Who computes.
+    pub by: Provenance,
 }
 
 /// The sets that networks are measured on.
@@ -77,7 +78,7 @@ impl Experiment<'_> {
             waiting = false;
             let node = &self.graph.nodes[index];
             if !matches!(node.task, Task::Simulate(_)) && !checked {
-                check_sets(&self.graph.sets)?;
+                self.graph.sets.check_apart()?;
                 checked = true;
             }
             say(&format!("{} of {}: {}", index + 1, self.graph.nodes.len(), node.name))?;
@@ -110,26 +111,26 @@ impl Experiment<'_> {
     }
 
     fn carry_out<B: Backend>(&self, ops: &B, node: &Node, tests: &mut Option<TestSets>) -> Result<Outcome> {
-        if let Task::Simulate(subjects) = &node.task {
-            return self.simulate(node, *subjects);
+        match &node.task {
+            Task::Simulate(subjects) => self.simulate(node, *subjects),
+            Task::Train(config) => self.train(ops, node, config),
+            Task::Measure { training, .. } => {
+                self.measure(ops, node, &self.graph.nodes[*training], self.tests(tests)?)
+            }
+            Task::Unlearn { config, .. } => self.unlearn(ops, node, config, self.tests(tests)?),
+            Task::Observe(look) => audits::observe(self, ops, node, look),
+            Task::Audit(parts) => audits::audit(self, ops, node, parts),
         }
-        let tests = match tests {
-            Some(tests) => tests,
-            None => tests.insert(self.tests()?),
-        };
-        let in_its_file = |error: Error| match error {
+        .map_err(|error| match error {
             Error::Input(message) => Error::input(format!("{}: {message}", node.name)),
             other => other,
-        };
-        match &node.task {
-            Task::Simulate(_) => unreachable!("done above"),
-            Task::Train(_) => self.train(ops, node),
-            Task::Measure { training, .. } => self.measure(ops, node, self.graph.training(*training), tests),
-            Task::Unlearn { .. } => self.unlearn(ops, node, tests),
-            Task::Observe { .. } => audits::observe(self, ops, node),
-            Task::Audit { .. } => audits::audit(self, ops, node),
-        }
-        .map_err(in_its_file)
+        })
+    }
+
+    /// What this process leaves of a node that it has done.
+    pub(super) fn done(&self) -> Done {
+        let threads = rayon::current_num_threads();
+        Done { by: Some(self.by.clone()), threads, ..Done::default() }
     }
 
     fn simulate(
@@ -148,14 +149,13 @@ impl Experiment<'_> {
             progress.step("");
         }
         progress.finish();
-        node.finish(&Done::default())?;
+        node.finish(&self.done())?;
         Ok(Outcome::Finished)
     }
 
-    fn train<B: Backend>(&self, ops: &B, node: &Node) -> Result<Outcome> {
-        let Task::Train(config) = &node.task else { unreachable!("the caller's match") };
+    fn train<B: Backend>(&self, ops: &B, node: &Node, config: &TrainConfig) -> Result<Outcome> {
         let training = Training {
-            config: config.as_ref().clone(),
+            config: config.clone(),
             out: &node.directory,
             start: start(node),
             loader: self.loader,
@@ -167,7 +167,7 @@ impl Experiment<'_> {
         if outcome == Outcome::Finished {
             let state = RunState::read(&node.directory.join("state.safetensors"))?;
             let loss = loss_curve(&node.directory.join("metrics.jsonl"))?;
-            node.finish(&Done { steps: state.step, seconds: state.seconds, loss, ..Done::default() })?;
+            node.finish(&Done { steps: state.step, seconds: state.seconds, loss, ..self.done() })?;
         }
         Ok(outcome)
     }
@@ -190,10 +190,15 @@ impl Experiment<'_> {
         Ok(Outcome::Finished)
     }
 
-    fn unlearn<B: Backend>(&self, ops: &B, node: &Node, tests: &TestSets) -> Result<Outcome> {
-        let Task::Unlearn { config, .. } = &node.task else { unreachable!("the caller's match") };
+    fn unlearn<B: Backend>(
+        &self,
+        ops: &B,
+        node: &Node,
+        config: &UnlearnConfig,
+        tests: &TestSets,
+    ) -> Result<Outcome> {
         let unlearning = Unlearning {
-            config: config.as_ref().clone(),
+            config: config.clone(),
             out: &node.directory,
             start: start(node),
             loader: self.loader,
@@ -215,8 +220,10 @@ impl Experiment<'_> {
             Err(Error::NotFinite(message)) => {
                 warnings.push(message);
                 diverged = true;
-                let (last, seconds) =
-                    node.epochs()?.last().map_or((trained, 0.0), |(epoch, _)| (epoch.epoch, epoch.seconds));
+                let epochs = node.epochs()?;
+                // One that is not may be of an attempt that was killed before its end.
+                let last = epochs.iter().rfind(|(epoch, _)| epoch.measured.is_some());
+                let (last, seconds) = last.map_or((trained, 0.0), |(epoch, _)| (epoch.epoch, epoch.seconds));
                 node.add_epoch(Epoch { epoch: last + 1, seconds, measured: None }, None)?;
             }
             Err(error) => return Err(error),
@@ -237,20 +244,24 @@ impl Experiment<'_> {
         let worst = epochs.last().and_then(|(_, worst)| worst.clone());
         let epochs = epochs.into_iter().map(|(epoch, _)| epoch).collect();
         let loss = loss_curve(&node.directory.join("metrics.jsonl"))?;
-        node.finish(&Done { steps, seconds, epochs, loss, worst, warnings })?;
+        node.finish(&Done { steps, seconds, epochs, loss, worst, warnings, ..self.done() })?;
         Ok(Outcome::Finished)
     }
 
-    fn tests(&self) -> Result<TestSets> {
+    /// The sets that networks are measured on, opened once.
+    fn tests<'t>(&self, tests: &'t mut Option<TestSets>) -> Result<&'t TestSets> {
+        if let Some(tests) = tests {
+            return Ok(tests);
+        }
         let sets = &self.graph.sets;
         let sampler = Sampler::fixed(&self.settings.sampling)?;
         let open = |path: &PathBuf| sampler.compressed(VolumeSet::open(path)?).map(Arc::new);
-        Ok(TestSets {
+        Ok(tests.insert(TestSets {
             bta: open(&sets.retain_test)?,
             kta: open(&sets.forget_test)?,
             ua: open(&sets.forget)?,
             sampler,
-        })
+        }))
     }
 }
 

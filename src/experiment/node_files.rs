@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::atomic;
+use crate::data::digest::file_sha256;
 use crate::error::{Error, Result};
+use crate::experiment::audits::AuditParts;
 use crate::experiment::graph::{Node, Task};
 use crate::experiment::results::{Epoch, LossPoint};
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+use crate::provenance::{Provenance, VERSION};
 
 /// `node.json`: written before anything else.
 #[derive(Serialize, Deserialize)]
@@ -35,6 +36,14 @@ pub struct Done {
     pub loss: Vec<LossPoint>,
     pub worst: WorstSlice,
     pub warnings: Vec<String>,
+    /// Who did it, or its last part.
+    pub by: Option<Provenance>,
+    /// CPU threads that it had.
+    #[serde(default)]
+    pub threads: usize,
+    /// SHA-256 of the file of an audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
 }
 
 /// The right to work on a node, until it is dropped or the process ends, however it ends.
@@ -48,12 +57,20 @@ impl Node {
     }
 
     pub fn is_done(&self) -> bool {
-        // A run that was made again took the audit of the one before away.
-        let there = match &self.task {
-            Task::Audit { record, .. } => record.exists(),
-            _ => true,
-        };
-        there && self.done_path().exists()
+        match &self.task {
+            // A run that was made again took its audit away, and another study may have left one there.
+            Task::Audit(AuditParts { record, .. }) => {
+                let made = self.done().ok().and_then(|done| done.record);
+                made.is_some() && made == file_sha256(record).ok()
+            }
+            _ => self.done_path().exists(),
+        }
+    }
+
+    /// # Errors
+    /// Where a run's directory is none of this version's, or has no end.
+    pub fn has_diverged(&self) -> Result<bool> {
+        Ok(self.done()?.epochs.last().is_some_and(|epoch| epoch.measured.is_none()))
     }
 
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::Sampler;
+use crate::config::absolute;
 use crate::crop::center_crop;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
@@ -16,6 +17,7 @@ use crate::experiment::settings::Settings;
 use crate::model::Weights;
 use crate::progress::Progress;
 use crate::reconstruct::reconstruct_set;
+use crate::run::check::fingerprint;
 
 /// Volumes of each set of which the middle slice is shown.
 const VOLUMES: usize = 2;
@@ -35,9 +37,10 @@ struct Shown<'g> {
 /// # Errors
 /// Weights or volumes that cannot be read, a full disk.
 pub fn pictures<B: Backend>(ops: &B, settings: &Settings, graph: &Graph, out: &Path) -> Result<Vec<Picture>> {
-    let shown = shown(settings, graph);
+    let shown = shown(settings, graph)?;
     let mut pictures = Vec::new();
-    let folder = crate::config::absolute(out).join("pictures");
+    let root = absolute(out);
+    let folder = root.join("pictures");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
     let sampler = Sampler::fixed(&settings.sampling)?;
     for measure in Measure::ALL {
@@ -47,8 +50,9 @@ pub fn pictures<B: Backend>(ops: &B, settings: &Settings, graph: &Graph, out: &P
         let set = Arc::new(sampler.compressed(set.only(&names)?)?);
         let mut of_set = blank(&set, measure, &folder)?;
         let mut progress = Progress::new((shown.len() * set.slice_count()) as u64, "drawing");
+        let of_set_key = &fingerprint(&set)[..12];
         for Shown { label, run, .. } in &shown {
-            let prefix = format!("{}-{}", run.key(), measure.name().to_lowercase());
+            let prefix = format!("{}-{of_set_key}-{}", run.key(), measure.name().to_lowercase());
             let paths: Vec<PathBuf> = of_set
                 .iter()
                 .map(|p| folder.join(format!("{prefix}-{}-{}.f32", p.volume, p.slice)))
@@ -67,7 +71,6 @@ pub fn pictures<B: Backend>(ops: &B, settings: &Settings, graph: &Graph, out: &P
             Some(Picture { worst_of, ..picture.clone() })
         }));
     }
-    let root = crate::config::absolute(out);
     let relative = |path: &mut PathBuf| {
         if let Ok(inside) = path.strip_prefix(&root) {
             *path = inside.to_path_buf();
@@ -80,19 +83,26 @@ pub fn pictures<B: Backend>(ops: &B, settings: &Settings, graph: &Graph, out: &P
     Ok(pictures)
 }
 
-fn shown<'g>(settings: &Settings, graph: &'g Graph) -> Vec<Shown<'g>> {
+/// Those that did not diverge: what such a run left last is not what the tables say of it.
+fn shown<'g>(settings: &Settings, graph: &'g Graph) -> Result<Vec<Shown<'g>>> {
     let first = settings.seeds[0];
-    let of_node = |node: &'g Node| match &node.task {
-        Task::Measure { part, seed, training } if *seed == first => {
-            let label = if *part == Part::Oracle { "oracle" } else { "G" };
-            Some(Shown { label, run: graph.training(*training), said_by: node })
+    let mut shown = Vec::new();
+    for node in &graph.nodes {
+        match &node.task {
+            Task::Measure { part, seed, training } if *seed == first => {
+                let label = if *part == Part::Oracle { "oracle" } else { "G" };
+                shown.push(Shown { label, run: &graph.nodes[*training], said_by: node });
+            }
+            Task::Unlearn { config, rows }
+                if config.optimisation.seed == first && !node.has_diverged()? =>
+            {
+                let compared = rows.iter().filter(|row| row.compared);
+                shown.extend(compared.map(|row| Shown { label: &row.label, run: node, said_by: node }));
+            }
+            _ => {}
         }
-        Task::Unlearn { config, label, compared: true, .. } if config.optimisation.seed == first => {
-            Some(Shown { label, run: node, said_by: node })
-        }
-        _ => None,
-    };
-    graph.nodes.iter().filter_map(of_node).collect()
+    }
+    Ok(shown)
 }
 
 fn set_of(graph: &Graph, measure: Measure) -> &Path {

@@ -10,6 +10,7 @@ use crate::audit::flags::Flag;
 use crate::audit::membership::Auc;
 use crate::error::{Error, Result};
 use crate::metrics::Scores;
+use crate::provenance::Provenance;
 
 /// The sets on which networks are measured, by the names that the paper gives to the measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -121,9 +122,23 @@ pub struct RunResult {
     pub epochs: Vec<Epoch>,
     pub loss: Vec<LossPoint>,
     pub warnings: Vec<String>,
+    /// Who computed it, or its last part; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Provenance>,
+    /// CPU threads that it had; 0 where that is not known.
+    #[serde(default)]
+    pub threads: usize,
 }
 
 impl RunResult {
+    /// What it was computed with, as far as its times depend on it; none where that is not known.
+    pub fn machine(&self) -> Option<String> {
+        let by = self.by.as_ref()?;
+        // GPUs of one name are alike, whichever number they have.
+        let (kind, _) = by.device.split_once(':').unwrap_or((&by.device, ""));
+        Some(format!("{}, {kind}, {} threads", by.machine, self.threads))
+    }
+
     /// The network that the run left.
     pub fn last(&self) -> Option<&Measured> {
         self.epochs.last().and_then(|epoch| epoch.measured.as_ref())

@@ -1,12 +1,16 @@
 //! What an experiment's file says, in TOML: data, network, training, and which methods at which retain fractions.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::batch::{Sampler, Sampling};
 use crate::config::{Loss, Optimisation};
 use crate::data::set::FractionOf;
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::experiment::unknown_key;
 use crate::model::Architecture;
@@ -25,6 +29,12 @@ pub struct Settings {
     pub title: String,
     /// One original, one oracle and one run of each method for each of them.
     pub seeds: Vec<u64>,
+    /// Where to compute, unless the command line says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceChoice>,
+    /// Likewise what convolutions round to; absent: what the device has by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     pub sets: Sets,
     /// How the sets that are simulated look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,14 +69,34 @@ pub struct Sets {
 }
 
 /// A set as `kerase train --data` takes it, or subjects to simulate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected a path, or { simulate = \"brain\" | \"knee\", subjects = [first, last] }"
-)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum SetSource {
     Path(PathBuf),
     Simulated(Subjects),
+}
+
+impl<'de> Deserialize<'de> for SetSource {
+    /// Not untagged: then serde would not say what is wrong with the subjects.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = SetSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path, or { simulate = \"brain\" or \"knee\", subjects = [first, last] }")
+            }
+
+            fn visit_str<E: de::Error>(self, path: &str) -> std::result::Result<SetSource, E> {
+                Ok(SetSource::Path(path.into()))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> std::result::Result<SetSource, M::Error> {
+                Subjects::deserialize(MapAccessDeserializer::new(map)).map(SetSource::Simulated)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// Subjects `first` to `last`, both included.
@@ -262,8 +292,16 @@ impl Settings {
                     return Err(named(format!("{name}: expected a number from 0")));
                 }
             }
-            if row.fraction.is_some() && !method.retain {
-                return Err(named("fraction: the method does not look at the retain set".into()));
+            for (key, option, given) in [
+                ("fraction", "--retain-fraction", row.fraction.is_some()),
+                ("recipe", "--recipe", row.recipe.is_some()),
+                ("forget_weight", "--forget-weight", row.forget_weight.is_some()),
+                ("noise", "--noise", row.noise.is_some()),
+                ("gamma", "--gamma", row.gamma.is_some()),
+            ] {
+                if given && method.takes(option).is_err() {
+                    return Err(named(format!("{key} has no effect with {}", method.name)));
+                }
             }
             if row.epochs == Some(0) {
                 return Err(named("epochs start at 1".into()));
@@ -285,6 +323,12 @@ impl Settings {
         let mut fractions: Vec<f64> = self.methods.iter().filter_map(|row| row.fraction).collect();
         fractions.push(self.unlearning.fraction);
         if let Some(sweep) = &self.fractions {
+            if let Some(twice) = repeated(&sweep.fractions) {
+                return refuse(format!("fractions: {twice} is listed twice"));
+            }
+            if let Some(twice) = repeated(&sweep.methods) {
+                return refuse(format!("fractions: {twice} is listed twice among the methods"));
+            }
             fractions.extend(&sweep.fractions);
             for label in &sweep.methods {
                 let Some(row) = self.methods.iter().find(|row| row.label() == label) else {

@@ -19,21 +19,44 @@ use crate::run::share;
 /// As said.
 pub fn learnable(set: &VolumeSet, net: &VarNet, loss: LossWeights) -> Result<()> {
     for volume in set.volumes() {
-        let target = target(volume)?;
+        target(volume)?;
         max_value(volume)?;
-        net.check(image_shape(volume, 1)).map_err(|e| named(volume, &e.to_string()))?;
-        let [height, width] = smaller(volume.matrix, target);
-        if loss.ssim != 0.0 && height.min(width) < WINDOW {
-            return Err(named(
-                volume,
-                &format!(
-                    "k-space and target have {height} x {width} pixels in common, SSIM needs {WINDOW} x {WINDOW}: \
-                     leave the volume out, or use --loss l1"
-                ),
-            ));
+        fits(volume, net)?;
+        if loss.ssim != 0.0 {
+            window_fits(volume, ", or use --loss l1")?;
         }
     }
     Ok(())
+}
+
+/// Refuses a set that networks of this kind cannot be measured on; the first volume is named.
+///
+/// # Errors
+/// As said.
+pub fn measurable(set: &VolumeSet, net: &VarNet) -> Result<()> {
+    set.volumes().iter().try_for_each(|volume| {
+        fits(volume, net)?;
+        window_fits(volume, "")
+    })
+}
+
+fn fits(volume: &VolumeFile, net: &VarNet) -> Result<()> {
+    net.check(image_shape(volume, 1)).map_err(|e| named(volume, &e.to_string()))
+}
+
+/// SSIM's window. `remedy` is what there is to do but for leaving the volume out.
+fn window_fits(volume: &VolumeFile, remedy: &str) -> Result<()> {
+    let [height, width] = smaller(volume.matrix, target(volume)?);
+    if height.min(width) >= WINDOW {
+        return Ok(());
+    }
+    Err(named(
+        volume,
+        &format!(
+            "k-space and target have {height} x {width} pixels in common, SSIM needs {WINDOW} x {WINDOW}: leave the \
+             volume out{remedy}"
+        ),
+    ))
 }
 
 /// Refuses more ranks than there is work for.

@@ -101,6 +101,28 @@ impl Method {
         }
     }
 
+    /// How many slices it looks at before its first step, of so many of the retain and of the forget set.
+    pub fn surveyed(&self, [retain, forget]: [usize; 2]) -> usize {
+        match (self.forgetting, self.trained) {
+            (Forgetting::Dampening, _) => retain + forget,
+            (_, Trained::Salient) => forget,
+            _ => 0,
+        }
+    }
+
+    /// Terms of a retain batch: SCRUB looks at each twice.
+    pub fn retain_terms(&self) -> usize {
+        if self.forgetting == Forgetting::Scrub { 2 } else { 1 }
+    }
+
+    /// Buffers as large as the parameters that it needs beside training's: other networks, which weights it trains, how
+    /// important they are.
+    pub fn extra_networks(&self) -> usize {
+        let chooses = usize::from(self.trained != Trained::All);
+        let importances = if self.forgetting == Forgetting::Dampening { 2 } else { 0 };
+        self.teachers().len() + chooses + importances
+    }
+
     /// Whether it takes optimiser steps; if not, all is done before the first.
     pub fn has_steps(&self) -> bool {
         self.forgetting != Forgetting::Dampening

@@ -119,16 +119,7 @@ impl UnlearnEpochs {
     }
 
     fn mixing(&self) -> Mixing {
-        match self.method.forgetting {
-            Forgetting::Dampening => Mixing::NoSteps,
-            Forgetting::Balanced => Mixing::Pairs,
-            Forgetting::BadTeacher => Mixing::Stream,
-            Forgetting::Scrub => {
-                Mixing::Turns { ascent_epochs: filled(self.strength.hyperparameters.ascent_epochs) }
-            }
-            _ if self.strength.recipe == Recipe::Text => Mixing::Pairs,
-            _ => Mixing::Stream,
-        }
+        Mixing::of(&self.method, self.strength.recipe, self.strength.hyperparameters)
     }
 
     fn order(&self, set: &VolumeSet, epoch: u64) -> Vec<Vec<SliceId>> {
@@ -146,7 +137,8 @@ impl UnlearnEpochs {
 }
 
 /// How the slices of two sets become the steps of an epoch.
-enum Mixing {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixing {
     NoSteps,
     /// A batch of each set in every step.
     Pairs,
@@ -156,6 +148,34 @@ enum Mixing {
     Turns {
         ascent_epochs: u64,
     },
+}
+
+impl Mixing {
+    /// `hyperparameters` have the method's defaults filled in.
+    pub fn of(method: &Method, recipe: Recipe, hyperparameters: Hyperparameters) -> Self {
+        match method.forgetting {
+            Forgetting::Dampening => Self::NoSteps,
+            Forgetting::Balanced => Self::Pairs,
+            Forgetting::BadTeacher => Self::Stream,
+            Forgetting::Scrub => Self::Turns { ascent_epochs: filled(hyperparameters.ascent_epochs) },
+            _ if recipe == Recipe::Text => Self::Pairs,
+            _ => Self::Stream,
+        }
+    }
+
+    /// How many batches of the retain and of the forget set an epoch goes through, and in how many steps, where there are
+    /// so many of each; none of a set that the method does not use.
+    pub fn count(self, epoch: u64, [retain, forget]: [usize; 2]) -> ([usize; 2], usize) {
+        match self {
+            Self::NoSteps => ([0, 0], 0),
+            Self::Pairs if retain > 0 && forget > 0 => {
+                let pairs = retain.max(forget);
+                ([pairs; 2], pairs)
+            }
+            Self::Turns { ascent_epochs } if epoch >= ascent_epochs => ([retain, 0], retain),
+            Self::Pairs | Self::Stream | Self::Turns { .. } => ([retain, forget], retain + forget),
+        }
+    }
 }
 
 impl Schedule for UnlearnEpochs {

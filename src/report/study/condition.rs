@@ -244,10 +244,12 @@ impl<'r> Study<'r> {
             .with(self.oracle()?, |run, oracle| Some((psnr(run, measure)? - psnr(oracle, measure)?).abs()))
     }
 
-    /// Time in steps, as a share of the oracle's of the same seed.
+    /// Time in steps, as a share of the oracle's of the same seed, over the seeds where one kind of machine computed both.
     pub fn against_retraining(&self, condition: &Condition) -> Option<Spread> {
-        condition
-            .with(self.oracle()?, |run, oracle| (oracle.seconds > 0.0).then(|| run.seconds / oracle.seconds))
+        condition.with(self.oracle()?, |run, oracle| {
+            let comparable = run.machine() == oracle.machine() && oracle.seconds > 0.0;
+            comparable.then(|| run.seconds / oracle.seconds)
+        })
     }
 
     /// How much of the PSNR that retraining costs on the test set of the forgotten kind a condition has lost: 0 is G,

@@ -123,8 +123,8 @@ pub fn table1(study: &Study) -> Result<Table> {
     });
     let caption = format!(
         "{} |Δ|: distance of the mean PSNR from the oracle's of the same seed, in dB{}. Time: what was spent in the \
-         run's own steps, for the methods without the training of G, as a share of what the oracle's training took{}. \
-         \"diverged\": the network's images were no longer finite; means are over the seeds that were measured.",
+         run's own steps, for the methods without the training of G, as a share of what the oracle's training took on \
+         the same kind of machine{}. \"diverged\": the network's images were no longer finite; means are over the seeds that were measured.",
         quality_caption(study),
         over_seeds(study),
         over_seeds(study),

@@ -71,7 +71,7 @@ pub fn figures(study: &Study, pictures: &[Loaded]) -> Result<Vec<Figure>> {
     }
     if let Some(rows) = pictures::worst(study, pictures) {
         let caption = format!(
-            "A row a method: of all slices of the brain test set the one on which its PSNR is lowest. Target, original \
+            "A row a method: of all slices of the brain test set the one on which its SSIM is lowest. Target, original \
              and unlearned, each with its error, as in Fig. 1. {}",
             rows.names
         );

@@ -113,16 +113,25 @@ pub fn data(png: &[u8]) -> String {
 
 pub fn runs(report: &Report) -> Section {
     let runs = &report.study.results.runs;
-    let header = ["run", "retain data", "seed", "steps", "time", "directory"].map(String::from);
+    let mut header = ["run", "retain data", "seed", "steps", "time", "directory"].map(String::from).to_vec();
+    // Where all were computed by the same, the settings' section says by what.
+    let several = runs.iter().any(|run| run.machine() != runs[0].machine());
+    if several {
+        header.push("computed on".into());
+    }
     let row = |run: &RunResult| {
-        vec![
+        let mut cells = vec![
             run.label.clone(),
             run.fraction.map_or_else(|| "–".into(), numbers::percent),
             run.seed.to_string(),
             run.steps.to_string(),
             numbers::duration(run.seconds),
             run.directory.display().to_string(),
-        ]
+        ];
+        if several {
+            cells.push(run.machine().unwrap_or_else(|| "–".into()));
+        }
+        cells
     };
     let warned: Vec<&RunResult> = runs.iter().filter(|run| !run.warnings.is_empty()).collect();
     let mut titles: Vec<(&str, &str)> = Vec::new();

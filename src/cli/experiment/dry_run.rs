@@ -1,0 +1,164 @@
+//! `kerase experiment --dry-run`: what would be run, how long that takes, and how much memory.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::backend::{Backend, ImageShape};
+use crate::cli::bench::problem::Problem;
+use crate::cli::output::print;
+use crate::data::set::VolumeSet;
+use crate::device::{Device, Work};
+use crate::engine::{Engine, Task as EngineTask};
+use crate::error::Result;
+use crate::experiment::Graph;
+use crate::experiment::graph::{Node, Task};
+use crate::experiment::settings::{SetSource, Settings};
+use crate::model::VarNet;
+use crate::plan::Plan;
+use crate::report::study::numbers::duration;
+use crate::report::table::{Style, render};
+use crate::unlearn::Method;
+
+/// What would be run.
+pub struct DryRun<'s> {
+    pub settings: &'s Settings,
+    pub graph: &'s Graph,
+    pub device: Device,
+    /// Processes side by side.
+    pub jobs: u16,
+}
+
+/// What was measured on the device, and counted for it.
+struct Estimate {
+    /// Of a batch's gradient, and of a slice's reconstruction.
+    seconds_per_gradient: f64,
+    seconds_per_image: f64,
+    /// Of the run that needs most.
+    bytes: u64,
+}
+
+/// Slices of one size: as they are stored, and their targets.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Shape {
+    coils: usize,
+    matrix: [usize; 2],
+    target: [usize; 2],
+}
+
+impl Work for DryRun<'_> {
+    type Output = Result<()>;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
+        let estimate = self.estimate(ops)?;
+        let seconds = |node: &Node| {
+            let work = node.work;
+            work.gradients as f64 * estimate.seconds_per_gradient
+                + work.images as f64 * estimate.seconds_per_image
+        };
+        let header = ["run", "steps", "slices reconstructed", "expected time", "state"].map(String::from);
+        let rows = self.graph.nodes.iter().map(|node| {
+            let state = match (node.is_done(), node.directory.exists()) {
+                (true, _) => "done",
+                (_, true) => "begun",
+                _ => "",
+            };
+            let time = match node.task {
+                Task::Simulate(_) => String::new(),
+                _ => duration(seconds(node)),
+            };
+            vec![
+                node.name.clone(),
+                node.work.steps.to_string(),
+                node.work.images.to_string(),
+                time,
+                state.into(),
+            ]
+        });
+        print(render(Style::Terminal, header.to_vec(), rows, 1))?;
+        let left: f64 = self.graph.nodes.iter().filter(|node| !node.is_done()).map(seconds).sum();
+        let shared = match self.jobs {
+            1 => String::new(),
+            jobs => format!(", shared by {jobs} processes"),
+        };
+        print(format!(
+            "{} parts; what is not done takes {}{shared} on {} at {} a step of one term and {} a slice \
+             (measured just now, data in memory); a run needs up to {:.1} MiB",
+            self.graph.nodes.len(),
+            duration(left),
+            self.device.described(),
+            duration(estimate.seconds_per_gradient),
+            duration(estimate.seconds_per_image),
+            estimate.bytes as f64 / f64::from(1 << 20)
+        ))
+    }
+}
+
+impl DryRun<'_> {
+    /// The shapes of the retain set, or of all sets.
+    fn shapes(&self, all: bool) -> Result<BTreeSet<Shape>> {
+        let most = self.settings.sampling.virtual_coils.unwrap_or(usize::MAX);
+        let mut shapes = BTreeSet::new();
+        for (_, source) in self.settings.sets.all().into_iter().take(if all { 4 } else { 1 }) {
+            match source {
+                SetSource::Path(path) => {
+                    shapes.extend(VolumeSet::open(path)?.shapes().into_keys().map(|shape| Shape {
+                        coils: shape.coils.min(most),
+                        matrix: shape.matrix,
+                        target: shape.target.unwrap_or(shape.matrix),
+                    }));
+                }
+                SetSource::Simulated(subjects) => {
+                    let config = self.settings.simulated(subjects.simulate)?;
+                    let coils = config.coils.min(most);
+                    shapes.insert(Shape { coils, matrix: config.matrix, target: config.recon });
+                }
+            }
+        }
+        Ok(shapes)
+    }
+
+    fn estimate<B: Backend<Real = f32>>(&self, ops: &B) -> Result<Estimate> {
+        let network = self.settings.network;
+        let recompute = self.settings.training.low_memory;
+        let batch = self.settings.training.batch;
+        let image = |shape: &Shape, n: usize| {
+            let [rows, columns] = shape.matrix;
+            ImageShape { n, coils: shape.coils, rows, columns }
+        };
+        // Of the retain set's slices the largest stand for all: an estimate should rather be too long.
+        let retain = self.shapes(false)?;
+        let largest = |shapes: &BTreeSet<Shape>| {
+            shapes.iter().copied().max_by_key(|shape| shape.coils * shape.matrix[0] * shape.matrix[1])
+        };
+        let typical = largest(&retain).expect("a set has volumes");
+
+        let net = VarNet::new(network)?;
+        let mut bytes = 0;
+        for shape in self.shapes(true)? {
+            let task = EngineTask::Learn { target: shape.target, recompute };
+            bytes = bytes.max(Plan::of(&net, image(&shape, batch), task, self.device.precision())?.total());
+        }
+        let methods = self.settings.methods.iter().filter_map(|row| row.method.parse::<Method>().ok());
+        let extra = methods.map(|method| method.extra_networks()).max().unwrap_or(0);
+        bytes += (extra * net.layout.len() * size_of::<f32>()) as u64;
+
+        let problem = Problem::of(network, image(&typical, batch), typical.target);
+        let parameters = network.initial_parameters(0);
+        let mut engine = Engine::for_training(ops, network, &parameters)?.recomputing(recompute);
+        engine.put(&problem.batch, Some(&problem.reference))?;
+        let seconds_per_gradient = second_time(|| problem.train(&mut engine))?;
+        let mut engine = Engine::new(ops, network, &parameters)?;
+        let single = Problem::of(network, image(&typical, 1), typical.target);
+        engine.put(&single.batch, None)?;
+        let seconds_per_image = second_time(|| single.reconstruct(&mut engine))?;
+        Ok(Estimate { seconds_per_gradient, seconds_per_image, bytes })
+    }
+}
+
+/// The first time makes what is made once.
+fn second_time(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    run()?;
+    let started = Instant::now();
+    run()?;
+    Ok(started.elapsed().as_secs_f64())
+}
