@@ -8,6 +8,7 @@ mod support;
 mod run_support;
 
 use std::cmp::Ordering;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use kerase::audit::evidence::{Findings, Seen};
@@ -224,10 +225,44 @@ fn an_audit_says_what_was_done_and_is_verified() {
         assert!(folder.read("run/audit.json") == bytes, "the same bytes with {threads} threads");
     }
 
+    the_page_has_it_all(&folder, &audit);
     tampering(&folder);
     refusals(&folder);
     one_volume(&folder);
     diverged(&folder);
+}
+
+/// Left in target/tmp/audit.html, to be looked at.
+fn the_page_has_it_all(folder: &Folder, audit: &Audit) {
+    let html = String::from_utf8(folder.read("run/audit.html")).unwrap();
+    std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit.html"), &html).unwrap();
+    let files = audit.forgotten.iter().map(|volume| &volume.sha256);
+    let slices = audit.forgotten.iter().flat_map(|volume| volume.slices.iter().map(|slice| &slice.sha256));
+    let networks = audit.weights.named().map(|(_, file)| &file.sha256);
+    let digests: Vec<&String> = files.chain(slices).chain(networks).chain([&audit.sha256]).collect();
+    assert_eq!(digests.len(), 2 + 6 + 3 + 1);
+    for digest in digests {
+        assert!(html.contains(digest.as_str()), "{digest}");
+    }
+    let psnr = audit.sets[1].scores.oracle.as_ref().unwrap().psnr;
+    let interval = psnr.interval.unwrap();
+    let shown = format!("{:.2}\u{a0}dB ({:.2} to {:.2})", psnr.mean, interval.low, interval.high);
+    for part in
+        [&shown, "R-7", "withdrawn", "cascades.0", "no certificate", "retain_fraction", "<svg class=\"plot\""]
+    {
+        assert!(html.contains(part), "'{part}' is not on the page");
+    }
+    for flag in &audit.flags {
+        assert!(html.contains(flag.kind.name()), "{flag:?}");
+    }
+    assert!(!html.contains("http://") && !html.contains("https://"));
+
+    folder.kerase("report run --out page.html").succeeded();
+    assert!(folder.read("page.html") == html.as_bytes());
+    folder.kerase("report trained").failed(2, &["no results.json"]);
+    std::fs::create_dir(folder.path("unaudited")).unwrap();
+    std::fs::copy(folder.path("run/unlearning.json"), folder.path("unaudited/unlearning.json")).unwrap();
+    folder.kerase("report unaudited").failed(2, &["kerase audit --run unaudited"]);
 }
 
 /// Changes one thing at a time, and puts it back.

@@ -151,6 +151,7 @@ fn a_study_has_every_run_measured_after_every_epoch_and_is_not_repeated() {
         assert!(audit["membership"]["oracle"]["auc"].is_f64(), "{audit}");
         assert_eq!(audit["relearning"]["most_steps"], 3);
         folder.kerase(&format!("verify {path}")).succeeded();
+        assert!(folder.path(&path).with_extension("html").exists(), "{path}");
     }
     assert!(folder.path("study/tables/evidence.csv").exists());
     let page = String::from_utf8(folder.read("study/report.html")).unwrap();

@@ -15,7 +15,7 @@ use crate::device::Work;
 use crate::error::Result;
 use crate::model::Weights;
 use crate::provenance::Provenance;
-use crate::report::audit::text;
+use crate::report::audit::{text, write_page};
 use crate::run::check::learnable;
 use crate::unlearn::request::NamedSet;
 
@@ -24,7 +24,7 @@ Example:
   kerase audit --run unlearned --unseen knee/test --test brain=brain/test --oracle oracle/model.safetensors \\
       --request-id 2026-117 --reason \"consent withdrawn\"
 
-It writes unlearned/audit.json; kerase verify says later whether record, data and weights still belong together. What each
+It writes unlearned/audit.json, and audit.html to read; kerase verify says later whether record, data and weights still belong together. What each
 number means, and what it does not show: docs/audit.md.";
 
 /// Gathers evidence of forgetting for an unlearning run: scores, membership inference, relearning, weight distances
@@ -115,7 +115,9 @@ impl Args {
         let plan = Plan { subject, settings, oracle, request, provenance: Provenance::of(device) };
         let record = device.run(plan)??.expect("nobody asked it to stop");
         record.write(&path)?;
+        let page = write_page(&path)?;
         print(text(&record))?;
-        print(format!("evidence: {}; SHA-256 of the record: {}", path.display(), record.sha256))
+        print(format!("evidence: {}; SHA-256 of the record: {}", path.display(), record.sha256))?;
+        print(format!("look at {}", page.display()))
     }
 }

@@ -9,7 +9,8 @@ use crate::atomic;
 use crate::error::{Error, Result};
 
 /// Files that make a directory a run's.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
+    "audit.html",
     "audit.json",
     "config.toml",
     "mask.safetensors",
@@ -21,7 +22,7 @@ const FILES: [&str; 8] = [
 ];
 
 /// Those that are written when a run ends, or later.
-const RESULTS: [&str; 3] = ["audit.json", "summary.json", "unlearning.json"];
+const RESULTS: [&str; 4] = ["audit.html", "audit.json", "summary.json", "unlearning.json"];
 
 /// What to do with a directory that may hold a run already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

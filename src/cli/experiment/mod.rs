@@ -18,6 +18,7 @@ use crate::experiment::pictures::pictures;
 use crate::experiment::results::{Picture, Results};
 use crate::experiment::{Experiment, Graph, Settings};
 use crate::provenance::Provenance;
+use crate::report::audit::write_page;
 use crate::report::study::Report;
 use crate::run::Outcome;
 use dry_run::DryRun;
@@ -155,6 +156,7 @@ impl Args {
         atomic::write_bytes(&results_path, (json(&results)? + "\n").as_bytes())?;
         let page = out.join("report.html");
         Report::new(&results, &out)?.write(&page)?;
+        results.audits.iter().try_for_each(|audit| write_page(&out.join(&audit.audit)).map(drop))?;
         print(format!("finished: results in {}, look at {}", results_path.display(), page.display()))
     }
 }

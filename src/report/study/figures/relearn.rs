@@ -5,6 +5,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::axis::{Axis, ticks};
 use super::draw::{Area, Chart, Drawn, FAINT, INK, MIDDLE, PALETTE, fitting, letters, px, stroke, write};
+use crate::audit::evidence::Relearning;
 use crate::audit::relearn::Relearned;
 use crate::report::study::condition::Study;
 use crate::report::study::evidence::audits;
@@ -33,15 +34,20 @@ struct Panel {
 impl RelearnCurves {
     /// None where nothing was relearned.
     pub fn new(study: &Study) -> Option<Self> {
+        let audits = audits(study).into_iter();
+        Self::of(audits.filter_map(|audit| Some((audit.label.as_str(), audit.relearning.as_ref()?))))
+    }
+
+    /// A plot for each name; those of one name stand side by side.
+    pub fn of<'r>(relearnings: impl Iterator<Item = (&'r str, &'r Relearning)>) -> Option<Self> {
         let mut panels: Vec<Panel> = Vec::new();
-        for audit in audits(study) {
-            let Some(relearning) = &audit.relearning else { continue };
+        for (name, relearning) in relearnings {
             let points = |relearned: &Relearned| -> Vec<(f64, f64)> {
                 let points = relearned.curve.iter().map(|p| (p.step as f64, p.loss / relearning.goal));
                 points.filter(|p| p.1.is_finite()).collect()
             };
-            if panels.last().is_none_or(|panel| panel.name != audit.label) {
-                panels.push(Panel { name: audit.label.clone(), lines: Vec::new() });
+            if panels.last().is_none_or(|panel| panel.name != name) {
+                panels.push(Panel { name: name.into(), lines: Vec::new() });
             }
             let networks = &relearning.networks;
             let lines = [(true, &networks.oracle), (false, &networks.after)];

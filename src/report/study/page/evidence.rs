@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use super::{Section, parts, unbroken};
 use crate::audit::flags::Kind;
 use crate::experiment::results::AuditResult;
+use crate::report::page::grid;
 use crate::report::study::Report;
 use crate::report::study::evidence::{self, audits};
 use crate::report::study::figures::{DISTANCE, RELEARN};
@@ -51,7 +52,7 @@ fn overview(audits: &[&AuditResult], flagged: &[(&str, Kind, OfSeeds)]) -> Marku
             [(*label).to_string()].into_iter().chain(kinds.iter().map(|kind| count(label, *kind))).collect()
         })
         .collect();
-    parts::grid(&header, &rows, 1, false)
+    grid(&header, &rows, 1, false)
 }
 
 /// None where the study has no audits.
@@ -92,8 +93,9 @@ pub fn section(report: &Report) -> Option<Section> {
         }
         @for figure in figures { (parts::figure(figure)) }
         p.caption {
-            "Each run's record is the file audit.json in its directory; " code { "kerase verify" } " says whether record, \
-             data and weights still belong together. " (crate::unlearn::record::NOTE)
+            "Each run's record is the file audit.json in its directory, and audit.html beside it shows all of it: the list \
+             of what was forgotten, digests, scores with their intervals. " code { "kerase verify" } " says whether \
+             record, data and weights still belong together. " (crate::unlearn::record::NOTE)
         }
     };
     Some(Section { id: "evidence", title: "Evidence of forgetting".into(), body })

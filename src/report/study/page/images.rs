@@ -2,8 +2,9 @@
 
 use maud::html;
 
-use super::{Section, parts};
+use super::Section;
 use crate::error::Result;
+use crate::report::page::data;
 use crate::report::study::Report;
 use crate::report::study::figures::pictures::Loaded;
 
@@ -61,7 +62,7 @@ fn stills(picture: &Loaded, left: Option<&str>, right: Option<&str>) -> Result<m
         div.stills {
             @for (i, (label, png)) in images.iter().enumerate() {
                 figure data-side=[side(i, label)] {
-                    img src=(parts::data(png)) width=(width) height=(height)
+                    img src=(data(png)) width=(width) height=(height)
                         alt={ (label) ", " (picture.name()) };
                     figcaption { b { (label) } @if let Some(numbers) = numbers(i) { br; (numbers) } }
                 }

@@ -1,11 +1,10 @@
 //! Sections that show what is already there: findings, tables, figures, runs, settings.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::{Section, summary, unbroken};
 use crate::experiment::results::{Part, RunResult};
+use crate::report::page::{chart, data, grid};
 use crate::report::study::Report;
 use crate::report::study::evidence;
 use crate::report::study::figures::{DISTANCE, Figure, RELEARN};
@@ -52,28 +51,6 @@ pub fn whole(table: &Table) -> Markup {
     }
 }
 
-/// A table that scrolls within itself. `wrapped` lets its words break into lines.
-pub fn grid(header: &[String], rows: &[Vec<String>], words: usize, wrapped: bool) -> Markup {
-    let word = |i: usize| (i < words).then_some("word");
-    html! {
-        div.scroll tabindex="0" {
-            table.wrapped[wrapped] {
-                thead { tr { @for (i, cell) in header.iter().enumerate() { th scope="col" class=[word(i)] { (cell) } } } }
-                tbody {
-                    @for row in rows {
-                        tr {
-                            @for (i, cell) in row.iter().enumerate() {
-                                @if i == 0 { th scope="row" class="word" { (unbroken(cell)) } }
-                                @else { td class=[word(i)] { (unbroken(cell)) } }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
 pub fn figures(report: &Report) -> Option<Section> {
     // Those of the audits stand with them.
     let figures: Vec<&Figure> =
@@ -94,21 +71,9 @@ pub fn figure(figure: &Figure) -> Markup {
 
 fn drawn(figure: &Figure) -> Markup {
     match &figure.svg {
-        // What plotters wrote, text escaped by it. In a page, SVG needs no namespace.
-        Some(svg) => {
-            let name = html! { (figure.title) }.into_string();
-            let start = format!("<svg class=\"plot\" role=\"img\" aria-label=\"{name}\" ");
-            let inline =
-                svg.replacen("<svg ", &start, 1).replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
-            html! { (PreEscaped(inline)) }
-        }
+        Some(svg) => chart(&figure.title, svg),
         None => html! { img.panel src=(data(&figure.png)) alt=(figure.title); },
     }
-}
-
-/// A PNG file as an address that holds it.
-pub fn data(png: &[u8]) -> String {
-    format!("data:image/png;base64,{}", STANDARD.encode(png))
 }
 
 pub fn runs(report: &Report) -> Section {

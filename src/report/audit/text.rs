@@ -1,4 +1,4 @@
-//! An audit as text for people, and the phrases that a study's page shares with it.
+//! An audit as text for people, and the phrases that pages share with it.
 
 use std::fmt::Write as _;
 
