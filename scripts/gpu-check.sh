@@ -14,6 +14,8 @@
 #                     precision that PyTorch is allowed
 #   --out DIR         where the JSON goes (default benches/results)
 #   --timeout SECONDS for each part (default 600)
+#   --wheels DIR      pure Python packages that the machine's PyTorch lacks, such as fastMRI's:
+#                     pip download --no-deps -d DIR fastmri==0.3.0
 #   PYTHON            the interpreter that has PyTorch (default: .venv/bin/python, then python3)
 set -euo pipefail
 

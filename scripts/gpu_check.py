@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,10 +36,36 @@ class Failed(Exception):
         self.found = found
 
 
+def environment(wheels, site):
+    """This process's, with the Python packages of some wheels, unpacked into a folder, and with pip's NCCL."""
+    variables = dict(os.environ)
+    add = lambda name, *places: variables.update({name: os.pathsep.join([*places, *filter(None, [variables.get(name)])])})
+    for wheel in sorted(wheels.glob("*.whl")) if wheels else []:
+        # Of pure Python: an archive of what is imported.
+        zipfile.ZipFile(wheel).extractall(site)
+    if site.exists():
+        add("PYTHONPATH", str(site))
+    find = "import nvidia.nccl; print(*(place + '/lib' for place in nvidia.nccl.__path__), sep='\\n')"
+    for python in pythons():
+        found = subprocess.run([python, "-c", find], capture_output=True, text=True)
+        if found.returncode == 0:
+            # Last: what the machine has itself goes first.
+            add("LD_LIBRARY_PATH", *filter(None, [variables.pop("LD_LIBRARY_PATH", None)]), *found.stdout.split())
+            break
+    return variables
+
+
+def pythons():
+    """Interpreters that may have PyTorch, and are there."""
+    named = os.environ.get("PYTHON")
+    return list(filter(shutil.which, [named] if named else [str(ROOT / ".venv/bin/python"), "python3"]))
+
+
 class Check:
     def __init__(self, arguments, work):
         self.kerase, self.device, self.timeout = arguments.kerase, arguments.device, arguments.timeout
         self.work = Path(work)
+        self.environment = environment(arguments.wheels, self.work / "site")
         self.tiny_data = None
 
     def call(self, command):
@@ -46,7 +73,9 @@ class Check:
         command = [str(word) for word in command]
         shown = self.shown(shlex.join(command))
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=self.timeout, cwd=ROOT)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=self.timeout, cwd=ROOT, env=self.environment
+            )
         except subprocess.TimeoutExpired:
             raise Failed(f"took longer than {self.timeout:g} s", command=shown) from None
         except OSError as error:
@@ -180,14 +209,13 @@ class Check:
         return result
 
     def python_with_torch(self):
-        named = os.environ.get("PYTHON")
-        tried = [named] if named else [str(ROOT / ".venv/bin/python"), "python3"]
         test = "import torch, fastmri"
         test += "; assert torch.cuda.is_available()" if self.device.startswith("cuda") else ""
-        for python in filter(shutil.which, tried):
-            if subprocess.run([python, "-c", test], capture_output=True).returncode == 0:
+        for python in pythons():
+            if subprocess.run([python, "-c", test], capture_output=True, env=self.environment).returncode == 0:
                 return python
-        raise NotAvailable(self.shown(f"none of {', '.join(tried)} has torch and fastmri that work on {self.device}"))
+        tried = ", ".join(pythons()) or "no interpreter"
+        raise NotAvailable(self.shown(f"of {tried} none has torch and fastmri that work on {self.device}; --wheels brings fastmri"))
 
 
 # kerase's precision, and what PyTorch is allowed, by part.
@@ -264,6 +292,7 @@ def parse():
     parser.add_argument("--only")
     parser.add_argument("--out", type=Path, default=ROOT / "benches/results")
     parser.add_argument("--timeout", type=float, default=600)
+    parser.add_argument("--wheels", type=Path)
     arguments = parser.parse_args()
     arguments.only = arguments.only.split(",") if arguments.only else PARTS
     for part in arguments.only:

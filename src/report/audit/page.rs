@@ -1,5 +1,6 @@
 //! An audit as one page: everything that its record holds, for whoever asked for the data to be forgotten.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use maud::{Markup, html};
@@ -17,6 +18,7 @@ use crate::report::page::{self, Section, chart, grid, unbroken};
 use crate::report::study::figures::draw;
 use crate::report::study::figures::relearn::RelearnCurves;
 use crate::report::study::numbers;
+use crate::unlearn::record::ForgottenVolume;
 
 /// Writes audit.html beside a record; returns where.
 ///
@@ -186,22 +188,24 @@ fn distances(audit: &Audit) -> Part {
 }
 
 fn forgotten(audit: &Audit) -> Part {
-    let files: Vec<Vec<String>> = audit
-        .forgotten
-        .iter()
-        .map(|volume| {
-            let path = volume.path.display().to_string();
-            vec![path, volume.slices.len().to_string(), volume.sha256.clone()]
-        })
-        .collect();
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let file = |volume: &ForgottenVolume| {
+        vec![name(&volume.path), volume.slices.len().to_string(), volume.sha256.clone()]
+    };
+    let files: Vec<Vec<String>> = audit.forgotten.iter().map(file).collect();
+    let folders: BTreeSet<&Path> = audit.forgotten.iter().filter_map(|volume| volume.path.parent()).collect();
     let body = html! {
         (grid(&words(&["file", "slices", "SHA-256 of the file"]), &files, 1, false))
+        p.caption {
+            "From "
+            @for (i, folder) in folders.iter().enumerate() { @if i > 0 { ", " } (folder.display()) }
+        }
         details {
             summary { "Every slice" }
             @for volume in &audit.forgotten {
                 @let slices: Vec<Vec<String>> =
                     volume.slices.iter().map(|s| vec![s.slice.to_string(), s.sha256.clone()]).collect();
-                h3 { (volume.path.file_name().unwrap_or_default().to_string_lossy()) }
+                h3 { (name(&volume.path)) }
                 (grid(&words(&["slice", "SHA-256 of its numbers"]), &slices, 2, false))
             }
         }
