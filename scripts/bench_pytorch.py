@@ -58,6 +58,10 @@ def parse():
     parser.add_argument("--compile", action="store_true", help="torch.compile the network; compiling is not timed")
     parser.add_argument("--alternate", metavar="COMMAND", help="a command of kerase to time in turn with PyTorch")
     parser.add_argument("--rounds", type=positive, default=3, help="rounds of --alternate (default 3)")
+    parser.add_argument("--warm-up", type=positive, default=1, help="untimed runs before the timed ones (default 1)")
+    parser.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="begin no round that would end later, going by the longest so far"
+    )
     return parser.parse_args()
 
 
@@ -79,11 +83,16 @@ class Clock:
     """Times a callable; on CUDA it waits for the device, on the CPU there is nothing to wait for."""
 
     def __init__(self, torch, device):
-        self.wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
+        on_cuda = device.type == "cuda"
+        self.wait = (lambda: torch.cuda.synchronize(device)) if on_cuda else (lambda: None)
+        self.forget_peak = (lambda: torch.cuda.reset_peak_memory_stats(device)) if on_cuda else (lambda: None)
 
-    def times(self, run, iterations):
-        run()
+    def times(self, run, iterations, warm_up=1):
+        """`warm_up` runs go before; what they took of the device's memory to choose algorithms is not counted."""
+        for _ in range(warm_up):
+            run()
         self.wait()
+        self.forget_peak()
         found = []
         for _ in range(iterations):
             start = time.perf_counter()
@@ -165,7 +174,7 @@ def time_pytorch(args):
     for name, run in (("inference", inference), ("train", train)):
         if args.mode not in (name, "both"):
             continue
-        times = clock.times(run, args.iters)
+        times = clock.times(run, args.iters, args.warm_up)
         result[f"{name}_seconds"] = statistics.median(times)
         result[f"{name}_seconds_min"] = min(times)
         result[f"{name}_peak_rss_mb"] = peak_rss_mb()
@@ -226,17 +235,24 @@ def machine():
 def alternate(args):
     """Alternating rounds see the same clock frequency, temperature and neighbours."""
     ours = shlex.split(args.alternate) + shape_arguments(args) + ["--mode", args.mode, "--iters", str(args.iters)]
+    ours += ["--warm-up", str(args.warm_up)]
     theirs = [sys.executable, __file__, *shape_arguments(args)]
-    for name in ("threads", "iters", "mode", "device", "matmul", "autocast"):
-        theirs += [f"--{name}", str(getattr(args, name))]
+    for name in ("threads", "iters", "warm-up", "mode", "device", "matmul", "autocast"):
+        theirs += [f"--{name}", str(getattr(args, name.replace("-", "_")))]
     theirs += ["--channels-last"] * args.channels_last + ["--compile"] * args.compile
     plain = {key: value for key, value in os.environ.items() if key not in ALLOCATOR}
     plain.setdefault("RAYON_NUM_THREADS", str(args.threads))
 
     runs = {"kerase": [], "pytorch": []}
+    began, longest = time.monotonic(), 0.0
     for i in range(args.rounds):
+        started = time.monotonic()
+        if i > 0 and args.budget is not None and started + longest > began + args.budget:
+            print(f"no time for round {i + 1}", file=sys.stderr)
+            break
         runs["kerase"].append(run_json(ours, plain))
         runs["pytorch"].append(run_json(theirs, {**os.environ, **ALLOCATOR}))
+        longest = max(longest, time.monotonic() - started)
         print(f"round {i + 1} of {args.rounds} done", file=sys.stderr)
 
     result = {
@@ -244,7 +260,7 @@ def alternate(args):
         "commit": commit(),
         "machine": machine(),
         "command": shlex.join(ours),
-        "rounds": args.rounds,
+        "rounds": len(runs["pytorch"]),
         "runs": runs,
         "median": {},
         "pytorch_over_kerase": {},

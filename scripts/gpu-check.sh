@@ -7,13 +7,15 @@
 # whole is then "incomplete": it is never a pass.
 #
 #   --device NAME     what to check (default cuda:0)
-#   --commit HASH     what the executable was built from (default: git's HEAD here)
-#   --only PARTS      of info, validate, validate-tf32, validate-bf16, train, ranks, memcheck, racecheck, bench,
-#                     operations, demo, pytorch, pytorch-tf32, pytorch-compiled, pytorch-bf16; with commas. ranks is
-#                     a training over NCCL, on one GPU; bench is in TF32; each pytorch part compares with kerase in the
-#                     precision that PyTorch is allowed
+#   --commit HASH     what the executable was built from (default: what it says itself, or git's HEAD here)
+#   --only PARTS      with commas, of, in this order: info, validate-tf32, bench, pytorch-tf32, operations, step (the
+#                     paper's network in every precision against float64), validate-bf16, validate, train, pytorch-bf16,
+#                     pytorch, ranks (a training over NCCL, on one GPU), kernels (times by ncu), memcheck, racecheck, demo,
+#                     pytorch-compiled. bench is in TF32; each pytorch part compares with kerase in the precision that
+#                     PyTorch is allowed. Parts that were run before with the same executable stay in the file
 #   --out DIR         where the JSON goes (default benches/results)
-#   --timeout SECONDS for each part (default 600)
+#   --timeout SECONDS for each command (default 600)
+#   --budget SECONDS  for all of it: what would begin later is left out (default: no end)
 #   --wheels DIR      pure Python packages that the machine's PyTorch lacks, such as fastMRI's:
 #                     pip download --no-deps -d DIR fastmri==0.3.0
 #   PYTHON            the interpreter that has PyTorch (default: .venv/bin/python, then python3)

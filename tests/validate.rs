@@ -17,7 +17,7 @@ use kerase::validate::{Checked, Outcome, Problem, Selection, validate};
 
 #[test]
 fn single_precision_on_the_cpu_passes() {
-    let selection = Selection { random: 50, seed: 1, only: None };
+    let selection = Selection { random: 50, seed: 1, ..Selection::default() };
     let outcome = validate(&Cpu::<f32>::default(), "cpu", &selection, |_| {});
     assert!(outcome.passed(), "{outcome}");
     assert!(outcome.runs[0].unsupported.is_empty());
@@ -229,7 +229,7 @@ impl Checked for Faulty {
 
 fn outcome(wrong: Wrong, only: &str) -> Outcome {
     let device = Faulty { cpu: Cpu::default(), wrong, pooled: Cell::new(0) };
-    let selection = Selection { random: 0, seed: 0, only: Some(only.into()) };
+    let selection = Selection { only: Some(only.into()), ..Selection::default() };
     validate(&device, "faulty", &selection, |_| {})
 }
 
@@ -349,4 +349,21 @@ fn the_table_launches_every_kernel() {
         .collect();
     let idle: Vec<&str> = Kernel::all().map(Kernel::name).filter(|name| !launched.contains(name)).collect();
     assert!(idle.is_empty(), "no case launches {idle:?}");
+}
+
+/// A whole network's step, where a device repeats what it recorded.
+#[test]
+fn a_whole_step_is_as_float64_has_it() {
+    let folder = Folder::new();
+    let network =
+        "--cascades 2 --chans 4 --pools 2 --sens-chans 2 --sens-pools 2 --coils 3 --height 64 --width 48";
+    for device in ["cpu", "emulated", "emulated --precision tf32", "emulated --precision bf16"] {
+        let said = folder.kerase(&format!("validate --step --json --device {device} {network}")).succeeded();
+        let outcome: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let apart = outcome["gradient_apart"].as_f64().unwrap();
+        println!("{device}: {apart:.1e} of the gradient apart");
+        assert!(apart > 0.0 && outcome["passed"] == true, "{outcome}");
+    }
+    folder.kerase("validate --step --only conv").failed(2, &["cannot be used with"]);
+    folder.kerase("validate --chans 4").failed(2, &["of --step"]);
 }

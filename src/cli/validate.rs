@@ -1,19 +1,25 @@
 //! `kerase validate`: whether a device computes what it should.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::args::DeviceArgs;
+use super::bench::problem::{Network, Problem};
 use super::output::{check_file, json, print, print_json};
 use crate::atomic;
+use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::cuda::Cuda;
 use crate::cuda::driver::Driver;
 use crate::cuda::driver::emulated::{Emulated, Schedule};
-use crate::device::Device;
+use crate::device::{Device, Work};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::progress::Progress;
+use crate::validate::step::{StepOutcome, step};
 use crate::validate::{Case, Outcome, Selection, validate};
 
 const EXAMPLE: &str = "\
@@ -23,6 +29,8 @@ Example:
   kerase validate --only 'conv3x3 18' --list    which cases these are
   kerase validate --device emulated             the GPU's kernels on the CPU, in three orders of their threads
   kerase validate --device cuda --precision fp32    a GPU's kernels without tensor cores
+  kerase validate --paper --device cuda         and the layers of the paper's network
+  kerase validate --step --device cuda          loss and gradient of the paper's network at its size
 
 Every operation runs on the device, forward and backward, and is compared with the CPU's float64 reference. Outputs are
 full of NaN beforehand and fenced; a second run in dirty memory must give the same bits.";
@@ -31,6 +39,10 @@ full of NaN beforehand and fenced; a second run in dirty memory must give the sa
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
+    /// The layers of the paper's network too, at the size of its images: on an emulated device that takes hours
+    #[arg(long)]
+    paper: bool,
+
     /// Random shapes beside those of the table
     #[arg(long, default_value_t = 0, value_name = "N")]
     random: usize,
@@ -46,6 +58,13 @@ pub struct Args {
     /// Print the cases' names and run none
     #[arg(long)]
     list: bool,
+
+    /// Instead of single operations, one training step of a whole network, given below, on a simulated brain
+    #[arg(long, conflicts_with_all = ["paper", "random", "only", "list"])]
+    step: bool,
+
+    #[command(flatten)]
+    network: Network,
 
     /// Print JSON
     #[arg(long)]
@@ -67,7 +86,14 @@ impl Args {
     /// # Errors
     /// [`Error::Device`] where a case fails, after the results were printed; what cannot be used or written.
     pub fn run(self) -> Result<()> {
-        let selection = Selection { random: self.random, seed: self.seed, only: self.only.clone() };
+        if self.step {
+            return self.validate_step();
+        }
+        if self.network != Network::PAPER {
+            return Err(Error::input("options of network and slice are those of --step"));
+        }
+        let selection =
+            Selection { paper: self.paper, random: self.random, seed: self.seed, only: self.only.clone() };
         let cases = selection.cases();
         if cases.is_empty() {
             let only = self.only.as_deref().unwrap_or_default();
@@ -89,17 +115,7 @@ impl Args {
         let outcome = check(device, &selection, |case| progress.step(&case.operation()))?;
         progress.finish();
 
-        if let Some(path) = &self.out {
-            let text = json(&outcome)?;
-            atomic::write(path, |file| {
-                writeln!(file, "{text}").map_err(|source| Error::io("write", path, source))
-            })?;
-        }
-        if self.json {
-            print_json(&outcome)?
-        } else {
-            print(&outcome)?
-        }
+        self.show(&outcome)?;
         if outcome.passed() {
             return Ok(());
         }
@@ -110,6 +126,47 @@ impl Args {
         } else {
             format!("{failed} of {ran} cases failed on {device}")
         }))
+    }
+}
+
+impl Args {
+    fn show(&self, outcome: &(impl Serialize + Display)) -> Result<()> {
+        if let Some(path) = &self.out {
+            let text = json(outcome)?;
+            atomic::write(path, |file| {
+                writeln!(file, "{text}").map_err(|source| Error::io("write", path, source))
+            })?;
+        }
+        if self.json { print_json(outcome) } else { print(outcome) }
+    }
+
+    fn validate_step(&self) -> Result<()> {
+        if let Some(path) = &self.out {
+            check_file(path, self.overwrite)?;
+        }
+        let problem = Problem::brain(self.network)?;
+        let device = self.device.start()?;
+        let outcome = device.run(Step { problem, device })??;
+        self.show(&outcome)?;
+        if outcome.passed {
+            return Ok(());
+        }
+        Err(Error::Device(format!("a training step on {device} is too far from float64's")))
+    }
+}
+
+struct Step {
+    problem: Problem,
+    device: Device,
+}
+
+impl Work for Step {
+    type Output = Result<StepOutcome>;
+
+    fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
+        let Problem { architecture, batch, reference } = &self.problem;
+        let name = (self.device.to_string(), self.device.precision());
+        step(ops, (&name.0, name.1), *architecture, batch, reference)
     }
 }
 

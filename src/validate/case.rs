@@ -16,6 +16,11 @@ pub trait Family: Copy + Display {
     /// Shapes on which something is likely to go wrong.
     fn table() -> Vec<Self>;
 
+    /// Shapes of the paper's network at the size of its images: a GPU takes seconds for them, an emulated device hours.
+    fn paper() -> Vec<Self> {
+        Vec::new()
+    }
+
     /// Some other shape, at most some 10⁷ multiply-adds large: emulated devices are slow.
     fn random(random: &mut Random) -> Self;
 
@@ -41,6 +46,13 @@ macro_rules! families {
             pub fn table() -> Vec<Self> {
                 let mut cases = Vec::new();
                 $(cases.extend(<$path>::table().into_iter().map(Self::$family));)*
+                cases
+            }
+
+            /// The shapes of the paper's network.
+            pub fn paper() -> Vec<Self> {
+                let mut cases = Vec::new();
+                $(cases.extend(<$path>::paper().into_iter().map(Self::$family));)*
                 cases
             }
 
@@ -121,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_name_names_one_case() {
-        let names: Vec<String> = Case::table().iter().map(ToString::to_string).collect();
+        let all = Case::table().into_iter().chain(Case::paper());
+        let names: Vec<String> = all.map(|case| case.to_string()).collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
     }
 

@@ -11,6 +11,7 @@ pub mod maps;
 pub mod random;
 pub mod report;
 pub mod rig;
+pub mod step;
 pub mod tolerance;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +31,9 @@ use tolerance::Comparison;
 /// Which cases to run.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// How many random cases come after the table's.
+    /// Whether the shapes of the paper's network come after the table's.
+    pub paper: bool,
+    /// How many random cases come last.
     pub random: usize,
     pub seed: u64,
     /// What a case's name contains.
@@ -40,6 +43,9 @@ pub struct Selection {
 impl Selection {
     pub fn cases(&self) -> Vec<Case> {
         let mut cases = Case::table();
+        if self.paper {
+            cases.extend(Case::paper());
+        }
         cases.extend(Case::random_cases(self.random, self.seed));
         if let Some(only) = &self.only {
             cases.retain(|case| case.to_string().contains(only));

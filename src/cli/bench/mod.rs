@@ -53,9 +53,13 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Mode::Both)]
     mode: Mode,
 
-    /// Timed repetitions, after one that is not
+    /// Timed repetitions
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     iters: u32,
+
+    /// Repetitions of whole steps that are not timed, before those that are: an idle GPU takes a second to reach its clock
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    warm_up: u32,
 
     /// Print JSON
     #[arg(long)]

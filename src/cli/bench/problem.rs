@@ -9,29 +9,43 @@ use crate::batch::{Batch, Reference};
 use crate::engine::{Engine, Objective};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
+use crate::simulate::{Anatomy, SimulateConfig, simulate_volume};
 
 /// Network and slice; the defaults are the paper's network on a fastMRI brain slice.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Network and slice")]
 pub struct Network {
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = Self::PAPER.cascades)]
     cascades: usize,
-    #[arg(long, default_value_t = 18)]
+    #[arg(long, default_value_t = Self::PAPER.chans)]
     chans: usize,
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = Self::PAPER.pools)]
     pools: usize,
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = Self::PAPER.sens_chans)]
     sens_chans: usize,
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = Self::PAPER.sens_pools)]
     sens_pools: usize,
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = Self::PAPER.coils)]
     coils: usize,
     /// Rows of k-space
-    #[arg(long, default_value_t = 640)]
+    #[arg(long, default_value_t = Self::PAPER.height)]
     height: usize,
     /// Columns of k-space, which are undersampled
-    #[arg(long, default_value_t = 368)]
+    #[arg(long, default_value_t = Self::PAPER.width)]
     width: usize,
+}
+
+impl Network {
+    pub const PAPER: Self = Self {
+        cascades: 12,
+        chans: 18,
+        pools: 4,
+        sens_chans: 8,
+        sens_pools: 4,
+        coils: 16,
+        height: 640,
+        width: 368,
+    };
 }
 
 /// A network and one slice for it.
@@ -57,6 +71,26 @@ impl Problem {
         let side = height.min(width).min(320);
         let shape = ImageShape { n: 1, coils, rows: height, columns: width };
         Ok(Self::of(architecture, shape, [side, side]))
+    }
+
+    /// As [`Self::new`], with a simulated brain: of noise, gradients cancel, so that little rounding turns them far.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and for images that are too small to simulate.
+    pub fn brain(network: Network) -> Result<Self> {
+        let problem = Self::new(network)?;
+        let ImageShape { coils, rows, columns, .. } = problem.batch.shape;
+        let (matrix, recon) = ([rows, columns], problem.target());
+        let config =
+            SimulateConfig { matrix, recon, slices: 1, coils, ..SimulateConfig::new(Anatomy::Brain) };
+        let volume = simulate_volume(&config, 1)?;
+        let max = volume.reconstruction_rss.iter().copied().fold(0.0, f32::max);
+        let reference = Reference {
+            images: volume.reconstruction_rss,
+            max_value: vec![f64::from(max)],
+            ..problem.reference
+        };
+        Ok(Self { batch: Batch { kspace: volume.kspace, ..problem.batch }, reference, ..problem })
     }
 
     /// As [`Self::new`], for a batch of any shape.

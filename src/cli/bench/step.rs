@@ -44,9 +44,12 @@ struct InferenceTimes {
     median: f64,
     #[serde(rename = "inference_seconds_min")]
     min: f64,
-    /// What its buffers take of a GPU's memory.
+    /// What its buffers take of a GPU's memory, counted.
     #[serde(rename = "inference_peak_device_mb", skip_serializing_if = "Option::is_none")]
     device_mb: Option<f64>,
+    /// What all programs together take of it, as its driver says, while it runs.
+    #[serde(rename = "inference_device_mb_in_use", skip_serializing_if = "Option::is_none")]
+    in_use_mb: Option<f64>,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -57,6 +60,8 @@ struct TrainTimes {
     min: f64,
     #[serde(rename = "train_peak_device_mb", skip_serializing_if = "Option::is_none")]
     device_mb: Option<f64>,
+    #[serde(rename = "train_device_mb_in_use", skip_serializing_if = "Option::is_none")]
+    in_use_mb: Option<f64>,
 }
 
 /// What is to be measured, and where.
@@ -70,7 +75,8 @@ impl Work for Measurement<'_> {
     type Output = Result<Report>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let Self { args: &Args { mode, iters, low_memory, .. }, device, problem } = self;
+        let Self { args: &Args { mode, iters, warm_up, low_memory, .. }, device, problem } = self;
+        let iterations = [warm_up, iters];
         let parameters = problem.architecture.initial_parameters(0);
         let device_mb = |task: Task| -> Result<Option<f64>> {
             if device == Device::Cpu {
@@ -85,8 +91,9 @@ impl Work for Measurement<'_> {
             .then(|| -> Result<_> {
                 let mut engine = Engine::new(ops, problem.architecture, &parameters)?;
                 engine.put(&problem.batch, None)?;
-                let [median, min] = times(iters, || problem.reconstruct(&mut engine))?;
-                Ok(InferenceTimes { median, min, device_mb: device_mb(Task::Reconstruct)? })
+                let [median, min] = times(iterations, || problem.reconstruct(&mut engine))?;
+                let in_use_mb = in_use_mb(&engine);
+                Ok(InferenceTimes { median, min, device_mb: device_mb(Task::Reconstruct)?, in_use_mb })
             })
             .transpose()?;
         let train = (mode != Mode::Inference)
@@ -94,9 +101,10 @@ impl Work for Measurement<'_> {
                 let mut engine =
                     Engine::for_training(ops, problem.architecture, &parameters)?.recomputing(low_memory);
                 engine.put(&problem.batch, Some(&problem.reference))?;
-                let [median, min] = times(iters, || problem.train(&mut engine))?;
+                let [median, min] = times(iterations, || problem.train(&mut engine))?;
                 let task = engine.learning_task(problem.target());
-                Ok(TrainTimes { median, min, device_mb: device_mb(task)? })
+                let in_use_mb = in_use_mb(&engine);
+                Ok(TrainTimes { median, min, device_mb: device_mb(task)?, in_use_mb })
             })
             .transpose()?;
         let ImageShape { coils, rows, columns, .. } = problem.batch.shape;
@@ -119,9 +127,15 @@ impl Work for Measurement<'_> {
     }
 }
 
-/// Median and minimum of the seconds that `run` takes, the first time left out.
-fn times(iterations: u32, mut run: impl FnMut() -> Result<()>) -> Result<[f64; 2]> {
-    run()?;
+fn in_use_mb<B: Backend>(engine: &Engine<'_, B>) -> Option<f64> {
+    engine.device_memory().map(|bytes| bytes as f64 / f64::from(1 << 20))
+}
+
+/// Median and minimum of the seconds that `run` takes, after some times that do not count.
+fn times([warm_up, iterations]: [u32; 2], mut run: impl FnMut() -> Result<()>) -> Result<[f64; 2]> {
+    for _ in 0..warm_up {
+        run()?;
+    }
     let mut seconds = Vec::new();
     for _ in 0..iterations {
         let start = Instant::now();
@@ -206,7 +220,7 @@ mod tests {
     #[test]
     fn the_median_of_an_even_number_is_between() {
         let mut calls = 0;
-        let [median, min] = times(4, || {
+        let [median, min] = times([1, 4], || {
             calls += 1;
             Ok(())
         })

@@ -80,6 +80,11 @@ const SHAPES: [Row; 33] = [
 /// Where those begin that take seconds.
 const LARGE: usize = 27;
 
+/// Images and channels of the paper's two U-Nets, the sensitivity network's for the coil images that it sees at a time.
+const PAPER: [(usize, usize); 2] = [(1, 18), (4, 8)];
+const PAPER_POOLS: usize = 4;
+const PAPER_SIZE: [usize; 2] = [640, 368];
+
 impl Family for Conv {
     fn table() -> Vec<Self> {
         let mut cases = Vec::new();
@@ -106,6 +111,31 @@ impl Family for Conv {
                 cases.push(case(true, places[0]));
                 if i % 3 == 1 && i < LARGE {
                     cases.push(case(true, places[1 + i / 3 % (places.len() - 1)]));
+                }
+            }
+        }
+        cases
+    }
+
+    /// Every 3×3 convolution of both U-Nets, forward and backward.
+    fn paper() -> Vec<Self> {
+        let mut cases = Vec::new();
+        for (n, chans) in PAPER {
+            for level in 0..=PAPER_POOLS {
+                let channels = chans << level;
+                let [height, width] = PAPER_SIZE.map(|size| size >> level);
+                let output = MapShape { n, channels, height, width };
+                let input = |channels, stats, place| Input { channels, stats, place };
+                // What is pooled or the image has no statistics.
+                let above = if level == 0 { 2 } else { channels / 2 };
+                let mut layers =
+                    vec![(input(above, false, Finished), None), (input(channels, true, Finished), None)];
+                if level < PAPER_POOLS {
+                    layers.push((input(channels, true, Finished), Some(input(channels, true, Partial))));
+                }
+                for (first, second) in layers {
+                    let case = |backward| Self { backward, first, second, output, short: [0, 0] };
+                    cases.extend([false, true].map(case));
                 }
             }
         }
