@@ -249,6 +249,7 @@ impl Unlearning<'_> {
         let schedule = UnlearnEpochs::new(*method, strength, &used, &forget, o.seed, o.shuffle, o.batch);
         let run = Run {
             directory: &directory,
+            start: self.start,
             set: Arc::new(schedule.set().clone().cached(&Room::new(self.loader.cache))),
             sampler,
             schedule: &schedule,
@@ -275,7 +276,7 @@ impl Unlearning<'_> {
         // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
         // anything.
         let forgotten = if self.ranks.is_first() { forgotten(&forget)? } else { Vec::new() };
-        run.agree(&config.with_absolute_paths(), &state, measured.iter().map(|(_, set)| set))?;
+        run.agree(&config.with_absolute_paths(), &mut engine, &state, measured.iter().map(|(_, set)| set))?;
         let measure = |engine: &mut Engine<'_, B>, when: &str| -> Result<Vec<Option<ScoreSummary>>> {
             if !config.measure {
                 return Ok(vec![None; measured.len()]);
