@@ -158,6 +158,9 @@ impl Device {
             }
             Self::Emulated(precision) => {
                 let device = Cuda::new(Emulated::from_environment()?).with_precision(precision);
+                if ranks.connects_gpus() {
+                    device.connect(ranks)?;
+                }
                 Ok(rayon::scope(|_| work.run(&device)))
             }
         }

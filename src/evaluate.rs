@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -77,12 +78,25 @@ pub fn evaluate<B: Backend>(
     engine: &mut Engine<'_, B>,
     set: &Arc<VolumeSet>,
     sampler: &Sampler,
-    mut on_slice: impl FnMut(),
+    on_slice: impl FnMut(),
 ) -> Result<Vec<VolumeResult>> {
+    Ok(evaluate_until(None, engine, set, sampler, on_slice)?.expect("nothing stops it"))
+}
+
+/// As [`evaluate`]; none where `stop` was raised before the last volume was done.
+fn evaluate_until<B: Backend>(
+    stop: Option<&AtomicBool>,
+    engine: &mut Engine<'_, B>,
+    set: &Arc<VolumeSet>,
+    sampler: &Sampler,
+    mut on_slice: impl FnMut(),
+) -> Result<Option<Vec<VolumeResult>>> {
     check_targets(set)?;
-    let mut results = Vec::with_capacity(set.volumes().len());
+    let volumes = set.volumes().len();
+    let mut results = Vec::with_capacity(volumes);
     let mut comparison = Comparison::default();
-    reconstruct_set(engine, set, sampler, |slice| {
+    let mut stopped = false;
+    let outcome = reconstruct_set(engine, set, sampler, |slice| {
         let file = slice.file;
         if let (Some(target), Some(size)) = (&slice.target, file.target) {
             comparison.add(slice.slice, &slice.image, file.matrix, target, size);
@@ -90,10 +104,15 @@ pub fn evaluate<B: Backend>(
         on_slice();
         if comparison.slices.len() == set.slices_of(slice.volume).len() {
             results.push(std::mem::take(&mut comparison).score(file)?);
+            stopped = results.len() < volumes && stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
         }
-        Ok(())
-    })?;
-    Ok(results)
+        // Of no consequence but that it ends here.
+        if stopped { Err(Error::input("stopped")) } else { Ok(()) }
+    });
+    if stopped {
+        return Ok(None);
+    }
+    outcome.map(|()| Some(results))
 }
 
 /// As [`evaluate`], each rank a part of the volumes: what it returns is the same on all of them, and does not depend on
@@ -106,39 +125,53 @@ pub fn evaluate_together<B: Backend>(
     engine: &mut Engine<'_, B>,
     set: &Arc<VolumeSet>,
     sampler: &Sampler,
-    mut on_slice: impl FnMut(),
+    on_slice: impl FnMut(),
 ) -> Result<Vec<VolumeResult>> {
+    Ok(evaluate_together_until(None, ranks, engine, set, sampler, on_slice)?.expect("nothing stops it"))
+}
+
+/// As [`evaluate_together`]; none, on all ranks, where `stop` was raised on one of them before its last volume was done.
+///
+/// # Errors
+/// Those of [`evaluate_together`].
+pub fn evaluate_together_until<B: Backend>(
+    stop: Option<&AtomicBool>,
+    ranks: &Ranks,
+    engine: &mut Engine<'_, B>,
+    set: &Arc<VolumeSet>,
+    sampler: &Sampler,
+    mut on_slice: impl FnMut(),
+) -> Result<Option<Vec<VolumeResult>>> {
     if ranks.is_alone() {
-        return evaluate(engine, set, sampler, on_slice);
+        return evaluate_until(stop, engine, set, sampler, on_slice);
     }
     let mine = match own_volumes(ranks, set) {
-        Some(part) => evaluate(engine, &Arc::new(part), sampler, || {
-            ranks.tick();
-            on_slice();
+        Some(part) => ranks.in_turn(|turn| {
+            evaluate_until(stop, engine, &Arc::new(part), sampler, || {
+                turn();
+                on_slice();
+            })
         }),
-        None => Ok(Vec::new()),
+        None => Ok(Some(Vec::new())),
     };
-    let mine: std::result::Result<Vec<VolumeResult>, String> = match mine {
+    type Said = std::result::Result<Option<Vec<VolumeResult>>, String>;
+    let mine: Said = match mine {
         Ok(results) => Ok(results),
         // For all of them to know: some go on from it.
         Err(Error::NotFinite(message)) => Err(message),
         Err(other) => return Err(other),
     };
     let all = ranks.gather(tag("scores"), &serde_json::to_vec(&mine).expect("plain data"))?;
-    let read = |bytes: Vec<u8>| -> Result<Vec<VolumeResult>> {
-        let theirs: std::result::Result<Vec<VolumeResult>, String> = serde_json::from_slice(&bytes)
+    let read = |bytes: Vec<u8>| -> Result<Option<Vec<VolumeResult>>> {
+        let theirs: Said = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Device(format!("another rank's scores cannot be read: {error}")))?;
         theirs.map_err(Error::NotFinite)
     };
-    let mut by_rank = all
-        .into_iter()
-        .map(read)
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .map(Vec::into_iter)
-        .collect::<Vec<_>>();
+    let all: Vec<Option<Vec<VolumeResult>>> = all.into_iter().map(read).collect::<Result<_>>()?;
+    let Some(all) = all.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let mut by_rank: Vec<_> = all.into_iter().map(Vec::into_iter).collect();
     let volumes = 0..set.volumes().len();
-    Ok(volumes.filter_map(|volume| by_rank[volume % ranks.size()].next()).collect())
+    Ok(Some(volumes.filter_map(|volume| by_rank[volume % ranks.size()].next()).collect()))
 }
 
 /// The volumes that a rank evaluates; none where there are fewer volumes than ranks.

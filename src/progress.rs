@@ -1,7 +1,7 @@
 //! How far a command has come: a bar on a terminal, plain lines elsewhere, both on standard error.
 
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -21,6 +21,19 @@ pub fn silence() {
 /// Whether another process speaks for this one.
 pub fn is_silent() -> bool {
     SILENT.load(Ordering::Relaxed)
+}
+
+static DONE: AtomicU64 = AtomicU64::new(0);
+
+/// Something was done that may take long, such as reading a file: other processes that wait for this one are to see that
+/// it gets on.
+pub fn got_on() {
+    DONE.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How often it got on.
+pub fn done() -> u64 {
+    DONE.load(Ordering::Relaxed)
 }
 
 /// Counts steps of known number and says so.
@@ -68,6 +81,7 @@ impl Progress {
     /// One step is done. `message` says how it went ("loss 0.123"), and may be empty.
     pub fn step(&mut self, message: &str) {
         self.done += 1;
+        got_on();
         match &mut self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => {

@@ -161,17 +161,36 @@ fn record(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+fn events_of(file: &Path) -> Vec<Event> {
+    let bytes = std::fs::read(file).unwrap();
+    let mut rest = &bytes[..];
+    let mut read = Vec::new();
+    while !rest.is_empty() {
+        let len = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+        assert_eq!(record(&rest[12..12 + len]), rest[..16 + len]);
+        read.push(Event::decode(&rest[12..12 + len]).unwrap());
+        rest = &rest[16 + len..];
+    }
+    read
+}
+
+/// From which step on each file of a directory makes older ones void, in their order.
+#[cfg(test)]
+pub(crate) fn void_from(directory: &Path) -> Vec<i64> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.iter().map(|file| events_of(file)[1].step).collect()
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The first record that TensorFlow writes: `tf.io.TFRecordWriter` of b"hello".
+    /// Checksums from a bitwise CRC-32C (polynomial 0x82f63b78; 0xe3069283 for "123456789"), masked as TensorFlow does.
     #[test]
     fn records_are_framed_as_tensorflow_frames_them() {
-        let expected = b"\x05\0\0\0\0\0\0\0\xea\xb2\x04>hello\xdd\xf1\xc4\xc4";
-        let made = record(b"hello");
-        assert_eq!(made.len(), expected.len());
-        assert_eq!(made[..8], expected[..8]);
-        assert_eq!(made[12..17], *b"hello");
+        assert_eq!(record(b"hello"), b"\x05\0\0\0\0\0\0\0\xea\xb2\x04>hello\xbb\x1f\x1c\x19");
     }
 
     #[test]
@@ -184,15 +203,7 @@ mod tests {
         let _second = EventFile::create(folder.path(), 9).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 
-        let bytes = std::fs::read(&events.path).unwrap();
-        let mut rest = &bytes[..];
-        let mut read = Vec::new();
-        while !rest.is_empty() {
-            let len = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
-            assert_eq!(record(&rest[12..12 + len]), rest[..16 + len]);
-            read.push(Event::decode(&rest[12..12 + len]).unwrap());
-            rest = &rest[16 + len..];
-        }
+        let read = events_of(&events.path);
         assert_eq!(read[0].file_version.as_deref(), Some(VERSION));
         assert_eq!((read[1].step, read[1].session_log.as_ref().unwrap().status), (7, START));
         let values = &read[2].summary.as_ref().unwrap().value;

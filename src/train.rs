@@ -111,6 +111,7 @@ impl Training<'_> {
         let schedule = Epochs { set: &set, seed: o.seed, shuffle: o.shuffle, batch: o.batch };
         let run = Run {
             directory: &directory,
+            start: self.start,
             set: set.clone(),
             sampler,
             schedule: &schedule,
@@ -133,7 +134,7 @@ impl Training<'_> {
             make_rooms(&mut engine, validation)?;
         }
         run.check(&mut engine, &mut state)?;
-        run.agree(&config.with_absolute_paths(), &state, &validation)?;
+        run.agree(&config.with_absolute_paths(), &mut engine, &state, &validation)?;
         if self.ranks.is_first() {
             match self.start {
                 Start::Resume => directory.go_on(config)?,

@@ -63,7 +63,8 @@ fn mpi_sums_to_the_bits_of_ranks_without_it() {
         let psnr =
             folder.json(&format!("mpi{size}/summary.json"))["validation"]["psnr"]["mean"].as_f64().unwrap();
         let alone = folder.json("mpi1/summary.json")["validation"]["psnr"]["mean"].as_f64().unwrap();
-        assert!((psnr - alone).abs() < 0.05, "{psnr} {alone}");
+        // Weights that are apart by rounding: 7e-7 dB observed.
+        assert!((psnr - alone).abs() < 1e-4, "{psnr} {alone}");
     }
 }
 
@@ -103,6 +104,10 @@ fn a_rank_that_is_killed_ends_the_job() {
         assert!(killed.elapsed() < Duration::from_secs(30), "the job goes on without a rank");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(!job.wait().unwrap().success());
+    // mpirun ends the others too, but does not say at which step.
+    let ended = job.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success());
+    assert!(said.contains("is gone, its connection closed, after step"), "{said}");
     assert!(folder.state("run").state.step >= 4);
 }

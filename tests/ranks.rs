@@ -14,8 +14,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use kerase::cpu::Cpu;
+use kerase::cuda::Cuda;
+use kerase::cuda::driver::emulated::Emulated;
 use kerase::data::loader::LoaderOptions;
-use kerase::ranks::{Place, Ranks};
+use kerase::model::Weights;
+use kerase::ranks::{Place, Ranks, tag};
 use kerase::run::state::Checkpoint;
 use kerase::run::{RunDirectory, Start};
 use kerase::simulate::Anatomy;
@@ -25,11 +28,15 @@ use ranks_support::{Job, free_port, lines_of};
 use run_support::{NETWORK, NETWORK_OPTIONS, SAMPLING, Sets, signal_after};
 use support::Folder;
 
+/// Of the way that weights went: how far runs in single precision may be apart. Observed are 2e-5, and 0.9 where the shares
+/// of uneven ranks are wrong.
+const SINGLE: f64 = 2e-4;
+
 fn train(run: &str, options: &str) -> String {
     format!("train --data brain --out {run} {NETWORK_OPTIONS} {SAMPLING} {options}")
 }
 
-/// Four brains of one size and, in `mixed`, a knee of another beside them: 15 slices.
+/// Four brains of one size, and two knees of another: 18 slices.
 fn sets() -> Folder {
     let folder = Folder::new();
     folder.add("brain", Anatomy::Brain, 1..=4);
@@ -45,7 +52,7 @@ fn on_threads<T: Send>(size: usize, work: impl Fn(&Ranks) -> T + Sync) -> T {
         let ranks: Vec<_> = (0..size)
             .map(|rank| {
                 let address = if size == 1 { String::new() } else { address.clone() };
-                let place = Place { rank, size, local_rank: rank, local_size: Some(size), address };
+                let place = Place { rank, size, local_rank: rank, address };
                 let work = &work;
                 scope.spawn(move || {
                     let ranks = Ranks::join(place, false).unwrap();
@@ -78,8 +85,7 @@ fn assert_same_study(one: &Checkpoint, other: &Checkpoint, first: &[f32], tolera
 #[test]
 fn any_number_of_ranks_trains_the_same_network() {
     let folder = sets();
-    // Ten slices: steps of four, four and two, and a knee's slices in steps of their own.
-    std::fs::write(folder.path("mixed.txt"), "brain/file_brain_AXT2_200_0000001.h5\n").unwrap();
+    // Steps of four brain slices, and of four and two knee slices.
     folder
         .kerase(&train("plan", "--batch 4 --validation test --data knee --epochs 2 --max-steps 1"))
         .succeeded();
@@ -165,6 +171,53 @@ fn any_number_of_ranks_forgets_the_same() {
     }
 }
 
+/// What GPUs do, whose sums begin part by part while the backward pass goes on: also on ranks without a slice in a step, and
+/// with several batches in one. Before they are waited for there is nothing of use where sums are made.
+#[test]
+fn devices_that_sum_by_themselves_come_to_the_same_bits() {
+    let folder = sets();
+    folder.init("model.safetensors");
+    folder.kerase(&train("plan", "--batch 4 --data knee --epochs 2 --max-steps 1")).succeeded();
+    let mut training: kerase::config::TrainConfig =
+        RunDirectory::check(&folder.path("plan"), Start::Resume).unwrap().settings("train").unwrap();
+    training.optimisation.max_steps = None;
+    let forgetting =
+        ["nl-ft --recipe text --batch 2 --noise 1e-4 --optimizer-state fresh --epochs 1", "ssd --alpha 1"];
+    let forgetting: Vec<UnlearnConfig> = forgetting
+        .into_iter()
+        .enumerate()
+        .map(|(number, method)| {
+            let plan = format!("plan{number}");
+            let sets =
+                "--model model.safetensors --retain brain --forget knee --retain-fraction 0.5 --no-measure";
+            folder.kerase(&format!("unlearn --method {method} {sets} {SAMPLING} --out {plan}")).succeeded();
+            RunDirectory::check(&folder.path(&plan), Start::Resume).unwrap().settings("unlearn").unwrap()
+        })
+        .collect();
+    let run = |connected: bool| {
+        let stop = AtomicBool::new(false);
+        let names = ["training", "pairs", "importance"].map(|name| format!("{name}-{connected}"));
+        on_threads(4, |ranks| {
+            let device = Cuda::new(Emulated::default());
+            if connected {
+                device.connect(ranks).unwrap();
+            }
+            let (loader, start, shown, stop) = (LoaderOptions::default(), Start::New, false, &stop);
+            let out = folder.path(&names[0]);
+            let config = training.clone();
+            Training { config, out: &out, start, loader, shown, ranks, stop }.run(&device).unwrap();
+            for (config, name) in forgetting.iter().cloned().zip(&names[1..]) {
+                let out = folder.path(name);
+                Unlearning { config, out: &out, start, loader, shown, ranks, stop }.run(&device).unwrap();
+            }
+        });
+        names.map(|name| folder.lasting(&name))
+    };
+    let [connected, by_the_host] = [true, false].map(run);
+    assert_eq!(connected[0].steps(), 10);
+    assert_eq!(connected, by_the_host);
+}
+
 #[test]
 fn the_same_ranks_compute_the_same_bits_and_others_go_on_with_them() {
     let folder = sets();
@@ -174,8 +227,9 @@ fn the_same_ranks_compute_the_same_bits_and_others_go_on_with_them() {
     assert_eq!(folder.lasting("three"), folder.lasting("again"));
     folder.kerase(&train("one", options)).succeeded();
     let first = NETWORK.initial_parameters(42);
-    // In single precision a gradient that is all rounding decides the sign of Adam's first steps.
-    assert_same_study(&folder.state("one"), &folder.state("three"), &first, 0.3);
+    // In single precision sums of another order are apart by 2e-5 of the way. (Where a whole gradient is rounding, it decides
+    // the sign of Adam's first steps, and weights are apart by more; here none is.)
+    assert_same_study(&folder.state("one"), &folder.state("three"), &first, SINGLE);
 
     // Stopped in the middle and continued by one, two and three, under the options that it began with.
     let auto = |ranks: usize, most: u64| {
@@ -187,8 +241,17 @@ fn the_same_ranks_compute_the_same_bits_and_others_go_on_with_them() {
     auto(2, 3);
     auto(1, 6);
     auto(3, 7);
+    // More ranks than a step has slices: the fourth has nothing to do.
+    let line = train("parts", &format!("{options} --max-steps 9 --resume auto --ranks 4"));
+    let ended = folder.kerase(&line);
+    assert!(
+        ended.stderr.contains("warning: 4 ranks, but no step has more than 3 slices"),
+        "{}",
+        ended.stderr
+    );
+    ended.succeeded();
     auto(2, 100);
-    assert_same_study(&folder.state("one"), &folder.state("parts"), &first, 0.3);
+    assert_same_study(&folder.state("one"), &folder.state("parts"), &first, SINGLE);
     assert_eq!(folder.lines("parts", "step").len(), 12);
     assert!(auto(2, 100).contains("finished already"));
     folder
@@ -212,11 +275,11 @@ fn ranks_of_a_job_step_share_the_emulated_device() {
     let folder = sets();
     let options = "--device emulated --batch 2 --max-steps 2";
     let mut job = Job::with(&folder, 2, &train("step", options), |command, rank| {
-        for name in ["WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"] {
+        for name in ["WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR"] {
             command.env_remove(name);
         }
         command.env("SLURM_STEP_NUM_TASKS", "2").env("SLURM_PROCID", rank.to_string());
-        command.env("SLURM_LOCALID", rank.to_string()).env("SLURM_STEP_TASKS_PER_NODE", "2");
+        command.env("SLURM_LOCALID", rank.to_string());
         command.env("SLURM_STEP_NODELIST", "localhost").env("SLURM_JOB_ID", "1");
     });
     let ended = job.wait(Duration::from_secs(120));
@@ -266,8 +329,9 @@ fn the_command_that_starts_ranks_ends_as_they_do() {
         assert_eq!(status.code(), code);
         assert_eq!(folder.json(&format!("{run}/summary.json"))["finished"], false);
     }
-    // A rank that is killed: what is left ends, and so does the command.
-    let mut child = folder.start(&train("killed", "--ranks 2 --epochs 4000"));
+    // A rank that is killed: what is left says so and ends, and so does the command.
+    let mut command = support::kerase_in(&folder, &train("killed", "--ranks 2 --epochs 4000"));
+    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let log = folder.path("killed/metrics.jsonl");
     let started = Instant::now();
     while lines_of(&log) < 5 {
@@ -278,8 +342,62 @@ fn the_command_that_starts_ranks_ends_as_they_do() {
     let ranks = String::from_utf8(ranks.stdout).unwrap();
     let last = ranks.split_whitespace().last().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-KILL", &last]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert!(started.elapsed() < Duration::from_secs(90));
+    let killed = Instant::now();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(killed.elapsed() < Duration::from_secs(10), "the watch needs no time for it");
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("rank 1 on") && said.contains("is gone") && said.contains("after step"), "{said}");
+}
+
+/// A rank of the tests below, which start it as a process of its own.
+#[test]
+#[ignore = "other tests start it"]
+fn a_rank_that_misbehaves() {
+    let Ok(how) = std::env::var("KERASE_TEST_RANK") else { return };
+    let place = Place::from_environment(&|name| std::env::var(name).ok()).unwrap();
+    let outcome = Ranks::join(place, false).unwrap().together(|ranks| {
+        ranks.at_step(6);
+        if how == "stuck" {
+            ranks.stepped(7, Duration::from_millis(100));
+        }
+        match (ranks.rank(), &*how) {
+            (1, "panics") => panic!("of its own accord"),
+            (1, _) => std::thread::sleep(Duration::from_secs(3600)),
+            _ => {}
+        }
+        ranks.gather(tag("test"), &[])
+    });
+    if let Err(error) = outcome {
+        eprintln!("error: {error}");
+        std::process::exit(error.exit_code().into());
+    }
+}
+
+/// As one does that fails, also before the first step of a run that goes on.
+#[test]
+fn a_rank_that_panics_ends_the_job() {
+    let folder = Folder::new();
+    let mut job = Job::of_test(&folder, 3, "a_rank_that_misbehaves", ("KERASE_TEST_RANK", "panics"));
+    let ended = job.wait(Duration::from_secs(20));
+    assert_eq!(ended.codes, [Some(1); 3], "{}", ended.text);
+    let said =
+        format!("error: rank 1 on {}, after step 6: panicked: of its own accord", kerase::ranks::host());
+    assert!(ended.text.contains(&said), "{}", ended.text);
+}
+
+/// It beats, and does nothing.
+#[test]
+#[ignore = "takes half a minute; scripts/check-ranks.sh runs it"]
+fn a_rank_that_is_stuck_ends_the_job() {
+    let folder = Folder::new();
+    let mut job = Job::of_test(&folder, 3, "a_rank_that_misbehaves", ("KERASE_TEST_RANK", "stuck"));
+    let started = Instant::now();
+    let ended = job.wait(Duration::from_secs(32));
+    assert!(started.elapsed() > Duration::from_secs(24), "a step may take as long as that");
+    assert_eq!(ended.codes, [Some(1); 3], "{}", ended.text);
+    let said = format!("rank 1 on {} makes no progress any more, after step 7", kerase::ranks::host());
+    assert!(ended.text.contains(&said), "{}", ended.text);
 }
 
 /// Ten times at one moment or another.
@@ -359,13 +477,30 @@ fn ranks_that_do_not_fit_together_are_refused_before_anything_is_written() {
     refused(job, &["rank 2 on", "settings that differ"]);
     // Another file under the same name, as on a node whose copy is stale.
     std::fs::create_dir(folder.path("node")).unwrap();
+    let stale = |line: &str| {
+        Job::with(&folder, 2, line, |command, rank| {
+            if rank == 1 {
+                command.current_dir(folder.path("node"));
+            }
+        })
+    };
     folder.add("node/brain", Anatomy::Brain, 1..=3);
-    let job = Job::with(&folder, 2, &run(""), |command, rank| {
-        if rank == 1 {
-            command.current_dir(folder.path("node"));
-        }
-    });
-    refused(job, &["rank 1 on", "differ from rank 0's"]);
+    refused(stale(&run("")), &["rank 1 on", "differ from rank 0's"]);
+    #[cfg(target_os = "linux")]
+    {
+        // Settings and data are the same, the weights that one path stands for are not.
+        folder.init("first.safetensors");
+        let mut weights = Weights::read(folder.path("first.safetensors")).unwrap();
+        weights.parameters[0] += 1e-3;
+        weights.write(folder.path("node/first.safetensors")).unwrap();
+        let (brain, out) = (folder.path("brain"), folder.path("run"));
+        let line = format!(
+            "train --data {} --out {} {SAMPLING} --init /proc/self/cwd/first.safetensors",
+            brain.display(),
+            out.display()
+        );
+        refused(stale(&line), &["rank 1 on", "weights to begin with that differ"]);
+    }
     let job = Job::with(&folder, 2, &run(""), |command, rank| {
         command.env("WORLD_SIZE", if rank == 1 { "3" } else { "2" });
     });

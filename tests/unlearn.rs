@@ -8,16 +8,19 @@ mod support;
 mod run_support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kerase::backend::{Backend, LabelNoise, Memory, Purpose};
 use kerase::cpu::Cpu;
+use kerase::data::loader::LoaderOptions;
 use kerase::data::set::{SliceId, VolumeSet};
 use kerase::data::write::write_volume;
 use kerase::model::Weights;
-use kerase::run::{PlannedStep, Role, Schedule};
+use kerase::ranks::ALONE;
+use kerase::run::{Outcome, PlannedStep, Role, RunDirectory, Schedule, Start};
 use kerase::simulate::Anatomy;
 use kerase::unlearn::schedule::{Strength, UnlearnEpochs};
-use kerase::unlearn::{Hyperparameters, METHODS, Method, Recipe};
+use kerase::unlearn::{Hyperparameters, METHODS, Method, Recipe, UnlearnConfig, Unlearning};
 use num_complex::Complex32;
 use run_support::{NETWORK, NETWORK_OPTIONS, Oddity, SAMPLING, Sets, signal_after, volume, write_odd};
 use sha2::{Digest, Sha256};
@@ -569,4 +572,75 @@ fn bad_numbers_stop_unlearning_and_keep_its_last_checkpoint() {
     write_odd(&folder.path("knee/file1000009.h5"), &nan, Oddity::default());
     folder.kerase(&unlearn("ft", "new", "--retain-fraction 1")).failed(2, &["file1000009.h5", "slice 1"]);
     assert!(!folder.path("new").exists());
+}
+
+/// While it measures before, and while it measures after: what was measured is kept, and the rest is made up for.
+#[test]
+fn a_request_that_is_stopped_while_it_measures_goes_on_from_there() {
+    let folder = trained(1);
+    let options = "--epochs 1 --test one=test --test two=brain";
+    folder.kerase(&unlearn("nl-ft", "whole", options)).succeeded();
+    folder.kerase(&unlearn("nl-ft", "parts", &format!("{options} --no-measure"))).succeeded();
+    let mut config: UnlearnConfig =
+        RunDirectory::check(&folder.path("parts"), Start::Resume).unwrap().settings("unlearn").unwrap();
+    config.measure = true;
+    let stop = AtomicBool::new(true);
+    let out = folder.path("parts");
+    let go = |start: Start, raise: bool| {
+        let (config, loader, shown) = (config.clone(), LoaderOptions::default(), false);
+        let request = Unlearning { config, out: &out, start, loader, shown, ranks: &ALONE, stop: &stop };
+        let (outcome, record) = request
+            .run_measuring(&Cpu::<f32>::default(), &mut |_, _| {
+                stop.store(raise, Ordering::Relaxed);
+                Ok(None)
+            })
+            .unwrap();
+        assert_eq!(record.finished, outcome == Outcome::Finished);
+        outcome
+    };
+    let measured = || folder.json("parts/scores.json").as_array().unwrap().len();
+    // Sets of one volume are measured before anybody looks, of the third set one of two volumes.
+    assert_eq!(go(Start::Overwrite, false), Outcome::Stopped);
+    assert_eq!(measured(), 2);
+    assert_eq!(folder.json("parts/unlearning.json")["finished"], false);
+    // Once more, with nothing to measure but the third.
+    assert_eq!(go(Start::Resume, false), Outcome::Stopped);
+    assert_eq!((measured(), folder.json("parts/unlearning.json")["steps"].as_u64()), (2, Some(0)));
+    stop.store(false, Ordering::Relaxed);
+    // All steps are taken, and then it is stopped.
+    assert_eq!(go(Start::Resume, true), Outcome::Stopped);
+    assert_eq!(measured(), 3 + 2);
+    let record = folder.json("parts/unlearning.json");
+    assert_eq!(
+        (&record["finished"], &record["metrics"][0]["after"]),
+        (&false.into(), &serde_json::Value::Null)
+    );
+    assert!(folder.state("parts").state.finished);
+
+    // It is not taken for finished, and no set is measured twice.
+    let kept = String::from_utf8(folder.read("parts/scores.json")).unwrap();
+    let first = &folder.json("whole/unlearning.json")["metrics"][0]["before"]["psnr"]["mean"];
+    assert!(kept.contains(&first.to_string()));
+    std::fs::write(folder.path("parts/scores.json"), kept.replace(&first.to_string(), "1.5")).unwrap();
+    folder.kerase("unlearn --resume --out parts").succeeded();
+    let [whole, parts] = ["whole", "parts"].map(|run| folder.json(&format!("{run}/unlearning.json")));
+    assert_eq!(parts["finished"], true);
+    assert_eq!(parts["metrics"][0]["before"]["psnr"]["mean"], 1.5);
+    assert_eq!(parts["metrics"][2], whole["metrics"][2]);
+    assert_eq!(parts["metrics"][1]["after"], whole["metrics"][1]["after"]);
+    assert!(folder.kerase("unlearn --resume --out parts").succeeded().contains("finished already"));
+    assert_eq!(folder.lasting("parts"), folder.lasting("whole"));
+}
+
+/// TensorBoard sees what a request was measured by.
+#[test]
+fn the_scores_of_a_request_are_shown() {
+    let folder = trained(1);
+    folder.kerase(&unlearn("ga", "run", "--max-steps 2 --test one=test")).succeeded();
+    let files = folder.contents("run/tensorboard");
+    let shown: Vec<u8> = files.into_values().flatten().collect();
+    for name in ["measured psnr/forget", "measured ssim/one"] {
+        let found = shown.windows(name.len()).filter(|bytes| *bytes == name.as_bytes()).count();
+        assert_eq!(found, 2, "{name}: before and after");
+    }
 }

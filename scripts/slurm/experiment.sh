@@ -18,10 +18,12 @@
 #SBATCH --time=08:00:00
 #SBATCH --requeue
 #SBATCH --signal=TERM@120
+# No module to load: one GPU needs NVIDIA's driver alone.
 # ---------------------------------------------------------------------------------------------------------------------
 set -euo pipefail
 
 : "${KERASE:=kerase}"
+# As in node.sh: SLURM runs a copy of this file, from where its neighbours are not.
 out=
 previous=
 for argument in "$@"; do

@@ -18,6 +18,6 @@
 #SBATCH --signal=USR1@300
 # module load nccl
 # Where NCCL picks the wrong network:  export NCCL_SOCKET_IFNAME=ib0
-# Where port 20000 … 39999 of the first node is closed:  export MASTER_PORT=29500
+# Where ports 20000 … 31999 of the first node are closed:  export MASTER_PORT=29500
 # ---------------------------------------------------------------------------------------------------------------------
 exec bash "$(dirname "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p')")/node.sh" "$@"

@@ -62,7 +62,8 @@ impl RankArgs {
         }
         match wanted {
             Some(size) if place.size > 1 && size != place.size => Err(Error::input(format!(
-                "--ranks {size}, but this process is one of {} already: leave the option out",
+                "{} {size}, but this process is one of {} already: leave the option out",
+                if self.gpus.is_some() { "--gpus" } else { "--ranks" },
                 place.size
             ))),
             Some(size) if size > 1 && place.size == 1 => {

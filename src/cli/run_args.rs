@@ -266,10 +266,11 @@ impl OutArgs {
     /// A state that cannot be read.
     pub fn finished_already(&self, settings: &Optimisation, result: &str) -> Result<Option<String>> {
         let directory = RunDirectory::check(&self.out, self.start())?;
-        if self.start() != Start::Resume
-            || !directory.state().exists()
-            || !directory.path().join(result).exists()
-        {
+        // A run that was stopped while it measured what its last step led to has a result that says so.
+        let result = std::fs::read(directory.path().join(result)).ok();
+        let result: Option<serde_json::Value> = result.and_then(|text| serde_json::from_slice(&text).ok());
+        let finished = result.is_some_and(|result| result["finished"] != false);
+        if self.start() != Start::Resume || !directory.state().exists() || !finished {
             return Ok(None);
         }
         let state = RunState::read(&directory.state())?;

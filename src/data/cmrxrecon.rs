@@ -15,6 +15,7 @@ use super::hdf5::{Container, Dataset};
 use super::rss::root_sum_of_squares;
 use super::volume::{Layout, Slice};
 use crate::error::Result;
+use crate::progress::got_on;
 
 /// The variables that may hold the k-space, fully sampled ones first.
 const FULL: [&str; 2] = ["kspace_full", "kspace"];
@@ -152,6 +153,7 @@ pub(super) fn metadata(file: &Container, path: &Path, variable: &'static str) ->
                 largest = largest.max(value);
                 square += f64::from(value).powi(2);
             }
+            got_on();
         }
         max = Some(f64::from(largest));
     } else {

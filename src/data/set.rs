@@ -23,6 +23,7 @@ use super::order::shuffled;
 use super::virtual_coils::VirtualCoils;
 use super::volume::Slice;
 use crate::error::{Error, Result};
+use crate::progress::got_on;
 
 /// A slice of a set: (index of the volume in [`VolumeSet::volumes`], index of the slice in the volume).
 pub type SliceId = (usize, usize);
@@ -344,6 +345,7 @@ struct Entry {
 impl Entry {
     fn open(self) -> Result<(VolumeFile, Vec<usize>)> {
         let volume = VolumeFile::open(&self.path)?;
+        got_on();
         let slices = self.slices.unwrap_or(0..volume.slices);
         if slices.end > volume.slices {
             return Err(Error::input(format!(

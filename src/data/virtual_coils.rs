@@ -10,6 +10,7 @@ use num_complex::{Complex32, Complex64};
 
 use super::fastmri::VolumeFile;
 use crate::error::{Error, Result};
+use crate::progress::got_on;
 
 /// Pixels that are taken together: what 64 coils have there stays in cache.
 const BLOCK: usize = 64;
@@ -40,6 +41,7 @@ impl VirtualCoils {
         for slice in 0..volume.slices {
             let kspace = volume.read_stored(slice, false, memory)?.kspace;
             add_to_gram(&mut gram, &kspace, volume.matrix, calibration);
+            got_on();
             memory = kspace;
         }
         Self::from_gram(gram, count).ok_or_else(|| {

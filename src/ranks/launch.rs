@@ -1,12 +1,14 @@
 //! Ranks of one machine, started from one command.
 
 use std::net::TcpListener;
-use std::process::{Child, Command};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::rendezvous::LISTENER_VARIABLE;
 use crate::error::{Error, Result};
 
 const PAUSE: Duration = Duration::from_millis(20);
@@ -14,17 +16,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 const FAREWELL: Duration = Duration::from_secs(15);
 
 /// Runs this very command in `size` processes, each of them a rank, and waits for them. `stop`, once true, is passed on.
-/// Returns the exit code: 0 where all left
-/// with 0, else that of the first rank that did not.
+/// Returns the exit code: 0 where all left with 0, else that of the first rank that did not.
 ///
 /// # Errors
 /// Where they cannot be started.
 pub fn launch(size: usize, stop: &AtomicBool) -> Result<u8> {
     let cannot = |error: std::io::Error| Error::input(format!("cannot start {size} ranks: {error}"));
     let program = std::env::current_exe().map_err(cannot)?;
-    // Free now, and most likely in a moment too: rank 0 says so where it is not.
-    let port =
-        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(cannot)?.port();
+    // Where the ranks meet: rank 0 is given the socket itself, so that nobody else can take the port meanwhile.
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(cannot)?;
+    let port = listener.local_addr().map_err(cannot)?.port();
+    let mut listener = Some(listener);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut ranks: Vec<Option<Child>> = Vec::new();
     for rank in 0..size {
@@ -34,11 +36,14 @@ pub fn launch(size: usize, stop: &AtomicBool) -> Result<u8> {
             .env("WORLD_SIZE", size.to_string())
             .env("RANK", rank.to_string())
             .env("LOCAL_RANK", rank.to_string())
-            .env("LOCAL_WORLD_SIZE", size.to_string())
             .env("MASTER_ADDR", "127.0.0.1")
             .env("MASTER_PORT", port.to_string());
         if std::env::var_os("RAYON_NUM_THREADS").is_none() {
             command.env("RAYON_NUM_THREADS", (cores / size).max(1).to_string());
+        }
+        // Rank 0 is the first.
+        if let Some(listener) = listener.take() {
+            command.stdin(Stdio::from(OwnedFd::from(listener))).env(LISTENER_VARIABLE, "1");
         }
         match command.spawn() {
             Ok(child) => ranks.push(Some(child)),

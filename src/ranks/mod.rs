@@ -9,20 +9,25 @@ mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod place;
+mod pulse;
 mod rendezvous;
 mod watch;
 mod wire;
 
+use std::any::Any;
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
 pub use launch::launch;
 pub use place::Place;
+use pulse::Doing;
 pub use rendezvous::host;
-use watch::{Doing, Watch};
+use watch::Watch;
 pub use wire::{Tag, tag};
 
 use crate::error::{Error, Result};
@@ -31,12 +36,13 @@ use crate::real::Real;
 /// Reals that are summed at a time: those of a step are under way while the next are read.
 const PIECE: usize = 1 << 18;
 
-/// The processes that share the work, seen from one of them.
+/// The processes that share the work, seen from one of them. A copy is the same rank.
+#[derive(Clone)]
 pub struct Ranks {
     place: Place,
     /// Each has a GPU, and they are to be connected, even if there is only one.
     gpus: bool,
-    link: Option<Link>,
+    link: Option<Arc<Link>>,
 }
 
 struct Link {
@@ -46,14 +52,6 @@ struct Link {
     /// What sums, where mpirun started the ranks.
     #[cfg(feature = "mpi")]
     world: Option<mpi::World>,
-}
-
-impl Link {
-    /// Goes without taking leave: MPI would wait for ranks that do not come.
-    fn abandon(self) {
-        #[cfg(feature = "mpi")]
-        std::mem::forget(self.world);
-    }
 }
 
 /// A process that shares its work with nobody.
@@ -80,7 +78,7 @@ impl Ranks {
         if let Some(mpi::Arrival { place, listener, world }) = mpi::arrive()? {
             return match Self::meet(place, gpus, listener) {
                 Ok(mut ranks) => {
-                    if let Some(link) = &mut ranks.link {
+                    if let Some(link) = ranks.link.as_mut().and_then(Arc::get_mut) {
                         link.world = Some(world);
                     }
                     Ok(Some(ranks))
@@ -107,7 +105,7 @@ impl Ranks {
             #[cfg(feature = "mpi")]
             world: None,
         };
-        Ok(Self { place, gpus, link: Some(link) })
+        Ok(Self { place, gpus, link: Some(Arc::new(link)) })
     }
 
     pub fn rank(&self) -> usize {
@@ -151,14 +149,27 @@ impl Ranks {
     /// Does `work` and leaves together with the others; where it fails, they end too, and rank 0 says why.
     ///
     /// # Errors
-    /// Those of `work`, and where another rank is lost.
-    pub fn together<T>(mut self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
-        let outcome = work(&self).and_then(|value| self.part().map(|()| value));
-        if let (Err(error), Some(link)) = (&outcome, self.link.take()) {
-            link.watch.failed(error);
-            link.abandon();
-        }
-        outcome
+    /// Those of `work`, and where another rank is lost. A panic is one where there are other ranks: unwinding would leave
+    /// them waiting for this one.
+    pub fn together<T>(self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let Some(link) = &self.link else { return work(&self) };
+        let outcome = match catch_unwind(AssertUnwindSafe(|| work(&self))) {
+            Ok(outcome) => outcome.and_then(|value| self.part().map(|()| value)),
+            Err(panic) => Err(Error::Device(format!("panicked: {}", said(&*panic)))),
+        };
+        outcome.map_err(|error| {
+            link.watch.failed(&error);
+            let error = match error {
+                // What failed is this rank's; of what the user gave, all have the same.
+                Error::Device(what) if self.is_first() => {
+                    Error::Device(format!("{}: {what}", link.watch.name_at_step(0)))
+                }
+                other => other,
+            };
+            // To take leave of MPI is to wait for ranks that do not come.
+            std::mem::forget(link.clone());
+            error
+        })
     }
 
     /// Waits until all have come to their end, after which none misses another.
@@ -182,18 +193,39 @@ impl Ranks {
         .map(|_| ())
     }
 
-    /// Something was done: a slice, a file.
+    /// Something was done: a part of a step.
     pub fn tick(&self) {
         if let Some(link) = &self.link {
             link.watch.tick();
         }
     }
 
-    /// A step was taken.
-    pub fn stepped(&self, step: u64) {
+    /// The run begins, or goes on, after this step.
+    pub fn at_step(&self, step: u64) {
         if let Some(link) = &self.link {
-            link.watch.stepped(step);
+            link.watch.at_step(step);
         }
+    }
+
+    /// A step was taken, and took so long.
+    pub fn stepped(&self, step: u64, time: Duration) {
+        if let Some(link) = &self.link {
+            link.watch.took(time);
+            link.watch.at_step(step);
+        }
+    }
+
+    /// Does `work` that consists of many of a kind, and calls what it is given after each: how long these take says when
+    /// this rank is stuck in it, and nothing of what comes after.
+    pub fn in_turn<T>(&self, work: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
+        let Some(link) = &self.link else { return work(&mut || {}) };
+        let (was, mut last) = (link.watch.pace(), Instant::now());
+        let outcome = work(&mut || {
+            let now = Instant::now();
+            link.watch.took(now.duration_since(std::mem::replace(&mut last, now)));
+        });
+        link.watch.set_pace(was);
+        outcome
     }
 
     /// Does what may take long and is no progress that others could see, such as writing a checkpoint.
@@ -249,15 +281,16 @@ impl Ranks {
     pub fn sum<T: Real>(&self, values: &mut [T]) -> Result<()> {
         const SUM: Tag = tag("sum");
         #[cfg(feature = "mpi")]
-        if let Some(Link { world: Some(world), watch, .. }) = &self.link {
-            let was = watch.set(Doing::Excused);
-            world.sum(values);
+        if let Some(Link { world: Some(world), watch, .. }) = self.link.as_deref() {
+            let was = watch.set(Doing::Wait);
+            world.sum(values, || watch.tick());
             watch.set(was);
             return Ok(());
         }
-        self.exchange(SUM, |lines, _| {
+        self.exchange(SUM, |lines, watch| {
             // Pieces, so that no rank holds another's numbers twice.
             for piece in values.chunks_mut(PIECE) {
+                watch.tick();
                 if !self.is_first() {
                     wire::send(&mut lines[0], SUM, bytemuck::cast_slice(piece))?;
                     fill(piece, &wire::receive(&mut lines[0], SUM)?);
@@ -307,7 +340,7 @@ impl Ranks {
         body: impl FnOnce(&mut [TcpStream], &Watch) -> io::Result<T>,
     ) -> Result<Option<T>> {
         let Some(link) = &self.link else { return Ok(None) };
-        let was = link.watch.set(Doing::Excused);
+        let was = link.watch.set(Doing::Wait);
         let mut lines = link.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = body(&mut lines, &link.watch);
         link.watch.set(was);
@@ -315,13 +348,15 @@ impl Ranks {
             if error.kind() != io::ErrorKind::InvalidData {
                 link.watch.await_the_end();
             }
-            Error::Device(format!(
-                "rank {}, at '{}': another rank is {error}",
-                self.rank(),
-                wire::shown(what)
-            ))
+            Error::Device(format!("at '{}': another rank is {error}", wire::shown(what)))
         })
     }
+}
+
+/// What a panic said of itself.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 fn fill<T: Real>(values: &mut [T], bytes: &[u8]) {

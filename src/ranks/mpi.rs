@@ -68,20 +68,19 @@ pub fn arrive() -> Result<Option<Arrival>> {
         address[..text.len()].copy_from_slice(text.as_bytes());
     }
     world.process_at_rank(0).broadcast_into(&mut address[..]);
-    let [local_rank, local_size] = [machine.rank(), machine.size()].map(|n| usize::try_from(n).unwrap_or(0));
+    let local_rank = usize::try_from(machine.rank()).unwrap_or(0);
     let place = Place {
         rank,
         size,
         local_rank,
-        local_size: Some(local_size),
         address: String::from_utf8_lossy(&address).trim_end_matches('\0').to_string(),
     };
     Ok(Some(Arrival { place, listener, world: World { universe } }))
 }
 
 impl World {
-    /// The sums over all ranks, in their order.
-    pub fn sum<T: Real>(&self, values: &mut [T]) {
+    /// The sums over all ranks, in their order. `on_piece` is called again and again meanwhile.
+    pub fn sum<T: Real>(&self, values: &mut [T], on_piece: impl Fn()) {
         let world = self.universe.world();
         let size = usize::try_from(world.size()).expect("more than none");
         let mut all = Vec::new();
@@ -94,6 +93,7 @@ impl World {
             for theirs in others.chunks(piece.len()) {
                 piece.iter_mut().zip(theirs).for_each(|(sum, term)| *sum += *term);
             }
+            on_piece();
         }
     }
 }

@@ -10,8 +10,6 @@ pub struct Place {
     pub size: usize,
     /// Among the ranks of this machine.
     pub local_rank: usize,
-    /// How many ranks this machine has, where that is known.
-    pub local_size: Option<usize>,
     /// Host and port that rank 0 listens on. Empty for a process that is alone.
     pub address: String,
 }
@@ -22,7 +20,6 @@ struct Names {
     rank: &'static str,
     size: &'static str,
     local_rank: &'static str,
-    local_size: &'static str,
 }
 
 const TORCHRUN: Names = Names {
@@ -30,7 +27,6 @@ const TORCHRUN: Names = Names {
     rank: "RANK",
     size: "WORLD_SIZE",
     local_rank: "LOCAL_RANK",
-    local_size: "LOCAL_WORLD_SIZE",
 };
 
 const OPEN_MPI: Names = Names {
@@ -38,7 +34,6 @@ const OPEN_MPI: Names = Names {
     rank: "OMPI_COMM_WORLD_RANK",
     size: "OMPI_COMM_WORLD_SIZE",
     local_rank: "OMPI_COMM_WORLD_LOCAL_RANK",
-    local_size: "OMPI_COMM_WORLD_LOCAL_SIZE",
 };
 
 /// Those of a job step: a batch script itself, which has SLURM_PROCID and SLURM_NTASKS too, is no rank.
@@ -47,20 +42,19 @@ const SLURM: Names = Names {
     rank: "SLURM_PROCID",
     size: "SLURM_STEP_NUM_TASKS",
     local_rank: "SLURM_LOCALID",
-    local_size: "SLURM_STEP_TASKS_PER_NODE",
 };
 
 const ADDRESS: &str = "MASTER_ADDR";
 const PORT: &str = "MASTER_PORT";
 
-/// SLURM's jobs meet at a port from here on, unless MASTER_PORT says otherwise.
+/// SLURM's jobs meet at a port from here on, unless MASTER_PORT says otherwise: below those that Linux gives to whoever asks
+/// for any, 32768 and up.
 const FIRST_PORT: u64 = 20_000;
-const PORTS: u64 = 20_000;
+const PORTS: u64 = 12_000;
 
 impl Place {
     /// That of a process that shares its work with nobody.
-    pub const ALONE: Self =
-        Self { rank: 0, size: 1, local_rank: 0, local_size: Some(1), address: String::new() };
+    pub const ALONE: Self = Self { rank: 0, size: 1, local_rank: 0, address: String::new() };
 
     /// What the environment says; `get` looks a variable up.
     ///
@@ -100,10 +94,6 @@ impl Place {
                 size - 1
             )));
         }
-        let local_size = match names.local_size {
-            name if name == SLURM.local_size => get(name).and_then(|text| uniform(&text)),
-            name => number(name)?,
-        };
         let (host, port) = match names.launcher {
             name if name == SLURM.launcher => (
                 get(ADDRESS).or_else(|| first_host(&get("SLURM_STEP_NODELIST")?)),
@@ -138,7 +128,6 @@ impl Place {
             rank,
             size,
             local_rank: number(names.local_rank)?.unwrap_or(0),
-            local_size,
             // An IPv6 address needs brackets before a port.
             address: if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") },
         })
@@ -150,25 +139,21 @@ impl Place {
     }
 }
 
-/// The first number of SLURM's "4(x2),1": how many tasks this node has, if all have as many.
-fn uniform(tasks: &str) -> Option<usize> {
-    if tasks.contains(',') {
-        return None;
-    }
-    tasks.split('(').next()?.parse().ok()
-}
-
-/// The first host of SLURM's "gpu[01-04,07],cpu3": gpu01.
+/// The first host of SLURM's "gpu[01-04,07],cpu3": gpu01. Several brackets, as in "rack[1-2]node[3-4]", each stand for
+/// their first number.
 fn first_host(list: &str) -> Option<String> {
-    let first = list.split(',').next()?;
-    let host = match first.split_once('[') {
-        // The brackets may hold commas, after which the list was cut.
-        Some((prefix, numbers)) => {
-            let number = numbers.trim_end_matches(']').split('-').next()?;
-            format!("{prefix}{number}")
+    let (mut host, mut rest) = (String::new(), list);
+    while let Some(at) = rest.find(['[', ',']) {
+        host += &rest[..at];
+        if rest[at..].starts_with(',') {
+            rest = "";
+            break;
         }
-        None => first.to_string(),
-    };
+        let (numbers, after) = rest[at + 1..].split_once(']')?;
+        host += numbers.split(['-', ',']).next()?;
+        rest = after;
+    }
+    host += rest;
     (!host.is_empty()).then_some(host)
 }
 
@@ -207,17 +192,10 @@ mod tests {
             ("WORLD_SIZE", "8"),
             ("RANK", "5"),
             ("LOCAL_RANK", "1"),
-            ("LOCAL_WORLD_SIZE", "4"),
             ("MASTER_ADDR", "fe80::1"),
             ("MASTER_PORT", "29500"),
         ];
-        let expected = Place {
-            rank: 5,
-            size: 8,
-            local_rank: 1,
-            local_size: Some(4),
-            address: "[fe80::1]:29500".to_string(),
-        };
+        let expected = Place { rank: 5, size: 8, local_rank: 1, address: "[fe80::1]:29500".to_string() };
         assert_eq!(place(&variables).unwrap(), expected);
         variables.push(("TORCHELASTIC_USE_AGENT_STORE", "True"));
         assert_eq!(place(&variables).unwrap().address, "[fe80::1]:29501");
@@ -246,17 +224,26 @@ mod tests {
             ("SLURM_STEP_NUM_TASKS", "8"),
             ("SLURM_PROCID", "6"),
             ("SLURM_LOCALID", "2"),
-            ("SLURM_STEP_TASKS_PER_NODE", "4(x2)"),
             ("SLURM_STEP_NODELIST", "gpu[07-08,11]"),
             ("SLURM_JOB_ID", "1234"),
             ("SLURM_STEP_ID", "0"),
         ])
         .unwrap();
-        assert_eq!(place.address, "gpu07:25658");
-        assert_eq!((place.rank, place.size, place.local_rank, place.local_size), (6, 8, 2, Some(4)));
+        assert_eq!(place.address, "gpu07:29658");
+        assert_eq!((place.rank, place.size, place.local_rank), (6, 8, 2));
         assert_eq!(first_host("node3,gpu[1-2]").unwrap(), "node3");
         assert_eq!(first_host("gpu[9]").unwrap(), "gpu9");
-        assert_eq!(uniform("4(x2),1"), None);
-        assert_eq!(uniform("3"), Some(3));
+        assert_eq!(first_host("rack[1-2]node[3-4],x").unwrap(), "rack1node3");
+        assert_eq!(first_host("gpu[01,03]-ib,gpu9").unwrap(), "gpu01-ib");
+        assert_eq!(first_host(""), None);
+    }
+
+    #[test]
+    fn jobs_meet_below_the_ports_that_the_system_gives_away() {
+        for job in 0..PORTS {
+            let get = |name: &str| (name == "SLURM_JOB_ID").then(|| job.to_string());
+            let port: u64 = job_port(&get).unwrap().parse().unwrap();
+            assert!((FIRST_PORT..32_768).contains(&port), "{port}");
+        }
     }
 }

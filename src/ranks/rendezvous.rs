@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How long ranks that come to a refusal are still told of it.
 const REFUSING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Set where the socket to listen on is this process's standard input.
+pub const LISTENER_VARIABLE: &str = "KERASE_LISTENER_ON_STDIN";
 
 const HELLO: Tag = tag("hello");
 const WELCOME: Tag = tag("welcome");
@@ -69,7 +73,7 @@ pub fn host() -> String {
 pub fn meet(place: &Place, listener: Option<TcpListener>) -> Result<Met> {
     let deadline = Instant::now() + patience()?;
     if place.is_first() {
-        let listener = match listener {
+        let listener = match listener.or_else(inherited) {
             Some(listener) => listener,
             None => listen(&place.address)?,
         };
@@ -86,6 +90,18 @@ fn patience() -> Result<Duration> {
         }),
         Err(_) => Ok(PATIENCE),
     }
+}
+
+/// What this build is, so that ranks of different ones do not compute together.
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    option_env!("KERASE_COMMIT").map_or(version.to_string(), |commit| format!("{version} ({commit})"))
+}
+
+/// The socket that the process which started this one has bound for it.
+fn inherited() -> Option<TcpListener> {
+    std::env::var_os(LISTENER_VARIABLE)?;
+    std::io::stdin().as_fd().try_clone_to_owned().ok().map(TcpListener::from)
 }
 
 fn listen(address: &str) -> Result<TcpListener> {
@@ -169,11 +185,11 @@ fn hello(stream: &mut TcpStream) -> io::Result<Hello> {
 
 /// What is wrong with a rank that came.
 fn contradiction(place: &Place, hello: &Hello, again: bool) -> Option<String> {
-    let Hello { version, rank, size, host, .. } = hello;
-    if version != env!("CARGO_PKG_VERSION") {
+    let Hello { version: theirs, rank, size, host, .. } = hello;
+    let own = version();
+    if *theirs != own {
         return Some(format!(
-            "rank {rank} on {host} is kerase {version}, rank 0 is kerase {}: run one version on all nodes",
-            env!("CARGO_PKG_VERSION")
+            "rank {rank} on {host} is kerase {theirs}, rank 0 is kerase {own}: run one build on all nodes"
         ));
     }
     if *size != place.size {
@@ -190,13 +206,7 @@ fn contradiction(place: &Place, hello: &Hello, again: bool) -> Option<String> {
 fn go_there(place: &Place, deadline: Instant) -> Result<Met> {
     let line = |line| -> Result<TcpStream> {
         let mut stream = connect(place, deadline)?;
-        let hello = Hello {
-            version: env!("CARGO_PKG_VERSION").to_string(),
-            rank: place.rank,
-            size: place.size,
-            line,
-            host: host(),
-        };
+        let hello = Hello { version: version(), rank: place.rank, size: place.size, line, host: host() };
         let hello = serde_json::to_vec(&hello).expect("plain data");
         let lost = |error: io::Error| {
             Error::input(format!("rank {}: rank 0 at {} does not answer: {error}", place.rank, place.address))
@@ -247,5 +257,20 @@ fn connect(place: &Place, deadline: Instant) -> Result<TcpStream> {
             )));
         }
         std::thread::sleep(5 * PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_of_another_build_are_named() {
+        let place = Place { rank: 0, size: 2, ..Place::ALONE };
+        let hello = |version: String| Hello { version, rank: 1, size: 2, line: Line::Work, host: "b".into() };
+        assert_eq!(contradiction(&place, &hello(version()), false), None);
+        let other = env!("CARGO_PKG_VERSION").to_string() + " (0123abc)";
+        let said = contradiction(&place, &hello(other), false).unwrap();
+        assert!(said.contains("rank 1 on b is kerase") && said.contains("0123abc"), "{said}");
     }
 }

@@ -8,8 +8,7 @@ fn on_ranks<T: Send>(size: usize, work: impl Fn(&Ranks) -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         let ranks: Vec<_> = (0..size)
             .map(|rank| {
-                let place =
-                    Place { rank, size, local_rank: rank, local_size: Some(size), address: address.clone() };
+                let place = Place { rank, size, local_rank: rank, address: address.clone() };
                 let work = &work;
                 scope.spawn(move || {
                     let ranks = Ranks::join(place, false).unwrap();
@@ -63,4 +62,22 @@ fn who_is_alone_waits_for_nobody() {
     assert_eq!(values, [1.5]);
     assert_eq!(ranks.gather(tag("test"), b"x").unwrap(), [b"x"]);
     assert!(ranks.agree(&[("data", "d".into())]).is_ok() && ranks.is_first() && ranks.is_alone());
+}
+
+/// What a measurement takes says nothing of the steps after it.
+#[test]
+fn the_pace_of_many_of_a_kind_is_theirs_alone() {
+    let paces = on_ranks(2, |ranks| {
+        let pace = || ranks.link.as_ref().unwrap().watch.pace().slowest();
+        let pause = Duration::from_millis(20);
+        let within = ranks.in_turn(|turn| {
+            std::thread::sleep(pause);
+            turn();
+            pace()
+        });
+        let after = pace();
+        ranks.stepped(1, pause);
+        (within >= pause, after.is_zero(), pace() == pause)
+    });
+    assert_eq!(paces, [(true, true, true); 2]);
 }

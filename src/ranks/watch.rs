@@ -3,7 +3,7 @@
 //!
 //! Each rank tells rank 0 once a second how far it is, on a connection of its own, and rank 0 tells the others. A process
 //! that dies closes its connection; a machine that dies, or a process that is halted, falls silent; one that is stuck
-//! tells of no progress while the others wait for it.
+//! tells of no progress while the others wait for it (`pulse.rs`).
 
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::pulse::{Beat, Doing, Pace, Pulse, STANDSTILL, stuck};
 use super::wire::{self, Tag, tag};
 use crate::error::Error;
+use crate::progress;
 
 const BEAT: Tag = tag("beat");
 const FAILED: Tag = tag("failed");
@@ -22,13 +24,6 @@ const END: Tag = tag("end");
 const PULSE: Duration = Duration::from_secs(1);
 /// A rank that is silent for so long is gone.
 const SILENCE: Duration = Duration::from_secs(12);
-/// A rank may work for so long without progress, or for [`SLOWER`] times as long as it did since its first step.
-const STANDSTILL: Duration = Duration::from_secs(25);
-const SLOWER: u32 = 20;
-/// Before that there is no telling how long things take: files are opened and hashed, networks measured.
-const BEFORE_THE_FIRST_STEP: Duration = Duration::from_secs(1800);
-/// Devices that sum wait for the one that does not come. It is to be found out first.
-const IN_A_SUM: Duration = Duration::from_secs(5);
 /// A beat that comes so late was held up with the process: it was suspended.
 const SUSPENDED: Duration = Duration::from_secs(6);
 /// Where a rank has taken leave, rank 0 answers it soon.
@@ -37,95 +32,16 @@ const LEAVE: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_millis(300);
 /// A rank that failed waits so long for rank 0 to have said it.
 const FAREWELL: Duration = Duration::from_secs(10);
-
-/// How far a rank is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Beat {
-    /// Counts whatever is progress.
-    ticks: u64,
-    /// The last step that was taken.
-    step: u64,
-    doing: Doing,
-}
-
-/// What a rank is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doing {
-    Work,
-    /// It waits for others, or does what may take long.
-    Excused,
-    /// It waits for its device, which sums with those of the others.
-    Sum,
-}
-
-impl Beat {
-    fn to_bytes(self) -> Vec<u8> {
-        [&self.ticks.to_le_bytes()[..], &self.step.to_le_bytes(), &[self.doing as u8]].concat()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (numbers, rest) = bytes.as_chunks::<8>();
-        let &[ticks, step] = numbers else { return None };
-        let &[doing] = rest else { return None };
-        let doing = Doing::of(doing);
-        Some(Self { ticks: u64::from_le_bytes(ticks), step: u64::from_le_bytes(step), doing })
-    }
-}
-
-impl Doing {
-    fn of(byte: u8) -> Self {
-        match byte {
-            1 => Self::Excused,
-            2 => Self::Sum,
-            _ => Self::Work,
-        }
-    }
-}
-
-/// What is known of a rank.
-struct Pulse {
-    latest: Beat,
-    /// When it last got on.
-    since: Instant,
-    /// The longest that it took to get on, since its first step.
-    longest: Duration,
-}
-
-impl Pulse {
-    fn new(now: Instant) -> Self {
-        Self {
-            latest: Beat { ticks: 0, step: 0, doing: Doing::Excused },
-            since: now,
-            longest: Duration::ZERO,
-        }
-    }
-
-    /// Takes notice of a beat; true where the rank has come to a standstill.
-    fn feel(&mut self, beat: Beat, now: Instant) -> bool {
-        let took = now.duration_since(self.since);
-        if beat.ticks != self.latest.ticks {
-            if self.latest.step > 0 && self.latest.doing != Doing::Excused {
-                self.longest = self.longest.max(took);
-            }
-            self.since = now;
-        } else if beat.doing == Doing::Excused {
-            self.since = now;
-        }
-        self.latest = beat;
-        let most = match beat.step {
-            0 => BEFORE_THE_FIRST_STEP,
-            _ => STANDSTILL.max(self.longest * SLOWER),
-        };
-        let more = if beat.doing == Doing::Sum { IN_A_SUM } else { Duration::ZERO };
-        now.duration_since(self.since) > most + more
-    }
-}
+/// Where no step is known.
+const NO_STEP: u64 = u64::MAX;
 
 pub struct Watch {
     rank: usize,
     hosts: Vec<String>,
     ticks: AtomicU64,
+    /// The last step that was taken, in this process or before.
     step: AtomicU64,
+    pace: Mutex<Pace>,
     doing: AtomicU8,
     /// This rank has taken leave: rank 0 is about to answer.
     parting: AtomicBool,
@@ -160,12 +76,13 @@ impl Watch {
             readers.push(line.try_clone()?);
         }
         let now = Instant::now();
-        let pulses = hosts.iter().map(|_| Pulse::new(now)).collect();
+        let pulses = hosts.iter().map(|_| Pulse::new(now, NO_STEP)).collect();
         let watch = Arc::new(Self {
             rank,
             hosts,
             ticks: AtomicU64::new(0),
-            step: AtomicU64::new(0),
+            step: AtomicU64::new(NO_STEP),
+            pace: Mutex::default(),
             doing: AtomicU8::new(Doing::Work as u8),
             parting: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -186,14 +103,29 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Something was done: a slice, a file.
+    /// Something was done: a slice, a part of a sum.
     pub fn tick(&self) {
         self.ticks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A step was taken.
-    pub fn stepped(&self, step: u64) {
+    /// The run is at this step, which need not be this process's.
+    pub fn at_step(&self, step: u64) {
         self.step.store(step, Ordering::Relaxed);
+        self.tick();
+    }
+
+    /// A step, or a slice that is measured, took so long: the next may take a multiple of it.
+    pub fn took(&self, time: Duration) {
+        locked(&self.pace).took(time);
+        self.tick();
+    }
+
+    pub fn pace(&self) -> Pace {
+        *locked(&self.pace)
+    }
+
+    pub fn set_pace(&self, pace: Pace) {
+        *locked(&self.pace) = pace;
         self.tick();
     }
 
@@ -226,8 +158,9 @@ impl Watch {
 
     fn now(&self) -> Beat {
         Beat {
-            ticks: self.ticks.load(Ordering::Relaxed),
+            ticks: self.ticks.load(Ordering::Relaxed).wrapping_add(progress::done()),
             step: self.step.load(Ordering::Relaxed),
+            slowest: self.pace().slowest(),
             doing: Doing::of(self.doing.load(Ordering::Relaxed)),
         }
     }
@@ -246,7 +179,7 @@ impl Watch {
             self.tell(BEAT, &self.now().to_bytes());
             let now = Instant::now();
             if now.duration_since(last) > SUSPENDED {
-                locked(&self.pulses).iter_mut().for_each(|pulse| pulse.since = now);
+                locked(&self.pulses).iter_mut().for_each(|pulse| pulse.got_on(now));
             }
             last = now;
             if self.over.load(Ordering::Acquire) {
@@ -270,7 +203,12 @@ impl Watch {
     }
 
     fn felt(&self, rank: usize, beat: Beat) {
-        if locked(&self.pulses)[rank].feel(beat, Instant::now()) && self.rank == 0 {
+        let now = Instant::now();
+        let mut pulses = locked(&self.pulses);
+        pulses[rank].feel(beat, now);
+        let stuck = if self.rank == 0 { stuck(&pulses, now) } else { None };
+        drop(pulses);
+        if let Some(rank) = stuck {
             self.end_for(rank, "makes no progress any more");
         }
     }
@@ -287,7 +225,8 @@ impl Watch {
                 Ok((FAILED, bytes)) => {
                     let (code, message) = bytes.split_first().unwrap_or((&1, b"failed"));
                     std::thread::sleep(GRACE);
-                    self.end(*code, &format!("{}: {}", self.name(other), String::from_utf8_lossy(message)));
+                    let (name, after) = (self.name(other), self.after_step(other));
+                    self.end(*code, &format!("{name}{after}: {}", String::from_utf8_lossy(message)));
                 }
                 Ok(_) => self.end_for(other, "sends what is no message of kerase"),
                 Err(error) => {
@@ -309,16 +248,26 @@ impl Watch {
         }
     }
 
+    /// ", after step 7", where steps are known.
+    fn after_step(&self, rank: usize) -> String {
+        let known = [locked(&self.pulses)[rank].step(), self.step.load(Ordering::Relaxed)];
+        let last = known.into_iter().filter(|&step| step != NO_STEP).max();
+        last.map_or(String::new(), |step| format!(", after step {step}"))
+    }
+
+    /// "rank 3 on node7, after step 12".
+    pub fn name_at_step(&self, rank: usize) -> String {
+        self.name(rank) + &self.after_step(rank)
+    }
+
     /// Ends the job because of a rank.
     fn end_for(&self, rank: usize, what: &str) {
-        let step = locked(&self.pulses)[rank].latest.step.max(self.step.load(Ordering::Relaxed));
-        self.end(
-            1,
-            &format!(
-                "{} {what}, after step {step}: the job ends. What was saved last is as it was; --resume auto goes on from it",
-                self.name(rank)
-            ),
-        );
+        let (name, after) = (self.name(rank), self.after_step(rank));
+        let saved = match after.is_empty() {
+            true => "",
+            false => ". What was saved last is as it was; --resume auto goes on from it",
+        };
+        self.end(1, &format!("{name} {what}{after}: the job ends{saved}"));
     }
 
     /// Says why and ends this process and, from rank 0, all others. Returns only where somebody else does that already.
@@ -360,49 +309,5 @@ impl Watch {
     /// A connection broke: whoever watches it is about to end the job.
     pub fn await_the_end(&self) {
         std::thread::sleep(SILENCE + STANDSTILL);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn beat(ticks: u64, step: u64, doing: Doing) -> Beat {
-        Beat { ticks, step, doing }
-    }
-
-    #[test]
-    fn beats_arrive_as_they_were_sent() {
-        for doing in [Doing::Work, Doing::Excused, Doing::Sum] {
-            let sent = beat(5, u64::MAX, doing);
-            assert_eq!(Beat::from_bytes(&sent.to_bytes()), Some(sent));
-        }
-        assert_eq!(Beat::from_bytes(&[0; 16]), None);
-    }
-
-    #[test]
-    fn only_who_works_without_end_is_stuck() {
-        use Doing::{Excused, Sum, Work};
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut pulse = Pulse::new(start);
-        assert!(!pulse.feel(beat(1, 0, Work), at(0)));
-        assert!(!pulse.feel(beat(1, 0, Work), at(600)), "loads");
-        assert!(!pulse.feel(beat(2, 1, Work), at(610)));
-        // What it took before says nothing.
-        assert!(!pulse.feel(beat(2, 1, Work), at(634)));
-        assert!(!pulse.feel(beat(2, 1, Excused), at(900)), "waits, or writes");
-        assert!(!pulse.feel(beat(3, 2, Work), at(901)));
-        assert!(!pulse.feel(beat(3, 2, Sum), at(928)), "who does not come is found out first");
-        assert!(pulse.feel(beat(3, 2, Work), at(928)));
-
-        // Slow steps give it more time.
-        let mut pulse = Pulse::new(start);
-        pulse.feel(beat(1, 1, Work), at(0));
-        pulse.feel(beat(2, 2, Work), at(4));
-        assert!(!pulse.feel(beat(2, 2, Work), at(83)));
-        assert!(pulse.feel(beat(2, 2, Work), at(85)), "its steps take 4 s: 20 times as long is 80 s");
-        let mut pulse = Pulse::new(start);
-        assert!(pulse.feel(beat(0, 0, Work), at(1801)), "and there is an end to loading");
     }
 }

@@ -43,13 +43,15 @@ impl Board {
         Self { events: None, last: None }
     }
 
-    /// For a run that goes on from `state`.
+    /// For a run that goes on from `state`, in an epoch of so many steps.
     ///
     /// # Errors
     /// Where the disk refuses.
-    pub fn open(directory: &RunDirectory, state: &RunState) -> Result<Self> {
-        // An epoch that the state has not closed is closed again: its end is an event of the state's own step.
-        let first = if state.step_in_epoch == 0 { state.step + 1 } else { state.step };
+    pub fn open(directory: &RunDirectory, state: &RunState, steps: usize) -> Result<Self> {
+        // An epoch that is complete but not closed is closed again: its end is an event of the state's own step.
+        // So is the end of a run within an epoch that now goes on.
+        let again = state.step_in_epoch == steps || (state.finished && state.step_in_epoch > 0);
+        let first = if again { state.step } else { state.step + 1 };
         let events = EventFile::create(&directory.tensorboard(), first)?;
         Ok(Self { events: Some(events), last: None })
     }
@@ -102,5 +104,26 @@ impl Board {
         let canvas = Panel { title: Some(name.clone()), row_labels: Vec::new(), rows }.draw()?;
         events.image(step, "validation/slice", [canvas.width(), canvas.height()], canvas.png()?)?;
         events.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Start;
+    use crate::tensorboard::void_from;
+
+    /// Steps that a checkpoint has are shown by what was written before it, and by nothing else.
+    #[test]
+    fn a_run_that_goes_on_voids_what_it_shows_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = RunDirectory::check(folder.path(), Start::New).unwrap();
+        let at =
+            |step, step_in_epoch, finished| RunState { step, step_in_epoch, finished, ..RunState::new(1.0) };
+        let states = [at(0, 0, false), at(3, 3, false), at(6, 6, false), at(6, 0, false), at(7, 1, true)];
+        for state in states {
+            Board::open(&directory, &state, 6).unwrap();
+        }
+        assert_eq!(void_from(&directory.tensorboard()), [1, 4, 6, 7, 7]);
     }
 }

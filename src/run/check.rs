@@ -59,28 +59,22 @@ fn window_fits(volume: &VolumeFile, remedy: &str) -> Result<()> {
     ))
 }
 
-/// Refuses more ranks than there is work for.
-///
-/// # Errors
-/// As said.
-pub fn shareable(set: &VolumeSet, steps: &[PlannedStep], ranks: usize) -> Result<()> {
+/// What is wrong where there are more ranks than there is work for, and what would be right for a run that begins. The work
+/// gets done all the same: some ranks have no part in it.
+pub fn idle_ranks(set: &VolumeSet, steps: &[PlannedStep], ranks: usize) -> Option<[String; 2]> {
     if ranks == 1 {
-        return Ok(());
+        return None;
     }
     let volumes = set.volumes().len();
     if ranks > volumes {
-        return Err(Error::input(format!(
-            "{ranks} ranks for {volumes} volumes of {}: start as many as there are volumes, or fewer",
-            set.source().display()
-        )));
+        let what = format!("{ranks} ranks for {volumes} volumes of {}", set.source().display());
+        return Some([what, "start as many as there are volumes, or fewer".into()]);
     }
     let most = steps.iter().map(share::slices).max().unwrap_or(ranks);
-    if ranks > most {
-        return Err(Error::input(format!(
-            "{ranks} ranks, but no step has more than {most} slices to share: start {most} ranks, or give a larger --batch"
-        )));
-    }
-    Ok(())
+    (ranks > most).then(|| {
+        let what = format!("{ranks} ranks, but no step has more than {most} slices to share");
+        [what, format!("start {most} ranks, or give a larger --batch")]
+    })
 }
 
 /// Height and width of a volume's target.

@@ -9,13 +9,14 @@ use crate::atomic;
 use crate::error::{Error, Result};
 
 /// Files that make a directory a run's.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "audit.html",
     "audit.json",
     "config.toml",
     "mask.safetensors",
     "metrics.jsonl",
     "model.safetensors",
+    "scores.json",
     "state.safetensors",
     "summary.json",
     "unlearning.json",
@@ -180,6 +181,10 @@ impl RunDirectory {
     /// Which weights the steps change, where a method found that out.
     pub fn mask(&self) -> PathBuf {
         self.path.join("mask.safetensors")
+    }
+    /// What was measured so far, where a run measures before and after.
+    pub fn scores(&self) -> PathBuf {
+        self.path.join("scores.json")
     }
     /// What TensorBoard shows.
     pub fn tensorboard(&self) -> PathBuf {

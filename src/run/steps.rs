@@ -26,7 +26,7 @@ use crate::run::plateau::PlateauSettings;
 use crate::run::schedule::{PlannedStep, Role, Schedule, TargetNoise, Term};
 use crate::run::share::{self, Part};
 use crate::run::state::{Checkpoint, RunState};
-use crate::run::{RunDirectory, check, directory};
+use crate::run::{RunDirectory, Start, check, directory};
 
 /// Adam's constants, PyTorch's defaults.
 pub(crate) const BETA1: f64 = 0.9;
@@ -58,6 +58,7 @@ pub struct Picture {
 /// Everything about a run that does not change while it lasts.
 pub struct Run<'r> {
     pub directory: &'r directory::RunDirectory,
+    pub start: Start,
     pub set: Arc<VolumeSet>,
     pub sampler: Sampler,
     pub schedule: &'r dyn Schedule,
@@ -110,7 +111,7 @@ impl Run<'_> {
             false => MetricsLog::none(),
         };
         let mut board = match self.shown && self.ranks.is_first() {
-            true => Board::open(self.directory, state)?,
+            true => Board::open(self.directory, state, self.schedule.epoch(state.epoch).len())?,
             false => Board::none(),
         };
         state.finished = false;
@@ -173,31 +174,43 @@ impl Run<'_> {
         }
         let steps = self.schedule.epoch(state.epoch);
         let first = self.schedule.preparation();
-        check::shareable(&self.set, &steps, self.ranks.size())?;
+        if let Some([what, remedy]) = check::idle_ranks(&self.set, &steps, self.ranks.size()) {
+            // A run that goes on keeps its batch, on whatever there is to go on with.
+            match self.start {
+                Start::Resume if self.ranks.is_first() => {
+                    eprintln!("warning: {what}: the run goes on with ranks that have nothing to do");
+                }
+                Start::Resume => {}
+                Start::New | Start::Overwrite => return Err(Error::input(format!("{what}: {remedy}"))),
+            }
+        }
         let parts: Vec<Part> = steps.iter().flat_map(|step| self.parts(step)).collect();
         let batches =
             self.own_terms(&first).map(|term| &term.batch).chain(parts.iter().map(|part| &part.batch));
         self.make_rooms(engine, batches)
     }
 
-    /// Makes sure that all ranks begin with the same: settings, data, sets that are only measured, and steps that were taken
-    /// before.
+    /// Makes sure that all ranks begin with the same: settings, data, sets that are only measured, weights, and steps that
+    /// were taken before.
     ///
     /// # Errors
     /// [`Error::Input`] on all ranks, naming one and what it has different.
-    pub fn agree<'s>(
+    pub fn agree<'s, B: Backend>(
         &self,
         settings: &impl Serialize,
+        engine: &mut Engine<'_, B>,
         state: &RunState,
         measured: impl IntoIterator<Item = &'s Arc<VolumeSet>>,
     ) -> Result<()> {
         if self.ranks.is_alone() {
             return Ok(());
         }
+        self.ranks.at_step(state.step);
         let text = |value: &dyn Fn() -> serde_json::Result<String>| value().unwrap_or_default();
         self.ranks.agree(&[
             ("settings", text(&|| serde_json::to_string(settings))),
             ("data or first weights", self.origin.clone()),
+            ("weights to begin with", parameters_sha256(&engine.parameters())),
             ("sets to measure", measured.into_iter().map(|set| check::fingerprint(set)).collect()),
             ("a saved state", text(&|| serde_json::to_string(&RunState { seconds: 0.0, ..state.clone() }))),
         ])
@@ -319,8 +332,9 @@ impl Run<'_> {
                 break;
             }
             let line;
+            let begun = Instant::now();
             (line, stopping) = self.step(engine, state, step, &mut feed)?;
-            self.ranks.stepped(state.step);
+            self.ranks.stepped(state.step, begun.elapsed());
             slices += share::slices(step);
             let elapsed = started.elapsed().as_secs_f64();
             let pace = Pace {
@@ -358,6 +372,7 @@ impl Run<'_> {
             let weight = term.weight * part.share;
             let last = number + 1 == parts.len();
             engine.submit(self.loss, Objective { weight, teacher: term.teacher, noise: &noise, last })?;
+            self.ranks.tick();
             if !last {
                 // While the device is at work.
                 feed.put_next(engine);

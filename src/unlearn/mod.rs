@@ -11,6 +11,7 @@ pub mod ga_l1;
 pub mod ga_l1_ft;
 pub mod hyperparameters;
 pub mod last_cascades;
+mod measured;
 pub mod method;
 pub mod neggrad_plus;
 pub mod nl;

@@ -10,6 +10,7 @@ use crate::data::digest::{file_sha256, slice_sha256};
 use crate::data::set::VolumeSet;
 use crate::error::Result;
 use crate::metrics::ScoreSummary;
+use crate::progress::got_on;
 
 /// A volume that was forgotten, and which of its slices.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,7 @@ pub fn forgotten(set: &VolumeSet) -> Result<Vec<ForgottenVolume>> {
         .map(|(index, volume)| {
             let slices = set.slices_of(index).iter().map(|&slice| {
                 let sha256 = slice_sha256(&volume.read_slice_as_stored(slice)?);
+                got_on();
                 Ok(ForgottenSlice { slice, sha256 })
             });
             Ok(ForgottenVolume {

@@ -16,7 +16,7 @@ use crate::data::overlap::check_disjoint;
 use crate::data::set::{FractionOf, VolumeSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::{check_targets, evaluate_together, own_slices, summary};
+use crate::evaluate::{check_targets, evaluate_together_until, own_slices, summary};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::Progress;
@@ -25,8 +25,10 @@ use crate::run::check::fingerprint;
 use crate::run::state::Checkpoint;
 use crate::run::steps::Validate;
 use crate::run::{Outcome, Run, RunDirectory, RunState, Start};
+use crate::tensorboard::EventFile;
 use crate::unlearn::hyperparameters::{Hyperparameters, filled};
 use crate::unlearn::last_cascades;
+use crate::unlearn::measured::Kept;
 use crate::unlearn::method::{Anew, Forgetting, Method, OptimizerState, Recipe};
 use crate::unlearn::preparation::{Preparation, Reached};
 use crate::unlearn::record::{BeforeAfter, NOTE, Record, forgotten};
@@ -249,6 +251,7 @@ impl Unlearning<'_> {
         let schedule = UnlearnEpochs::new(*method, strength, &used, &forget, o.seed, o.shuffle, o.batch);
         let run = Run {
             directory: &directory,
+            start: self.start,
             set: Arc::new(schedule.set().clone().cached(&Room::new(self.loader.cache))),
             sampler,
             schedule: &schedule,
@@ -275,50 +278,65 @@ impl Unlearning<'_> {
         // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
         // anything.
         let forgotten = if self.ranks.is_first() { forgotten(&forget)? } else { Vec::new() };
-        run.agree(&config.with_absolute_paths(), &state, measured.iter().map(|(_, set)| set))?;
-        let measure = |engine: &mut Engine<'_, B>, when: &str| -> Result<Vec<Option<ScoreSummary>>> {
-            if !config.measure {
-                return Ok(vec![None; measured.len()]);
-            }
-            let slices: usize = measured.iter().map(|(_, set)| own_slices(self.ranks, set)).sum();
-            let mut progress = Progress::new(slices as u64, &format!("measuring {when}"));
-            let scores = measured
-                .iter()
-                .map(|(_, set)| {
-                    Ok(summary(&evaluate_together(self.ranks, engine, set, &fixed, || progress.step(""))?))
-                })
-                .collect();
-            progress.finish();
-            scores
-        };
-        let before = {
-            // A resumed run is measured from the weights that it started from.
-            let mut original = Engine::new(ops, weights.architecture, &weights.parameters)?;
-            measure(&mut original, "before")?
-        };
+        run.agree(&config.with_absolute_paths(), &mut engine, &state, measured.iter().map(|(_, set)| set))?;
+        let mut kept = Kept::read(&directory, self.start, self.ranks)?;
         if self.ranks.is_first() {
             match self.start {
                 Start::Resume => directory.go_on(config)?,
                 Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,
             }
         }
+        // None where a stop was asked for. What was measured by then is kept.
+        let mut measure = |engine: &mut Engine<'_, B>, when: &str| -> Result<Option<Vec<_>>> {
+            if !config.measure {
+                return Ok(Some(vec![None; measured.len()]));
+            }
+            let weights = parameters_sha256(&engine.parameters());
+            let missing = measured.iter().filter(|(name, set)| kept.of(name, set, &weights).is_none());
+            let slices: usize = missing.map(|(_, set)| own_slices(self.ranks, set)).sum();
+            let mut progress = Progress::new(slices as u64, &format!("measuring {when}"));
+            let mut scores = Vec::new();
+            for (name, set) in &measured {
+                if let Some(known) = kept.of(name, set, &weights) {
+                    scores.push(known);
+                    continue;
+                }
+                let step = || progress.step("");
+                let results =
+                    evaluate_together_until(Some(self.stop), self.ranks, engine, set, &fixed, step)?;
+                let Some(results) = results else { return Ok(None) };
+                scores.push(summary(&results));
+                kept.add(name, set, &weights, summary(&results))?;
+            }
+            progress.finish();
+            Ok(Some(scores))
+        };
+        let before = {
+            // A resumed run is measured from the weights that it started from.
+            let mut original = Engine::new(ops, weights.architecture, &weights.parameters)?;
+            measure(&mut original, "before")?
+        };
         let slices = [&forget, &retain].map(|set| set.slice_count() as f64);
-        let prepared =
-            preparation.carry_out(&run, &mut engine, &mut state, slices[0] / (slices[0] + slices[1]))?;
-        let outcome = match prepared {
+        let forget_share = slices[0] / (slices[0] + slices[1]);
+        let ready = before.is_some() && preparation.carry_out(&run, &mut engine, &mut state, forget_share)?;
+        let mut outcome = match ready {
             true => run.go(&mut engine, &mut state, after_epoch)?,
             false => Outcome::Stopped,
         };
 
         let nothing = || vec![None; measured.len()];
         let (after, diverged) = match outcome {
-            Outcome::Stopped => (nothing(), None),
+            Outcome::Stopped => (None, None),
             Outcome::Finished => match measure(&mut engine, "after") {
                 // The run is over, and this is what it led to: for the record, not an error.
-                Err(Error::NotFinite(message)) => (nothing(), Some(message)),
+                Err(Error::NotFinite(message)) => (Some(nothing()), Some(message)),
                 scores => (scores?, None),
             },
         };
+        if after.is_none() {
+            outcome = Outcome::Stopped;
+        }
+        let (before, after) = (before.unwrap_or_else(nothing), after.unwrap_or_else(nothing));
         let metrics: Vec<BeforeAfter> = measured
             .iter()
             .zip(before.into_iter().zip(after))
@@ -350,7 +368,7 @@ impl Unlearning<'_> {
             title: method.title,
             recipe: config.recipe,
             objective: config.describe(method),
-            finished: state.finished,
+            finished: outcome == Outcome::Finished,
             forgotten_slices: forget.slice_count(),
             forgotten,
             retain_slices: retain.slice_count(),
@@ -369,6 +387,9 @@ impl Unlearning<'_> {
             note: NOTE,
         };
         if self.ranks.is_first() {
+            if self.shown {
+                show_scores(&directory, state.step, &record.metrics)?;
+            }
             directory.write_json("unlearning.json", &record)?;
         }
         Ok((outcome, record))
@@ -415,6 +436,26 @@ impl Unlearning<'_> {
         engine.set_moments([&checkpoint.exp_avg, &checkpoint.exp_avg_sq]);
         Ok(RunState { adam_step: checkpoint.state.adam_step, ..RunState::new(checkpoint.state.plateau.lr) })
     }
+}
+
+/// Shows TensorBoard the scores before and after a run of so many steps.
+fn show_scores(directory: &RunDirectory, steps: u64, metrics: &[BeforeAfter]) -> Result<()> {
+    let measured: Vec<(&str, [ScoreSummary; 2])> =
+        metrics.iter().filter_map(|m| Some((&*m.set, [m.before?, m.after?]))).collect();
+    if measured.is_empty() {
+        return Ok(());
+    }
+    // Of what the run has shown nothing is void.
+    let mut events = EventFile::create(&directory.tensorboard(), steps + 1)?;
+    for (set, scores) in measured {
+        for (step, ScoreSummary { psnr, ssim, nmse }) in [0, steps].into_iter().zip(scores) {
+            let named = [("psnr", psnr), ("ssim", ssim), ("nmse", nmse)]
+                .map(|(score, spread)| (format!("measured {score}/{set}"), spread.mean));
+            let values = named.each_ref().map(|(name, value)| (&**name, *value));
+            events.scalars(step, &values)?;
+        }
+    }
+    events.flush()
 }
 
 /// Below this SSIM nothing of an image is left.

@@ -17,6 +17,10 @@ pub fn lines_of(log: &Path) -> usize {
     std::fs::read_to_string(log).map_or(0, |text| text.lines().count())
 }
 
+fn kerase() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_kerase"))
+}
+
 /// Ranks at work.
 pub struct Job {
     ranks: Vec<Child>,
@@ -38,15 +42,31 @@ impl Job {
 
     /// Starts ranks with a command line each.
     pub fn each(folder: &Folder, size: usize, arguments: impl Fn(usize) -> String) -> Self {
-        Self::made(folder, size, arguments, |_, _| {})
+        Self::made(kerase(), folder, size, arguments, |_, _| {})
     }
 
     /// Starts ranks whose commands are changed first.
     pub fn with(folder: &Folder, size: usize, arguments: &str, change: impl Fn(&mut Command, usize)) -> Self {
-        Self::made(folder, size, |_| arguments.to_string(), change)
+        Self::made(kerase(), folder, size, |_| arguments.to_string(), change)
+    }
+
+    /// Starts ranks that are this test program itself, one of its tests, with a variable in their environment.
+    pub fn of_test(folder: &Folder, size: usize, test: &str, (name, value): (&str, &str)) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let arguments = format!("{test} --exact --include-ignored --nocapture");
+        Self::made(
+            &program,
+            folder,
+            size,
+            |_| arguments.clone(),
+            |command, _| {
+                command.env(name, value);
+            },
+        )
     }
 
     fn made(
+        program: &Path,
         folder: &Folder,
         size: usize,
         arguments: impl Fn(usize) -> String,
@@ -54,10 +74,10 @@ impl Job {
     ) -> Self {
         let port = free_port();
         let start = |rank: usize| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_kerase"));
+            let mut command = Command::new(program);
             command.current_dir(folder.path("")).args(arguments(rank).split_whitespace());
             command.env("WORLD_SIZE", size.to_string()).env("RANK", rank.to_string());
-            command.env("LOCAL_RANK", rank.to_string()).env("LOCAL_WORLD_SIZE", size.to_string());
+            command.env("LOCAL_RANK", rank.to_string());
             command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
             command.env("RAYON_NUM_THREADS", "1");
             command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::faults::out_of_memory;
 use super::{Argument, Call, Driver, Launch};
 use crate::error::{Error, Result};
+use crate::ranks::Ranks;
 
 unsafe extern "C" {
     fn emulation_next_kernel(kernel: *const c_void) -> *const c_void;
@@ -145,6 +146,13 @@ enum Task {
 /// What was recorded, in order.
 pub struct Graph(Vec<Task>);
 
+/// The devices of other ranks. Sums are made when they are waited for, of what was there when they were begun.
+struct Others {
+    ranks: Ranks,
+    /// Where, and what.
+    begun: Mutex<Vec<(u64, Vec<f32>)>>,
+}
+
 /// The device. Its memory has a limit, so that running out of it can be tried.
 pub struct Emulated {
     schedule: Schedule,
@@ -152,6 +160,7 @@ pub struct Emulated {
     limit: usize,
     used: Arc<AtomicUsize>,
     recording: Mutex<Option<Vec<Task>>>,
+    others: OnceLock<Others>,
 }
 
 /// An argument's value, aligned for any type that a kernel takes.
@@ -186,7 +195,14 @@ impl Emulated {
 
     pub fn new(schedule: Schedule, limit: usize) -> Self {
         let kernels = Kernel::all().map(|kernel| (kernel.name(), kernel)).collect();
-        Self { schedule, kernels, limit, used: Arc::default(), recording: Mutex::new(None) }
+        Self {
+            schedule,
+            kernels,
+            limit,
+            used: Arc::default(),
+            recording: Mutex::new(None),
+            others: OnceLock::new(),
+        }
     }
 
     /// Carries a task out, or keeps it for later.
@@ -354,6 +370,37 @@ impl Driver for Emulated {
 
     fn seconds(&self, from: &Instant, to: &Instant) -> Result<f64> {
         Ok(to.duration_since(*from).as_secs_f64())
+    }
+
+    fn connect(&self, ranks: &Ranks) -> Result<()> {
+        // A second time changes nothing.
+        let _ = self.others.set(Others { ranks: ranks.clone(), begun: Mutex::default() });
+        Ok(())
+    }
+
+    fn is_connected(&self) -> bool {
+        self.others.get().is_some()
+    }
+
+    unsafe fn begin_sum(&self, at: u64, reals: usize) -> Result<()> {
+        let Some(others) = self.others.get() else { return Ok(()) };
+        // SAFETY: so many floats are there, and nothing runs beside this (`Driver::begin_sum`).
+        let values = unsafe { std::slice::from_raw_parts_mut(at as *mut f32, reals) };
+        others.begun.lock().expect("nothing panics while it holds this").push((at, values.to_vec()));
+        // As on a GPU, where the sum may be half made, nobody may count on what is there until it is waited for.
+        values.fill(f32::NAN);
+        Ok(())
+    }
+
+    fn await_sums(&self) -> Result<()> {
+        let Some(others) = self.others.get() else { return Ok(()) };
+        let begun = std::mem::take(&mut *others.begun.lock().expect("nothing panics while it holds this"));
+        for (at, mut values) in begun {
+            others.ranks.sum(&mut values)?;
+            // SAFETY: the floats are still there: whoever began the sum promised it until now (`Driver::begin_sum`).
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), at as *mut f32, values.len()) };
+        }
+        Ok(())
     }
 
     fn synchronize(&self) -> Result<()> {

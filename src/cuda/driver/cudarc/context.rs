@@ -51,6 +51,15 @@ unsafe impl Send for Context {}
 unsafe impl Sync for Context {}
 
 impl Context {
+    /// What no other GPU, on this machine or another, is called.
+    ///
+    /// # Errors
+    /// Where the driver does not say.
+    pub fn uuid(&self) -> Result<[u8; 16]> {
+        let uuid = device::get_uuid(self.device).map_err(|e| self.failed(e, "asking for its UUID"))?;
+        Ok(uuid.bytes.map(|byte| byte as u8))
+    }
+
     pub fn open(ordinal: usize, kernels: &[&'static str]) -> Result<Self> {
         let input = |why: String| Error::input(format!("--device cuda:{ordinal}: {why}"));
         let info = gpus::find(ordinal)?;

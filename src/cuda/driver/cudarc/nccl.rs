@@ -118,6 +118,24 @@ fn shown(version: c_int) -> String {
     format!("{}.{}.{}", version / 10_000, version / 100 % 100, version % 100)
 }
 
+/// Refuses ranks of which two have one GPU: NCCL would say that it was used wrongly, or wait for ever.
+fn refuse_shared(ranks: &Ranks, device: &str, uuid: [u8; 16]) -> Result<()> {
+    let all = ranks.gather(tag("gpu"), &uuid)?;
+    for (rank, theirs) in all.iter().enumerate() {
+        if let Some(first) = all[..rank].iter().position(|other| other == theirs) {
+            let gpu =
+                if [first, rank].contains(&ranks.rank()) { format!(", {device}") } else { String::new() };
+            return Err(Error::input(format!(
+                "{} and {} have one GPU{gpu}: start one rank for each GPU and let each see all of its machine's, or its \
+                 own alone",
+                ranks.name(first),
+                ranks.name(rank)
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// The GPUs of all ranks.
 pub struct Communicator {
     nccl: Nccl,
@@ -138,7 +156,8 @@ impl Communicator {
     /// Connects this rank's GPU, whose context is bound, with those of the others.
     ///
     /// # Errors
-    /// [`Error::Input`] on all ranks where one has no NCCL, or too old a one; [`Error::Device`] where NCCL fails.
+    /// [`Error::Input`] on all ranks where one has no NCCL, too old a one, or another's GPU; [`Error::Device`] where NCCL
+    /// fails.
     pub fn connect(ranks: &Ranks, context: &Arc<Context>) -> Result<Arc<Self>> {
         let device = &context.name;
         // Each says first whether it can: NCCL itself would wait for those that cannot.
@@ -168,6 +187,7 @@ impl Communicator {
                 number(0)
             )));
         }
+        refuse_shared(ranks, device, context.uuid()?)?;
         let mut id = UniqueId([0; ID_BYTES]);
         if ranks.is_first() {
             // SAFETY: there is room for it.
@@ -272,11 +292,42 @@ impl Drop for Communicator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ranks::Place;
 
     #[test]
     fn versions_as_people_write_them() {
         assert_eq!(shown(22_105), "2.21.5");
         assert_eq!(shown(OLDEST), "2.18.0");
+    }
+
+    #[test]
+    fn two_ranks_on_one_gpu_are_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let on = |gpus: [u8; 3]| -> Vec<Result<()>> {
+            std::thread::scope(|scope| {
+                let ranks: Vec<_> = (0..3)
+                    .map(|rank| {
+                        let place = Place { rank, size: 3, local_rank: rank, address: address.clone() };
+                        scope.spawn(move || {
+                            let ranks = Ranks::join(place, true).unwrap();
+                            ranks
+                                .together(|ranks| Ok(refuse_shared(ranks, "cuda:0", [gpus[rank]; 16])))
+                                .unwrap()
+                        })
+                    })
+                    .collect();
+                ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+            })
+        };
+        assert!(on([1, 2, 3]).iter().all(Result::is_ok));
+        for refused in on([1, 2, 1]) {
+            let error = refused.unwrap_err();
+            let message = error.to_string();
+            assert!(message.starts_with("rank 0 on ") && message.contains(" and rank 2 on "), "{message}");
+            assert_eq!(error.exit_code(), 2);
+        }
     }
 
     /// Without the library this says what to do; with it, the names of its functions are right.
