@@ -153,6 +153,7 @@ impl Demo<'_> {
             start: Start::New,
             loader,
             shown: false,
+            by: None,
             ranks: &ALONE,
             stop: self.stop,
         };

@@ -106,6 +106,7 @@ fn run_to(out: PathBuf, mut config: UnlearnConfig, steps: u64) -> Result<(Checkp
         start,
         loader: LoaderOptions::default(),
         shown: false,
+        by: None,
         ranks: &ALONE,
         stop: &stop,
     };
@@ -351,6 +352,7 @@ fn ssd_dampens_what_matters_to_the_forget_set_and_nothing_else() {
             start,
             loader,
             shown: false,
+            by: None,
             ranks: &ALONE,
             stop: &stop,
         };
@@ -411,6 +413,7 @@ fn ssd_can_be_stopped_and_has_no_steps() {
         start: Start::New,
         loader,
         shown: false,
+        by: None,
         ranks: &ALONE,
         stop: &stop,
     };

@@ -157,6 +157,7 @@ fn any_number_of_ranks_forgets_the_same() {
                     start: Start::New,
                     loader,
                     shown: false,
+                    by: None,
                     ranks,
                     stop: &stop,
                 };

@@ -588,7 +588,8 @@ fn a_request_that_is_stopped_while_it_measures_goes_on_from_there() {
     let out = folder.path("parts");
     let go = |start: Start, raise: bool| {
         let (config, loader, shown) = (config.clone(), LoaderOptions::default(), false);
-        let request = Unlearning { config, out: &out, start, loader, shown, ranks: &ALONE, stop: &stop };
+        let request =
+            Unlearning { config, out: &out, start, loader, shown, by: None, ranks: &ALONE, stop: &stop };
         let (outcome, record) = request
             .run_measuring(&Cpu::<f32>::default(), &mut |_, _| {
                 stop.store(raise, Ordering::Relaxed);

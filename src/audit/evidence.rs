@@ -48,6 +48,8 @@ pub struct RunPart {
     pub epochs: u64,
     /// Spent in steps.
     pub seconds: f64,
+    /// Who computed it, or its last part; none where it did not say.
+    pub by: Option<Provenance>,
     /// What the run itself found odd.
     pub warnings: Vec<String>,
     /// Its config.toml, as it stands there.
@@ -320,6 +322,7 @@ impl Findings {
                 steps: said.map_or(0, |said| said.steps),
                 epochs: said.map_or(0, |said| said.epochs),
                 seconds: said.map_or(0.0, |said| said.seconds),
+                by: said.and_then(|said| said.by.clone()),
                 warnings: said.map_or_else(Vec::new, |said| said.warnings.clone()),
                 settings: config,
                 config_sha256: subject.config_sha256,

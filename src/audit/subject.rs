@@ -9,6 +9,7 @@ use crate::data::digest::{file_sha256, parameters_sha256};
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::model::Weights;
+use crate::provenance::Provenance;
 use crate::run::{RunDirectory, Start};
 use crate::unlearn::UnlearnConfig;
 use crate::unlearn::record::{ForgottenVolume, forgotten};
@@ -19,6 +20,8 @@ pub struct Said {
     pub title: String,
     pub objective: String,
     pub finished: bool,
+    /// Who computed the run, or its last part.
+    pub by: Option<Provenance>,
     pub forgotten: Vec<ForgottenVolume>,
     pub steps: u64,
     pub epochs: u64,

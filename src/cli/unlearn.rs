@@ -13,6 +13,7 @@ use crate::cli::stop::{self, Stop};
 use crate::data::set::FractionOf;
 use crate::device::Work;
 use crate::error::{Error, Result};
+use crate::provenance::Provenance;
 use crate::ranks::Ranks;
 use crate::report::table::plus_minus;
 use crate::run::{Outcome, RunDirectory, Start};
@@ -198,6 +199,7 @@ impl Args {
             start,
             loader: self.loader.options(),
             shown: true,
+            by: Some(Provenance::of(device)),
             ranks,
             stop,
         };

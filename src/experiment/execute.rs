@@ -16,7 +16,7 @@ use crate::data::set::VolumeSet;
 use crate::data::write::write_volume;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::evaluate::{VolumeResult, evaluate};
+use crate::evaluate::{VolumeResult, evaluate_together_until};
 use crate::experiment::audits;
 use crate::experiment::graph::{Graph, Node, Task};
 use crate::experiment::loss_curve::loss_curve;
@@ -182,7 +182,9 @@ impl Experiment<'_> {
         let weights = Weights::read(training.directory.join("model.safetensors"))?;
         let mut engine = Engine::new(ops, weights.architecture, &weights.parameters)?;
         let mut done = training.done()?;
-        let (measured, worst) = tests.measure(&mut engine)?;
+        let Some((measured, worst)) = tests.measure(&mut engine, self.stop)? else {
+            return Ok(Outcome::Stopped);
+        };
         let epoch = self.settings.training.epochs;
         done.epochs = vec![Epoch { epoch, seconds: done.seconds, measured: Some(measured) }];
         done.worst = worst;
@@ -203,16 +205,25 @@ impl Experiment<'_> {
             start: start(node),
             loader: self.loader,
             shown: false,
+            by: Some(self.by.clone()),
             ranks: &ALONE,
             stop: self.stop,
         };
         let trained = self.settings.training.epochs;
+        let mut cut_short = false;
         let outcome = unlearning.run_measuring(ops, &mut |engine, state| {
-            let (measured, worst) = tests.measure_any(engine)?;
+            let Some((measured, worst)) = tests.measure_any(engine, self.stop)? else {
+                cut_short = true;
+                // The epoch's end is saved, and measured when the run goes on.
+                return Err(Error::input("stopped"));
+            };
             let epoch = Epoch { epoch: trained + state.epoch + 1, seconds: state.seconds, measured };
             node.add_epoch(epoch, worst)?;
             Ok(None)
         });
+        if cut_short {
+            return Ok(Outcome::Stopped);
+        }
         let (mut warnings, mut diverged) = (Vec::new(), false);
         match outcome {
             Ok((Outcome::Stopped, _)) => return Ok(Outcome::Stopped),
@@ -237,7 +248,9 @@ impl Experiment<'_> {
             // A method without steps has no epochs, and yet a network in the end.
             let weights = Weights::read(node.directory.join("model.safetensors"))?;
             let mut engine = Engine::new(ops, weights.architecture, &weights.parameters)?;
-            let (measured, worst) = tests.measure_any(&mut engine)?;
+            let Some((measured, worst)) = tests.measure_any(&mut engine, self.stop)? else {
+                return Ok(Outcome::Stopped);
+            };
             node.add_epoch(Epoch { epoch: trained + 1, seconds, measured }, worst)?;
         }
         let epochs = node.epochs()?;
@@ -276,28 +289,43 @@ fn start(node: &Node) -> Start {
 }
 
 impl TestSets {
-    /// As [`Self::measure`], none where images are not finite: what a method does to a network is a result.
-    fn measure_any<B: Backend>(&self, engine: &mut Engine<'_, B>) -> Result<(Option<Measured>, WorstSlice)> {
-        match self.measure(engine) {
-            Err(Error::NotFinite(_)) => Ok((None, None)),
-            measured => measured.map(|(measured, worst)| (Some(measured), worst)),
+    /// As [`Self::measure`], no scores where images are not finite: what a method does to a network is a result.
+    fn measure_any<B: Backend>(
+        &self,
+        engine: &mut Engine<'_, B>,
+        stop: &AtomicBool,
+    ) -> Result<Option<(Option<Measured>, WorstSlice)>> {
+        match self.measure(engine, stop) {
+            Err(Error::NotFinite(_)) => Ok(Some((None, None))),
+            measured => Ok(measured?.map(|(measured, worst)| (Some(measured), worst))),
         }
     }
 
-    /// Scores on all sets, and the slice of BTA's volumes with the lowest SSIM.
-    fn measure<B: Backend>(&self, engine: &mut Engine<'_, B>) -> Result<(Measured, WorstSlice)> {
+    /// Scores on all sets, and the slice of BTA's volumes with the lowest SSIM; none where a stop was asked for meanwhile.
+    fn measure<B: Backend>(
+        &self,
+        engine: &mut Engine<'_, B>,
+        stop: &AtomicBool,
+    ) -> Result<Option<(Measured, WorstSlice)>> {
         let sets = [&self.bta, &self.kta, &self.ua];
         let slices: usize = sets.iter().map(|set| set.slice_count()).sum();
         let mut progress = Progress::new(slices as u64, "measuring");
-        let mut measure = |set: &Arc<VolumeSet>| evaluate(engine, set, &self.sampler, || progress.step(""));
-        let results = [measure(&self.bta)?, measure(&self.kta)?, measure(&self.ua)?];
+        let mut measured = Vec::new();
+        for set in sets {
+            let step = || progress.step("");
+            let results = evaluate_together_until(Some(stop), &ALONE, engine, set, &self.sampler, step)?;
+            let Some(results) = results else { return Ok(None) };
+            measured.push(results);
+        }
         progress.finish();
-        let worst = worst_slice(&results[0]);
-        let [bta, kta, ua] = results.map(|results| {
-            let scores = |r: VolumeResult| VolumeScores { volume: r.volume, scores: r.scores.volume };
-            results.into_iter().map(scores).collect()
-        });
-        Ok((Measured { bta, kta, ua }, worst))
+        let worst = worst_slice(&measured[0]);
+        let scores = |results: Vec<VolumeResult>| -> Vec<VolumeScores> {
+            let of = |r: VolumeResult| VolumeScores { volume: r.volume, scores: r.scores.volume };
+            results.into_iter().map(of).collect()
+        };
+        let mut measured = measured.into_iter().map(scores);
+        let mut next = || measured.next().expect("one for each set");
+        Ok(Some((Measured { bta: next(), kta: next(), ua: next() }, worst)))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::data::set::VolumeSet;
 use crate::error::Result;
 use crate::metrics::ScoreSummary;
 use crate::progress::got_on;
+use crate::provenance::Provenance;
 
 /// A volume that was forgotten, and which of its slices.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +66,9 @@ pub struct BeforeAfter {
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     pub kerase: &'static str,
+    /// Who computed it, or its last part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Provenance>,
     pub method: &'static str,
     pub title: &'static str,
     pub recipe: crate::unlearn::Recipe,

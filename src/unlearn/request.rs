@@ -20,6 +20,7 @@ use crate::evaluate::{check_targets, evaluate_together_until, own_slices, summar
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::Progress;
+use crate::provenance::{Provenance, VERSION};
 use crate::ranks::Ranks;
 use crate::run::check::fingerprint;
 use crate::run::state::Checkpoint;
@@ -77,6 +78,8 @@ pub struct Unlearning<'t> {
     pub loader: LoaderOptions,
     /// Whether TensorBoard is to see the run.
     pub shown: bool,
+    /// Who computes, for the record.
+    pub by: Option<Provenance>,
     /// Who shares the work: all of them run this alike.
     pub ranks: &'t Ranks,
     pub stop: &'t AtomicBool,
@@ -363,7 +366,8 @@ impl Unlearning<'_> {
             )
         });
         let record = Record {
-            kerase: env!("CARGO_PKG_VERSION"),
+            kerase: VERSION,
+            by: self.by.clone(),
             method: method.name,
             title: method.title,
             recipe: config.recipe,

@@ -229,12 +229,15 @@ fn networks(audit: &Audit) -> Part {
 }
 
 fn settings(audit: &Audit) -> Part {
-    let Provenance { kerase, commit, device, machine, precision } = &audit.provenance;
+    let build = |by: &Provenance| {
+        let Provenance { kerase, commit, device, machine, precision } = by;
+        let commit = commit.as_deref().unwrap_or("not known");
+        format!("kerase {kerase}, commit {commit}, on {device} in {precision}: {machine}")
+    };
     let body = html! {
         dl {
-            dt { "Measured by" }
-            dd { "kerase " (kerase) ", commit " (commit.as_deref().unwrap_or("not known")) ", on " (device) " in " (precision) }
-            dt { "Machine" } dd { (machine) }
+            dt { "Unlearned by" } dd { (audit.run.by.as_ref().map_or_else(|| "not known".into(), build)) }
+            dt { "Measured by" } dd { (build(&audit.provenance)) }
             dt { "Run" } dd { (audit.run.directory.display()) }
             dt { "config.toml" } dd { "SHA-256 " code { (audit.run.config_sha256) } }
             @if let Some(sha256) = &audit.run.unlearning_sha256 {
