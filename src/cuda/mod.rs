@@ -27,7 +27,7 @@ pub mod sens;
 pub mod unet_io;
 pub mod update;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -37,7 +37,7 @@ use crate::precision::Precision;
 use crate::ranks::Ranks;
 use announced::Announced;
 use driver::{Argument, Driver, Launch};
-use kernel::{Const, Declaration, Element, Mut, Stored};
+use kernel::{Const, Declaration, Element, Located, Mut, Stored};
 pub use memory::Buffer;
 use memory::{Arena, Lifetime, fences, is_intact};
 use plans::Plans;
@@ -99,13 +99,25 @@ pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
     .flatten()
 }
 
+/// The same with their files, as the host's compiler found them: it compiles what nvcc does.
+///
+/// # Panics
+/// Where one is in no file of kernels/.
+pub fn located() -> impl Iterator<Item = Located> {
+    let files: HashMap<_, _> = driver::emulated::Kernel::all().map(|k| (k.name(), k.file())).collect();
+    declarations().map(move |&Declaration { name, .. }| {
+        let file = files.get(name).unwrap_or_else(|| panic!("kernel {name} is in none of kernels/*.cu"));
+        Located { name, file }
+    })
+}
+
 impl Cuda<driver::cudarc::Gpu> {
     /// The GPU of this number.
     ///
     /// # Errors
     /// Where there is none, or no kernel for it, with the remedy.
     pub fn open(ordinal: usize) -> Result<Self> {
-        let kernels: Vec<_> = declarations().map(|kernel| kernel.name).collect();
+        let kernels: Vec<_> = located().collect();
         driver::cudarc::Gpu::open(ordinal, &kernels).map(Self::new)
     }
 }

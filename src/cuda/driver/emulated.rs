@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 unsafe extern "C" {
     fn emulation_next_kernel(kernel: *const c_void) -> *const c_void;
     fn emulation_name(kernel: *const c_void) -> *const c_char;
+    fn emulation_source(kernel: *const c_void) -> *const c_char;
     fn emulation_most_threads(kernel: *const c_void) -> u32;
     fn emulation_signature(kernel: *const c_void, text: *mut c_char, room: usize) -> usize;
     fn emulation_run(
@@ -101,6 +103,14 @@ impl Kernel {
     pub fn name(self) -> &'static str {
         // SAFETY: the name is a string constant of the program.
         unsafe { CStr::from_ptr(emulation_name(self.0)) }.to_str().expect("C++ names are ASCII")
+    }
+
+    /// The stem of the file in kernels/ that it was compiled from, whichever header it is written in.
+    pub fn file(self) -> &'static str {
+        // SAFETY: the path is a string constant of the program.
+        let path = unsafe { CStr::from_ptr(emulation_source(self.0)) }.to_str().expect("OUT_DIR is UTF-8");
+        // build/emulation.rs compiles kernels/norm.cu as norm.cpp.
+        Path::new(path).file_stem().and_then(|stem| stem.to_str()).expect("a file has a stem")
     }
 
     /// Threads that a block of it may have: what its `__launch_bounds__` says.
