@@ -54,6 +54,8 @@ pub struct Cuda<D: Driver> {
     failure: Mutex<Option<Error>>,
     /// Whether operations only say what working memory they need.
     rehearsing: AtomicBool,
+    /// Whether operations are recorded, to be replayed.
+    recording: AtomicBool,
     precision: Precision,
 }
 
@@ -139,6 +141,7 @@ impl<D: Driver> Cuda<D> {
             announced: Mutex::default(),
             failure: Mutex::new(None),
             rehearsing: AtomicBool::new(false),
+            recording: AtomicBool::new(false),
             precision: Precision::default(),
         }
     }
@@ -216,8 +219,27 @@ impl<D: Driver> Cuda<D> {
             self.arena().rehearse(lifetime, lens);
             return vec![Mut::null(); lens.len()];
         }
+        if self.recording.load(Ordering::Relaxed) && self.failure().is_none() {
+            self.assert_scratch(lifetime, lens);
+        }
         self.attempt(|driver| self.arena().scratch(driver, lifetime, lens))
             .map_or_else(|| vec![Mut::null(); lens.len()], |at| at.into_iter().map(Mut::at).collect())
+    }
+
+    /// A tape keeps the working memory that there is at the end of its recording. Were it to grow meanwhile, what was
+    /// recorded before would be replayed with memory that somebody else has by then.
+    ///
+    /// # Panics
+    /// Where it would have to grow: the same operations were not carried out, or rehearsed, before.
+    fn assert_scratch(&self, lifetime: Lifetime, lens: &[usize]) {
+        let missing = self.arena().missing(lifetime, lens);
+        if missing > 0 {
+            self.recording.store(false, Ordering::Relaxed);
+            panic!(
+                "working memory ({lifetime:?}) would have to grow by {missing} bytes while a step is recorded: what is \
+                 recorded must first be carried out, or rehearsed, with the same shapes"
+            );
+        }
     }
 
     /// Takes the working memory of the operations that `body` asks for, which are not carried out.
