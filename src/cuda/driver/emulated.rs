@@ -384,7 +384,7 @@ mod tests {
             let message = launched.expect_err("no GPU takes it").to_string();
             assert!(message.contains(name) && message.contains(&format!("{threads} threads")), "{message}");
         };
-        refused("norm_stats", [1, 1, 1], 128, 0);
+        refused("norm_stats", [1, 1, 1], 288, 0);
         refused("add_parts", [1, 1, 1], 288, 0);
         refused("add_parts", [1, 1, 1], 33, 0);
         refused("add_parts", [1, 65_536, 1], 256, 0);
@@ -401,7 +401,7 @@ mod tests {
     fn bounds_are_those_of_the_source() {
         let bound =
             |name| Kernel::all().find(|kernel| kernel.name() == name).expect("a kernel").most_threads();
-        assert_eq!(bound("norm_stats"), 64);
+        assert_eq!(bound("norm_stats"), 256);
         assert_eq!(bound("ifft_rows"), 320);
         assert_eq!(bound("conv3x3_filters_tf32"), 256);
         assert_eq!(bound("conv3x3_bf16_wide_by5"), 128);
