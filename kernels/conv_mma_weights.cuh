@@ -13,8 +13,25 @@
 #include "conv_mma.cuh"
 
 constexpr int SUM_TILE = 16, SUM_WINDOW = SUM_TILE + 2;
+// Channels that a warp stages at a time, of the 5 and 6 that it has at most: with more, registers are spilt (sm_80).
+template <class T> constexpr int WINDOWS_AT_ONCE = T::PACK == 1 ? 3 : 2;
+constexpr int GRADIENTS_AT_ONCE = 2;
 // Positions of a lane in a window and in a tile.
 constexpr int SUM_OF_WINDOW = (SUM_WINDOW * SUM_WINDOW + WARP - 1) / WARP, SUM_OF_TILE = SUM_TILE * SUM_TILE / WARP;
+
+// Whether the words that a warp reads of the window at once, for any eight of (channel, ky), lie in banks of their own,
+// but for those that are the same word. Threes of eights begin with another ky each, and then again.
+constexpr bool banks_apart(int plane, int pitch, int pack) {
+    for (int eight = 0; eight < 3; ++eight) {
+        int in_bank[WARP] = {};
+        for (int lane = 0; lane < int(WARP); ++lane) {
+            const int row = eight * 8 + lane / 4, word = row / 3 * plane + (row % 3 + lane % 4 * pack) * pitch + 1;
+            if (in_bank[word % WARP] != 0 && in_bank[word % WARP] != word) return false;
+            in_bank[word % WARP] = word;
+        }
+    }
+    return true;
+}
 
 // EIGHTS of (channel in, ky), and of channels out.
 template <class T, int EIGHTS_, int OUTS_> struct Summing {
@@ -22,15 +39,15 @@ template <class T, int EIGHTS_, int OUTS_> struct Summing {
     static constexpr int IN = EIGHTS * 8 / 3, OUT = OUTS * 8;  // channels of a block
     // Eights are taken two a product; the last alone, where there is one, with two of its own kx.
     static constexpr int PAIRS = EIGHTS / 2, LONE = EIGHTS % 2, PRODUCTS = PAIRS * 3 + LONE * 2;
-    // Words of a row and of a channel. Eight rows (channel, ky) begin in four channels at most, each in 6 to 10 rows of
-    // pixels: an odd pitch and channels 8 apart (mod 32) put what a warp reads into 32 banks. In the gradient it is four
-    // rows of eight channels, 4 apart.
-    static constexpr int PITCH = SUM_WINDOW + 1, PLANE = 360;
+    // Words of a row and of a channel. What a warp reads at once are four rows of pixels, T::PACK apart, for each of eight
+    // (channel, ky) that follow each other: rows 0 to 5 of up to four channels in TF32, 0 to 8 in bf16. `banks_apart` counts
+    // that no two of these words share a bank. In the gradient it is four rows of eight channels, 4 apart (mod 32).
+    static constexpr int PITCH = SUM_WINDOW + 1, PLANE = T::PACK == 1 ? 360 : 363;
     static constexpr int OUT_PITCH = SUM_TILE + 1, OUT_PLANE = T::PACK == 1 ? 292 : 164;
     static constexpr int DOWN = 2 / T::PACK, ACROSS = MMA_WARPS / DOWN;  // warps
     static constexpr int COLUMNS = SUM_TILE / ACROSS;                    // of a warp
     static constexpr int WORDS = IN * PLANE + OUT * OUT_PLANE;           // of shared memory
-    static_assert(PITCH * SUM_WINDOW <= PLANE && PLANE % 32 == 8, "banks");
+    static_assert(PITCH * SUM_WINDOW <= PLANE && banks_apart(PLANE, PITCH, T::PACK), "banks");
     static_assert(OUT_PITCH * SUM_TILE / T::PACK <= OUT_PLANE && OUT_PLANE % 32 == 4, "banks");
     static_assert(PRODUCTS * OUTS * 4 * WARP <= WORDS, "the sums of a warp fit");
 };
@@ -57,8 +74,9 @@ __device__ __forceinline__ void put_out(Bf16, unsigned* plane, int pitch, int y,
 }
 
 // Stages `count` channels from `first` on of a square of pixels, SIZE wide; `put(channel − first, y, x, value)`. Each
-// warp takes every fourth channel; a lane's positions are the same in all.
-template <int SIZE, int OF_LANE, class Source, class Put>
+// warp takes every fourth channel, AT_ONCE of them at a time: all that it loads of these is on the way before the first
+// value is waited for. A lane's positions are the same in all channels.
+template <int SIZE, int OF_LANE, int AT_ONCE, class Source, class Put>
 __device__ __forceinline__ void stage_square(const Source& source, int image, int first, int count, TileCorner corner,
                                              Put put) {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -71,20 +89,33 @@ __device__ __forceinline__ void stage_square(const Source& source, int image, in
         source.find(y, x, inside, at, 1);
         places[i] = source.look_up(at, 1);
     }
-    for (int c = warp; c < count; c += MMA_WARPS) {
-        const auto plane = source.plane(image, first + c);
-        const Constants constants = source.constants(image, first + c);
-        typename Source::Raw raw[OF_LANE];
+#pragma unroll 1
+    for (int begin = warp; begin < count; begin += MMA_WARPS * AT_ONCE) {
+        Constants constants[AT_ONCE];
+        typename Source::Raw raw[AT_ONCE][OF_LANE];
 #pragma unroll
-        for (int i = 0; i < OF_LANE; ++i) {
-            raw[i] = {};
-            if (places[i].inside()) raw[i] = plane(places[i]);
+        for (int a = 0; a < AT_ONCE; ++a) {
+            const int c = begin + a * MMA_WARPS;
+            // The last channel again where there is no other, so that nothing stands between the loads.
+            const int channel = first + min(c, count - 1);
+            const auto plane = source.plane(image, channel);
+            constants[a] = source.constants(image, channel);
+#pragma unroll
+            for (int i = 0; i < OF_LANE; ++i) {
+                raw[a][i] = {};
+                if (c < count && places[i].inside()) raw[a][i] = plane(places[i]);
+            }
         }
 #pragma unroll
-        for (int i = 0; i < OF_LANE; ++i) {
-            const int position = i * WARP + lane;
-            if (position < SIZE * SIZE)
-                put(c, position / SIZE, position % SIZE, places[i].inside() ? source.finish(raw[i], constants) : 0.0f);
+        for (int a = 0; a < AT_ONCE; ++a) {
+            const int c = begin + a * MMA_WARPS;
+            if (c >= count) break;
+#pragma unroll
+            for (int i = 0; i < OF_LANE; ++i) {
+                const int position = i * WARP + lane;
+                const float value = places[i].inside() ? source.finish(raw[a][i], constants[a]) : 0.0f;
+                if (position < SIZE * SIZE) put(c, position / SIZE, position % SIZE, value);
+            }
         }
     }
 }
@@ -98,34 +129,36 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
     DYNAMIC_SHARED(unsigned, memory);
     unsigned* of_gradient = memory + S::IN * S::PLANE;
     const ConvShape shape = inputs.shape;
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, group = lane / 4, member = lane % 4;
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const int first_in = blockIdx.y * S::IN, ins = min(S::IN, shape.inputs() - first_in);
     const int first_out = blockIdx.z * S::OUT, outs = min(S::OUT, shape.out - first_out);
-    const int down = warp % S::DOWN, left = warp / S::DOWN * S::COLUMNS;
-
-    // Where a lane reads. Rows and columns of products that stand for no channel read another's, and come to nothing.
-    const unsigned *window[S::EIGHTS], *columns[S::OUTS];
-#pragma unroll
-    for (int e = 0; e < S::EIGHTS; ++e) {
-        const int row = min(e * 8 + group, ins * 3 - 1);
-        window[e] = memory + row / 3 * S::PLANE + (row % 3 + down * 8 + member * T::PACK) * S::PITCH + left;
-    }
-#pragma unroll
-    for (int j = 0; j < S::OUTS; ++j)
-        columns[j] = of_gradient + min(j * 8 + group, outs - 1) * S::OUT_PLANE + (down * 8 + member) * S::OUT_PITCH + left;
 
     float sum[S::PRODUCTS][S::OUTS][4] = {};
     for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
         const int of_image = tiles_of(shape), image = tile / of_image;
         const TileCorner corner = corner_of(tile % of_image, shape);
         __syncthreads();  // the tile before this one may still be read
-        stage_square<SUM_WINDOW, SUM_OF_WINDOW>(
+        stage_square<SUM_WINDOW, SUM_OF_WINDOW, WINDOWS_AT_ONCE<T>>(
             inputs, image, first_in, ins, TileCorner{corner.y - 1, corner.x - 1},
             [&](int c, int y, int x, float value) { put_in(T{}, memory + c * S::PLANE, S::PITCH, y, x, value); });
-        stage_square<SUM_TILE, SUM_OF_TILE>(
+        stage_square<SUM_TILE, SUM_OF_TILE, GRADIENTS_AT_ONCE>(
             gradient, image, first_out, outs, corner,
             [&](int c, int y, int x, float value) { put_out(T{}, of_gradient + c * S::OUT_PLANE, S::OUT_PITCH, y, x, value); });
         __syncthreads();
+        // Where a lane reads, worked out anew for each tile: staging needs the registers. Rows and columns of products that
+        // stand for no channel read another's, and come to nothing.
+        const int mine = afresh(threadIdx.x), group = mine % WARP / 4, member = mine % 4;
+        const int down = mine / WARP % S::DOWN, left = mine / WARP / S::DOWN * S::COLUMNS;
+        const unsigned *window[S::EIGHTS], *columns[S::OUTS];
+#pragma unroll
+        for (int e = 0; e < S::EIGHTS; ++e) {
+            const int row = min(e * 8 + group, ins * 3 - 1);
+            window[e] = memory + row / 3 * S::PLANE + (row % 3 + down * 8 + member * T::PACK) * S::PITCH + left;
+        }
+#pragma unroll
+        for (int j = 0; j < S::OUTS; ++j)
+            columns[j] =
+                of_gradient + min(j * 8 + group, outs - 1) * S::OUT_PLANE + (down * 8 + member) * S::OUT_PITCH + left;
         unsigned x[S::EIGHTS][3][2];  // by column modulo 3; members, and members + 4
 #pragma unroll
         for (int column = -2; column < S::COLUMNS; ++column) {

@@ -209,7 +209,9 @@ fn devices_that_sum_by_themselves_come_to_the_same_bits() {
             Training { config, out: &out, start, loader, shown, ranks, stop }.run(&device).unwrap();
             for (config, name) in forgetting.iter().cloned().zip(&names[1..]) {
                 let out = folder.path(name);
-                Unlearning { config, out: &out, start, loader, shown, ranks, stop }.run(&device).unwrap();
+                Unlearning { config, out: &out, start, loader, shown, by: None, ranks, stop }
+                    .run(&device)
+                    .unwrap();
             }
         });
         names.map(|name| folder.lasting(&name))

@@ -357,6 +357,8 @@ const void* emulation_next_kernel(const void* kernel) {
 
 const char* emulation_name(const void* kernel) { return static_cast<const Kernel*>(kernel)->name; }
 
+const char* emulation_source(const void* kernel) { return static_cast<const Kernel*>(kernel)->source; }
+
 unsigned emulation_most_threads(const void* kernel) { return static_cast<const Kernel*>(kernel)->most_threads; }
 
 // The caller gives room; returns the length of the whole text.

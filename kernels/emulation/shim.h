@@ -67,6 +67,7 @@ template <class T, size_t N> struct Name<T[N]> {
 
 struct Kernel {
     const char* name;
+    const char* source;  // the file that the compiler was given, not a header
     void (*call)(void** arguments);
     std::string (*signature)();
     Kernel* next;
@@ -124,7 +125,7 @@ template <class... Blocks> constexpr unsigned emulation_most_threads(unsigned th
 
 #define KERNEL(k)                                                                                   \
     namespace {                                                                                     \
-    ::emulation::Kernel kernel_##k{#k, &::emulation::Entry<&k>::call,                               \
+    ::emulation::Kernel kernel_##k{#k, __BASE_FILE__, &::emulation::Entry<&k>::call,                               \
                                    &::emulation::Entry<&k>::signature, nullptr,                     \
                                    ::emulation::Bound<__COUNTER__ - 1>::THREADS};                                \
     const struct Enter_##k {                                                                        \

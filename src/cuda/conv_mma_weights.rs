@@ -10,9 +10,24 @@ use crate::precision::Precision;
 
 // What kernels/conv_mma_weights.cuh is cut into.
 const TILE: usize = 16;
-const PLANE: usize = 360;
+
+/// Words of a channel in shared memory: of the window, and of the gradient.
+const fn planes(precision: Precision) -> [usize; 2] {
+    match precision {
+        Precision::Bf16 => [363, 164],
+        Precision::Fp32 | Precision::Tf32 => [360, 292],
+    }
+}
 /// Blocks that a multiprocessor has at a time.
 const AT_ONCE: usize = 2;
+#[cfg(test)]
+const WARPS: usize = 4;
+/// Of the gradient, channels that a warp stages at a time.
+#[cfg(test)]
+const GRADIENTS_AT_ONCE: usize = 2;
+/// Clocks from a load to its value, where it comes from memory: what is thought of an H100.
+#[cfg(test)]
+const WAIT: f64 = 700.0;
 /// Reals that the parts of a gradient may take: 64 MiB.
 const MOST_PARTIAL: usize = 16 << 20;
 
@@ -86,7 +101,7 @@ impl Cut {
         let groups = [Group::Of18, Group::Of16, Group::Of8];
         let group = groups.into_iter().min_by_key(|&group| work(group)).expect("not empty");
         let [of_in, of_out] = group.channels();
-        let out_plane = if precision == Precision::Bf16 { 164 } else { 292 };
+        let [in_plane, out_plane] = planes(precision);
         let groups = group.blocks(ins, outs);
         let tiles = map.n * map.height.div_ceil(TILE) * map.width.div_ceil(TILE);
         let room = (MOST_PARTIAL / (outs * ins * 9)).max(1);
@@ -94,7 +109,7 @@ impl Cut {
         let parts = wanted.min(room).min(tiles);
         // As many tiles for each as for the one with most.
         let parts = tiles.div_ceil(tiles.div_ceil(parts));
-        let shared = (of_in * PLANE + of_out * out_plane) * size_of::<u32>();
+        let shared = (of_in * in_plane + of_out * out_plane) * size_of::<u32>();
         Self { group, groups, tiles, parts, shared }
     }
 }
@@ -119,16 +134,27 @@ impl Cut {
         (self.tiles * self.groups[0] * self.groups[1] * self.of_tile(precision)) as f64
     }
 
+    /// How often a warp waits for memory while it stages a tile: once for all the channels that it takes at a time.
+    fn waits(&self, precision: Precision) -> usize {
+        let [of_in, of_out] = self.group.channels();
+        let windows_at_once = if precision == Precision::Bf16 { 2 } else { 3 };
+        of_in.div_ceil(WARPS).div_ceil(windows_at_once) + of_out.div_ceil(WARPS).div_ceil(GRADIENTS_AT_ONCE)
+    }
+
     /// Of the multiprocessor with most blocks: the slower of tensor cores (0.64 products a clock) and instructions
-    /// (four a clock: products, what they read, and 10 and 14 for each word that is staged), and joining warps.
+    /// (four a clock: products, what they read, and 10 and 14 for each word that is staged), and joining warps; but a tile
+    /// takes no less than that and its waits, which only the other block fills.
     pub fn clocks(&self, precision: Precision) -> f64 {
         let [of_in, of_out] = self.group.channels();
         let products = self.of_tile(precision) as f64;
         let instructions = 1.7 * products + (of_in * 11 * 10 + of_out * 8 * 14) as f64;
-        let tile = (products / 0.64).max(instructions / 4.0);
+        let work = (products / 0.64).max(instructions / 4.0);
         let blocks = self.blocks().div_ceil(MULTIPROCESSORS) as f64;
         let at_once = blocks.min(AT_ONCE as f64);
-        (blocks * (self.tiles.div_ceil(self.parts) as f64 * tile + 3000.0)) * (at_once + 0.7) / at_once
+        let overlapped = (at_once + 0.7) / at_once;
+        // Of `at_once` blocks, a tile each.
+        let tiles = (at_once * work * overlapped).max(work + self.waits(precision) as f64 * WAIT);
+        blocks * (self.tiles.div_ceil(self.parts) as f64 * tiles / at_once + 3000.0 * overlapped)
     }
 }
 

@@ -210,6 +210,13 @@ pub struct Declaration {
     pub signature: fn() -> String,
 }
 
+/// A kernel's name, and the stem of the file in kernels/ that has it, whose fatbin goes by the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    pub name: &'static str,
+    pub file: &'static str,
+}
+
 /// Declares kernels, in a module `kernel`: for each a function `kernel::name(cuda, launch, …)`, and `KERNELS` with all
 /// their declarations. `fn name<T>(…)` stands for two: `name`, where T is `f32`, and `name_bf16`, where it is `bf16`;
 /// `fn one or other<T>(…)` names the second otherwise.

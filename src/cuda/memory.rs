@@ -254,6 +254,13 @@ impl<D: Driver> Arena<D> {
         Ok(lens.iter().map(address).collect())
     }
 
+    /// Bytes that [`Self::scratch`] would have to add.
+    pub fn missing(&self, lifetime: Lifetime, lens: &[usize]) -> usize {
+        let scratch = &self.scratch[lifetime as usize];
+        let wanted = scratch_bytes(lens).max(ALIGNMENT);
+        if scratch.block.is_some() { scratch_bytes(lens).saturating_sub(scratch.bytes) } else { wanted }
+    }
+
     /// Keeps in mind what [`Self::scratch`] will be asked for.
     pub fn rehearse(&mut self, lifetime: Lifetime, lens: &[usize]) {
         let wanted = &mut self.scratch[lifetime as usize].wanted;

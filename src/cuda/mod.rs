@@ -27,7 +27,7 @@ pub mod sens;
 pub mod unet_io;
 pub mod update;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -37,7 +37,7 @@ use crate::precision::Precision;
 use crate::ranks::Ranks;
 use announced::Announced;
 use driver::{Argument, Driver, Launch};
-use kernel::{Const, Declaration, Element, Mut, Stored};
+use kernel::{Const, Declaration, Element, Located, Mut, Stored};
 pub use memory::Buffer;
 use memory::{Arena, Lifetime, fences, is_intact};
 use plans::Plans;
@@ -54,6 +54,8 @@ pub struct Cuda<D: Driver> {
     failure: Mutex<Option<Error>>,
     /// Whether operations only say what working memory they need.
     rehearsing: AtomicBool,
+    /// Whether operations are recorded, to be replayed.
+    recording: AtomicBool,
     precision: Precision,
 }
 
@@ -99,13 +101,25 @@ pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
     .flatten()
 }
 
+/// The same with their files, as the host's compiler found them: it compiles what nvcc does.
+///
+/// # Panics
+/// Where one is in no file of kernels/.
+pub fn located() -> impl Iterator<Item = Located> {
+    let files: HashMap<_, _> = driver::emulated::Kernel::all().map(|k| (k.name(), k.file())).collect();
+    declarations().map(move |&Declaration { name, .. }| {
+        let file = files.get(name).unwrap_or_else(|| panic!("kernel {name} is in none of kernels/*.cu"));
+        Located { name, file }
+    })
+}
+
 impl Cuda<driver::cudarc::Gpu> {
     /// The GPU of this number.
     ///
     /// # Errors
     /// Where there is none, or no kernel for it, with the remedy.
     pub fn open(ordinal: usize) -> Result<Self> {
-        let kernels: Vec<_> = declarations().map(|kernel| kernel.name).collect();
+        let kernels: Vec<_> = located().collect();
         driver::cudarc::Gpu::open(ordinal, &kernels).map(Self::new)
     }
 }
@@ -127,6 +141,7 @@ impl<D: Driver> Cuda<D> {
             announced: Mutex::default(),
             failure: Mutex::new(None),
             rehearsing: AtomicBool::new(false),
+            recording: AtomicBool::new(false),
             precision: Precision::default(),
         }
     }
@@ -204,8 +219,27 @@ impl<D: Driver> Cuda<D> {
             self.arena().rehearse(lifetime, lens);
             return vec![Mut::null(); lens.len()];
         }
+        if self.recording.load(Ordering::Relaxed) && self.failure().is_none() {
+            self.assert_scratch(lifetime, lens);
+        }
         self.attempt(|driver| self.arena().scratch(driver, lifetime, lens))
             .map_or_else(|| vec![Mut::null(); lens.len()], |at| at.into_iter().map(Mut::at).collect())
+    }
+
+    /// A tape keeps the working memory that there is at the end of its recording. Were it to grow meanwhile, what was
+    /// recorded before would be replayed with memory that somebody else has by then.
+    ///
+    /// # Panics
+    /// Where it would have to grow: the same operations were not carried out, or rehearsed, before.
+    fn assert_scratch(&self, lifetime: Lifetime, lens: &[usize]) {
+        let missing = self.arena().missing(lifetime, lens);
+        if missing > 0 {
+            self.recording.store(false, Ordering::Relaxed);
+            panic!(
+                "working memory ({lifetime:?}) would have to grow by {missing} bytes while a step is recorded: what is \
+                 recorded must first be carried out, or rehearsed, with the same shapes"
+            );
+        }
     }
 
     /// Takes the working memory of the operations that `body` asks for, which are not carried out.

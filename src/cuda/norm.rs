@@ -5,7 +5,7 @@ use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut};
 use crate::cuda::{Buffer, Cuda, blocks, int};
 
-const THREADS: u32 = 64;
+const THREADS: u32 = 256;
 
 crate::kernels! {
     fn norm_stats(partial: Const<f32>, stats: Mut<f32>, parts: i32);

@@ -1,6 +1,7 @@
 //! The device's side of the contract: memory and replay here, each operation handed to its file.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 
 use half::bf16;
 
@@ -85,7 +86,9 @@ impl<D: Driver> Backend for Cuda<D> {
             }
             Tape::Known => {
                 let mut body = Some(body);
+                self.recording.store(true, Ordering::Relaxed);
                 let recorded = self.attempt(|driver| driver.record(&mut || body.take().expect("once")()));
+                self.recording.store(false, Ordering::Relaxed);
                 // Half a recording would be replayed for ever.
                 let Some(graph) = recorded.filter(|_| self.failure().is_none()) else { return };
                 // SAFETY: the buffers that the operations were given are alive: `body` borrows them.
@@ -595,6 +598,31 @@ mod tests {
     #[should_panic(expected = "a buffer of Bf16 is taken for one of F32")]
     fn a_map_in_bf16_is_not_taken_for_float32() {
         let _ = in_bf16().map(Purpose::Gradients, 3).read::<f32>(3);
+    }
+
+    #[test]
+    fn scratch_of_a_recording_is_what_the_first_pass_left() {
+        let ops = Cuda::new(Emulated::default());
+        let mut tape = Tape::default();
+        for _ in 0..3 {
+            ops.repeat(&mut tape, || {
+                ops.scratch([1000]);
+            });
+        }
+        ops.finish().unwrap();
+        assert!(matches!(tape, Tape::Recorded { .. }));
+    }
+
+    #[test]
+    #[should_panic(expected = "would have to grow by 1024 bytes while a step is recorded")]
+    fn scratch_does_not_grow_in_a_recording() {
+        let ops = Cuda::new(Emulated::default());
+        let mut tape = Tape::default();
+        for reals in [256, 512] {
+            ops.repeat(&mut tape, || {
+                ops.scratch([reals]);
+            });
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use self::nccl::Communicator;
 use self::staging::Pinned;
 use super::faults::{out_of_memory, text, too_much_shared};
 use super::{Argument, Call, Driver, Launch};
+use crate::cuda::kernel::Located;
 use crate::error::{Error, Result};
 use crate::ranks::Ranks;
 
@@ -49,11 +50,11 @@ impl Drop for Block {
 }
 
 impl Gpu {
-    /// The GPU `cuda:ordinal` with these kernels, each of which must be in some file of kernels/.
+    /// The GPU `cuda:ordinal` with these kernels, each of which must be in its file of kernels/.
     ///
     /// # Errors
     /// [`Error::Input`] where there is no such GPU, driver or kernel for it, with the remedy.
-    pub fn open(ordinal: usize, kernels: &[&'static str]) -> Result<Self> {
+    pub fn open(ordinal: usize, kernels: &[Located]) -> Result<Self> {
         Ok(Self { others: OnceLock::new(), context: Arc::new(Context::open(ordinal, kernels)?) })
     }
 

@@ -12,6 +12,7 @@ use super::staging::Staging;
 use crate::cuda::driver::fatbins::{CUDA_BUILD, CudaBuild, FATBINS};
 use crate::cuda::driver::faults::{Recent, text};
 use crate::cuda::driver::gpus::{self, DeviceInfo};
+use crate::cuda::kernel::Located;
 use crate::error::{Error, Result};
 
 #[derive(Clone, Copy)]
@@ -41,7 +42,8 @@ pub struct Context {
     state: Mutex<State>,
     device: sys::CUdevice,
     context: sys::CUcontext,
-    modules: Vec<sys::CUmodule>,
+    /// By the stem of their file.
+    modules: HashMap<&'static str, sys::CUmodule>,
 }
 
 // SAFETY: the handles are valid in every thread that has made the context its current one, which `bind` does before
@@ -60,7 +62,7 @@ impl Context {
         Ok(uuid.bytes.map(|byte| byte as u8))
     }
 
-    pub fn open(ordinal: usize, kernels: &[&'static str]) -> Result<Self> {
+    pub fn open(ordinal: usize, kernels: &[Located]) -> Result<Self> {
         let input = |why: String| Error::input(format!("--device cuda:{ordinal}: {why}"));
         let info = gpus::find(ordinal)?;
         let failed = |e: DriverError| input(text(e));
@@ -78,7 +80,7 @@ impl Context {
             state: Mutex::default(),
             device,
             context,
-            modules: Vec::new(),
+            modules: HashMap::new(),
         };
         opened.bind()?;
         opened.stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
@@ -92,17 +94,20 @@ impl Context {
         for (file, fatbin) in FATBINS {
             // SAFETY: the image is a whole fatbin, aligned and compiled in, and says its own length.
             let module = unsafe { result::module::load_data(fatbin.as_ptr().cast::<c_void>()) };
-            self.modules.push(module.map_err(|e| match (e.0, CUDA_BUILD) {
+            let module = module.map_err(|e| match (e.0, CUDA_BUILD) {
                 (CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU, CudaBuild::Compiled { architectures, .. }) => {
                     gpus::no_architecture(info.compute_capability, architectures)
                 }
                 _ => format!("the driver does not load kernels/{file}.cu: {} ({CUDA_BUILD})", text(e)),
-            })?);
+            })?;
+            self.modules.insert(file, module);
         }
         Ok(())
     }
 
-    fn find(&mut self, kernels: &[&'static str]) -> std::result::Result<(), String> {
+    /// Each kernel is asked of the one module that has it: a module that is asked for another's is an error to
+    /// compute-sanitizer, whatever becomes of the answer.
+    fn find(&mut self, kernels: &[Located]) -> std::result::Result<(), String> {
         // SAFETY: the device was named by the driver.
         let most = unsafe {
             device::get_attribute(
@@ -111,20 +116,14 @@ impl Context {
             )
         }
         .map_err(text)?;
-        for &name in kernels {
+        for &Located { name, file } in kernels {
             let symbol = CString::new(name).map_err(|_| format!("kernel name {name:?} has a zero in it"))?;
-            let failed = |e: DriverError| format!("kernel {name}: {}", text(e));
-            // SAFETY: the modules are loaded, and stay so until `drop`.
-            let find = |&module: &sys::CUmodule| match unsafe {
-                result::module::get_function(module, symbol.clone())
-            } {
-                Err(DriverError(CUresult::CUDA_ERROR_NOT_FOUND)) => None,
-                found => Some(found),
-            };
-            let found = self.modules.iter().find_map(find).ok_or_else(|| {
-                format!("kernel {name} is in none of kernels/*.cu ({CUDA_BUILD}): a mistake in kerase")
+            let failed = |e: DriverError| format!("kernel {name} of kernels/{file}.cu: {}", text(e));
+            let module = *self.modules.get(file).ok_or_else(|| {
+                format!("kernels/{file}.cu, which has kernel {name}, is not in this build ({CUDA_BUILD})")
             })?;
-            let function = found.map_err(failed)?;
+            // SAFETY: the module is loaded, and stays so until `drop`.
+            let function = unsafe { result::module::get_function(module, symbol) }.map_err(failed)?;
             let shared = allow_shared(function, most).map_err(failed)?;
             self.kernels.insert(name, Kernel { function, shared });
         }
@@ -201,7 +200,7 @@ impl Drop for Context {
                     let _ = stream::synchronize(self.copies);
                 }
                 self.staging.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).free();
-                for module in self.modules.drain(..) {
+                for (_, module) in self.modules.drain() {
                     let _ = result::module::unload(module);
                 }
                 for stream in [self.stream, self.copies] {

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""predict_step.py [--kerase PROGRAM] [--doc FILE]: writes into docs/tensor-cores.md what each operation of the paper's
+training step is predicted to take on an H100, beside its floor, for the first run on one to test.
+
+Floors, bytes, arithmetic and launches are what `kerase bench --plan H100 --json` counts; the 3x3 convolutions are taken
+layer by layer from the tables under "Predictions" of the same document, which a test prints. How the rest is predicted
+stands at the constants below, and the document says the same. Needs no GPU.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MARKS = "<!-- predicted-operations -->", "<!-- /predicted-operations -->"
+
+BANDWIDTH = 3.0e12  # bytes a second, of the 3.35 of the data sheet
+# Operations a second, of the 66.9e12 of the data sheet, where CUDA cores multiply: half, as each multiply-add has about
+# one other instruction beside it; a fifth for Fourier transforms, whose passes go through shared memory.
+PRODUCTS, TRANSFORMS = 0.5 * 66.9e12, 0.2 * 66.9e12
+GAP = 1e-6  # seconds from the end of a launch to the beginning of the next
+SMALL = 2e-6  # of a launch that has next to nothing to do
+
+CONVOLUTIONS = {"conv3x3": ["forward"], "conv3x3_backward": ["inputs", "filters"]}
+TRANSFORMED = ["cascade_input", "cascade_input_backward", "rss_output", "rss_output_backward", "sens_backward", "ifft2c"]
+# What joins the parts of other launches, or lays filters out. Everything else that is launched is an operation's work.
+JOINS = ["norm_stats", "gradient_means", "add_parts", "add_all_parts", "conv3x3_filters", "unet_moments",
+         "unet_output_d_moments", "unet_input_coefficients", "join_losses", "update_norm"]
+
+
+def layers(document, precision):
+    """Of each layer and pass of the 3x3 convolutions, the predicted seconds."""
+    section = document.split(f"\n### {precision}\n", 1)[1].split("\n### ", 1)[0]
+    found = {}
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if match := re.fullmatch(r"(\d+) × (\d+) → (\d+), (\d+) × (\d+)", cells[0]):
+            found[tuple(map(int, match.groups())), cells[1]] = 1e-6 * float(cells[-1])
+    return found
+
+
+def layer(shape):
+    """As the tables have it: "18+18->18 n1 640x368" is a layer of 36 channels in."""
+    ins, out, n, height, width = re.fullmatch(r"([\d+]+)->(\d+) n(\d+) (\d+)x(\d+)", shape).groups()
+    return int(n), sum(map(int, ins.split("+"))), int(out), int(height), int(width)
+
+
+def seconds(row, of_layers):
+    """Of all calls of an operation at one shape, without what lies between launches."""
+    name = row["operation"]
+    if name in CONVOLUTIONS:
+        return row["calls"] * sum(of_layers[layer(row["shape"]), part] for part in CONVOLUTIONS[name])
+    moved = row["bytes"] / BANDWIDTH
+    rate = TRANSFORMS if name in TRANSFORMED else PRODUCTS
+    return max(moved, (row["matrix_flop"] + row["flop"]) / rate)
+
+
+def table(kerase, document, precision):
+    command = [kerase, "bench", "--plan", "H100", "--precision", precision, "--json"]
+    plan = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    of_layers, predicted = layers(document, precision), {}
+    for row in plan["shapes"]:
+        predicted[row["operation"]] = predicted.get(row["operation"], 0.0) + seconds(row, of_layers)
+    launches = sum(plan["launches"].values())
+    small = sum(count for name, count in plan["launches"].items() if any(name.startswith(join) for join in JOINS))
+    lines = [f"| {precision}: operation | calls | GB | floor, ms | predicted, ms |", "|---|--:|--:|--:|--:|"]
+    for row in plan["operations"]:
+        name = row["operation"]
+        lines.append(f"| `{name}` | {row['calls']:.0f} | {row['bytes'] / 1e9:.2f} | {1e3 * row['floor_seconds']:.2f} | "
+                     f"{1e3 * predicted[name]:.2f} |")
+    lines.append(f"| joins and laid out filters | {small} | | | {1e3 * SMALL * small:.2f} |")
+    lines.append(f"| between launches | {launches} | | | {1e3 * GAP * launches:.2f} |")
+    total, floor = sum(predicted.values()) + SMALL * small + GAP * launches, plan["total"]["floor_seconds"]
+    lines.append(f"| **step** | | {plan['total']['bytes'] / 1e9:.2f} | {1e3 * floor:.2f} | {1e3 * total:.2f} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kerase", default=ROOT / "target/release/kerase", type=Path)
+    parser.add_argument("--doc", default=ROOT / "docs/tensor-cores.md", type=Path)
+    options = parser.parse_args()
+    document = options.doc.read_text()
+    before, rest = document.split(MARKS[0], 1)
+    after = rest.split(MARKS[1], 1)[1]
+    tables = "\n\n".join(table(options.kerase, document, precision) for precision in ["tf32", "bf16"])
+    options.doc.write_text(f"{before}{MARKS[0]}\n{tables}\n{MARKS[1]}{after}")
+
+
+if __name__ == "__main__":
+    main()
