@@ -25,6 +25,7 @@ __device__ __forceinline__ void add_normal(Row& row, const float2* sens_maps, Pr
 extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 cascade_input(const float2* sens_maps, const float* mask, const float2* m0, const float2* u, const float2* v,
               float2* m, ImageShape shape, const __grid_constant__ FftPlan plan, int at_once) {
+    await_inputs();
     DYNAMIC_SHARED(float2, memory);
     Row row(shape, int(blockIdx.y), int(blockIdx.x));
     Projection project(plan, mask, row.n, memory, at_once);
@@ -44,6 +45,7 @@ KERNEL(cascade_input)
 extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 cascade_input_backward(const float2* sens_maps, const float* mask, const float2* d_m, float2* d_u, float2* d_v,
                        float2* d_m0, ImageShape shape, const __grid_constant__ FftPlan plan, int at_once) {
+    await_inputs();
     DYNAMIC_SHARED(float2, memory);
     Row row(shape, int(blockIdx.y), int(blockIdx.x));
     Projection project(plan, mask, row.n, memory, at_once);

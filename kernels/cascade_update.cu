@@ -7,6 +7,7 @@ constexpr int UPDATE_THREADS = 256;
 extern "C" __global__ void __launch_bounds__(UPDATE_THREADS)
 cascade_update(const float* dc_weight, const float* r, const float* u, const float* v, float* u_out, float* v_out,
                int len) {
+    await_inputs();
     const float lambda = *dc_weight;
     for (int i = blockIdx.x * UPDATE_THREADS + threadIdx.x; i < len; i += gridDim.x * UPDATE_THREADS) {
         const float u_here = u[i];
@@ -20,6 +21,7 @@ KERNEL(cascade_update)
 extern "C" __global__ void __launch_bounds__(UPDATE_THREADS)
 cascade_update_backward(const float* dc_weight, const float* u, const float* v, float* d_u, float* d_v, float* d_r,
                         float* partial, int len) {
+    await_inputs();
     const float lambda = *dc_weight;
     double sum = 0.0;
     for (int i = blockIdx.x * UPDATE_THREADS + threadIdx.x; i < len; i += gridDim.x * UPDATE_THREADS) {

@@ -14,6 +14,21 @@
 #include "emulation/shim.h"
 #endif
 
+// What every kernel does first. On GPUs from 9.0 on the blocks of a launch may take their places while the launch before
+// is at work (programmatic dependent launch, src/cuda/driver/cudarc/dependent.rs), and wait here until it has ended and
+// all that it wrote can be seen: as it waited itself, all launches before have ended too. From here on the launch after
+// this one may have its blocks take their places. The emulated device refuses a kernel without it.
+#ifdef __CUDACC__
+__device__ __forceinline__ void await_inputs() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+#else
+inline void await_inputs() { emulation::self->awaited = true; }
+#endif
+
 // The same value, of which the compiler does not know that: what follows from it is worked out where it is used, not
 // ahead of a loop, where it would take registers all the while.
 #ifdef __CUDACC__

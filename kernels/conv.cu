@@ -96,6 +96,7 @@ struct StoreInputGradients {
     extern "C" __global__ void __launch_bounds__(CORRELATE_THREADS)                                                   \
     conv3x3_by##Q(const float* first, const float* first_stats, const float* second, const float* second_stats,       \
                   const float* weights, float* output, float* partial, ConvShape shape) {                             \
+        await_inputs();                                                                                               \
         const Inputs inputs = {first, first_stats, second, second_stats, shape};                                      \
         correlate<Q, false>(inputs, shape.inputs(), weights, 0, 0, shape.out, StoreOutput{output, partial, shape});   \
     }                                                                                                                 \
@@ -106,6 +107,7 @@ struct StoreInputGradients {
                          const float* weights, const float* first, const float* first_stats, float* d_first,          \
                          float* first_partial, const float* second, const float* second_stats, float* d_second,       \
                          float* second_partial, ConvShape shape, int begin, int end) {                                \
+        await_inputs();                                                                                               \
         const OutputGradient gradient = {d_output, output, stats, sums, shape};                                       \
         const StoreInputGradients store = {{first, first_stats, d_first, first_partial},                              \
                                            {second, second_stats, d_second, second_partial}, shape};                  \
@@ -117,6 +119,7 @@ struct StoreInputGradients {
     conv3x3_weights_by##Q(const float* first, const float* first_stats, const float* second,                          \
                           const float* second_stats, const float* d_output, const float* output,                      \
                           const float* stats, const float* sums, float* partial, ConvShape shape, ConvCut cut) {      \
+        await_inputs();                                                                                               \
         const Inputs inputs = {first, first_stats, second, second_stats, shape};                                      \
         const OutputGradient gradient = {d_output, output, stats, sums, shape};                                       \
         weight_gradient<Q>(inputs, gradient, partial, cut);                                                           \

@@ -52,6 +52,7 @@ template <class T> __device__ __forceinline__ void lay_out_filters(const FilterL
 #define FILTERS(NAME, T)                                                                                              \
     extern "C" __global__ void __launch_bounds__(FILTERS_THREADS)                                                     \
     conv3x3_filters_##NAME(const __grid_constant__ FilterLayers layers) {                                             \
+        await_inputs();                                                                                               \
         lay_out_filters<T>(layers);                                                                                   \
     }                                                                                                                 \
     KERNEL(conv3x3_filters_##NAME)
@@ -61,6 +62,7 @@ template <class T> __device__ __forceinline__ void lay_out_filters(const FilterL
     conv3x3_##NAME(const T::Stored* first, const float* first_stats, const T::Stored* second,                         \
                    const float* second_stats, const unsigned* filters, T::Stored* output, float* partial,             \
                    ConvShape shape) {                                                                                 \
+        await_inputs();                                                                                               \
         const MmaInputs<T::Stored> inputs = {first, first_stats, second, second_stats, shape};                        \
         correlate_mma<T, G, NT>(inputs, filters, MmaStoreOutput<T::Stored, G, NT>{output, partial, shape});           \
     }                                                                                                                 \
@@ -72,6 +74,7 @@ template <class T> __device__ __forceinline__ void lay_out_filters(const FilterL
                           T::Stored* d_first, float* first_partial, const T::Stored* second,                          \
                           const float* second_stats, T::Stored* d_second, float* second_partial, ConvShape shape,     \
                           int begin, int end) {                                                                       \
+        await_inputs();                                                                                               \
         const MmaGradient<T::Stored> gradient = {d_output, output, stats, sums, shape};                               \
         const MmaStoreGradients<T::Stored, G, NT> store = {{first, first_stats, d_first, first_partial},              \
                                                            {second, second_stats, d_second, second_partial},          \

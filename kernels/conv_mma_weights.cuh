@@ -226,6 +226,7 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
     conv3x3_weights_##NAME(const T::Stored* first, const float* first_stats, const T::Stored* second,                 \
                            const float* second_stats, const T::Stored* d_output, const T::Stored* output,             \
                            const float* stats, const float* sums, float* partial, ConvShape shape, int tiles) {       \
+        await_inputs();                                                                                               \
         const MmaInputs<T::Stored> inputs = {first, first_stats, second, second_stats, shape};                        \
         const MmaGradient<T::Stored> gradient = {d_output, output, stats, sums, shape};                               \
         sum_over_pixels<T, Summing<T, EIGHTS, OUTS>>(inputs, gradient, partial, tiles);                               \

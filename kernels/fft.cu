@@ -9,6 +9,7 @@
 extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 ifft_columns(const float2* kspace, const float* weights, float2* images, ImageShape shape,
              const __grid_constant__ FftPlan plan, int log2_count, int stride, float scale) {
+    await_inputs();
     DYNAMIC_SHARED(float2, memory);
     const int count = 1 << log2_count;
     Lines lines = {memory, memory + count * stride, count, stride};
@@ -39,6 +40,7 @@ KERNEL(ifft_columns)
 // images: [rows, length] with all rows of all images, in place. A block takes `count` of them.
 extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 ifft_rows(float2* images, const __grid_constant__ FftPlan plan, int count, int rows) {
+    await_inputs();
     DYNAMIC_SHARED(float2, memory);
     const int first = blockIdx.x * count, length = plan.length;
     Lines lines = {memory, memory + count * length, min(count, rows - first), length};

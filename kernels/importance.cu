@@ -15,6 +15,7 @@ __device__ __forceinline__ unsigned long long this_parameter() {
 // sums += factor·gradient².
 extern "C" __global__ void __launch_bounds__(IMPORTANCE_THREADS)
 add_squares(const float* gradient, float* sums, float factor, unsigned long long len) {
+    await_inputs();
     const unsigned long long i = this_parameter();
     if (i < len) sums[i] += factor * (gradient[i] * gradient[i]);
 }
@@ -25,6 +26,7 @@ KERNEL(add_squares)
 extern "C" __global__ void __launch_bounds__(IMPORTANCE_THREADS)
 dampen(const float* forget, const float* retain, float* parameters, float alpha, float lambda, float of_forget,
        float of_retain, unsigned long long len) {
+    await_inputs();
     const unsigned long long i = this_parameter();
     if (i >= len) return;
     const float all = of_forget * forget[i] + of_retain * retain[i];

@@ -73,6 +73,7 @@ __device__ __forceinline__ Similarity similarity(double ux, double uy, double ux
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
 ssim_windows(const float* output, const float* target, const float* max_value, double* slopes, double* partial,
              LossCrop crop) {
+    await_inputs();
     SHARED(float, x, [READ_ROWS][READ_COLUMNS]);
     SHARED(float, y, [READ_ROWS][READ_COLUMNS]);
     // Of x, y, x², y², x·y.
@@ -127,6 +128,7 @@ KERNEL(ssim_windows)
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
 loss_gradient(const float* output, const float* target, const double* slopes, float* d_output, double* partial,
               LossCrop crop, double ssim_scale, double l1_scale) {
+    await_inputs();
     SHARED(double, slope, [3][READ_ROWS][READ_COLUMNS]);
     SHARED(double, column_sums, [3][TILE_ROWS][READ_COLUMNS]);
     const int n = blockIdx.z, down = crop.height - WINDOW + 1, across = crop.width - WINDOW + 1;
@@ -175,6 +177,7 @@ KERNEL(loss_gradient)
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
 join_losses(const double* ssim, const double* differences, float* losses, int ssim_parts, int difference_parts,
             double windows, double pixels) {
+    await_inputs();
     double similar = 0.0, different = 0.0;
     for (int i = threadIdx.x; i < ssim_parts; i += LOSS_THREADS) similar += ssim[i];
     for (int i = threadIdx.x; i < difference_parts; i += LOSS_THREADS) different += differences[i];
@@ -189,6 +192,7 @@ KERNEL(join_losses)
 // The centre of the output where the target has it. Blocks: of columns, of rows, slices.
 extern "C" __global__ void __launch_bounds__(LOSS_THREADS)
 crop_to_target(const float* output, float* target, LossCrop crop) {
+    await_inputs();
     const int y = blockIdx.y * TILE_ROWS + threadIdx.x / TILE_COLUMNS;
     const int x = blockIdx.x * TILE_COLUMNS + threadIdx.x % TILE_COLUMNS;
     if (y >= crop.height || x >= crop.width) return;

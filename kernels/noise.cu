@@ -45,6 +45,7 @@ __device__ __forceinline__ double normal(unsigned long long key, unsigned long l
 extern "C" __global__ void __launch_bounds__(NOISE_THREADS)
 label_noise(float* target, unsigned long long len, unsigned long long key, unsigned long long stream, double lambda,
             int absolute) {
+    await_inputs();
     const unsigned long long i = (unsigned long long)blockIdx.x * NOISE_THREADS + threadIdx.x;
     if (i >= len) return;
     const double n = normal(key, stream, i);

@@ -52,6 +52,7 @@ template <int N> __device__ __forceinline__ void block_sums(double (&values)[N])
 // Σ(s + n·(m − mean)²): nothing cancels, as the mean is known when deviations from it are squared.
 extern "C" __global__ void __launch_bounds__(NORM_THREADS)
 norm_stats(const float* partial, float* stats, int parts) {
+    await_inputs();
     const int plane = blockIdx.x;
     const float* of_plane = partial + 3ll * parts * plane;
     double sums[2] = {};  // of counts, of values
@@ -76,6 +77,7 @@ KERNEL(norm_stats)
 // partial: [planes, parts, 2], sums of g and of g·x̂ over each part; sums: [planes, 2], their means over the plane.
 extern "C" __global__ void __launch_bounds__(NORM_THREADS)
 gradient_means(const float* partial, float* sums, int parts, int pixels) {
+    await_inputs();
     const int plane = blockIdx.x;
     double both[2] = {};
     each_part<2>(partial + 2ll * parts * plane, parts, [&](const float (&part)[2]) {

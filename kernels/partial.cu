@@ -26,6 +26,7 @@ __device__ __forceinline__ void add_neighbours(const float* partial, float* into
 
 extern "C" __global__ void __launch_bounds__(PARTIAL_THREADS)
 add_parts(const float* partial, float* into, int parts, int len, int log2_here) {
+    await_inputs();
     add_neighbours(partial, into, parts, len, log2_here, blockIdx.x);
 }
 KERNEL(add_parts)
@@ -42,6 +43,7 @@ DESCRIBE(Sums, partial, into, parts, len, log2_here, first_block, count)
 // The same for many sums, that many launches would wait for one another.
 extern "C" __global__ void __launch_bounds__(PARTIAL_THREADS)
 add_all_parts(const __grid_constant__ Sums sums) {
+    await_inputs();
     const int of = last_begun(sums.first_block, sums.count, blockIdx.x);
     add_neighbours(sums.partial[of], sums.into[of], sums.parts[of], sums.len[of], sums.log2_here[of],
                    blockIdx.x - sums.first_block[of]);

@@ -5,6 +5,7 @@
 extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 rss_output(const float2* sens_maps, const float* mask, const float2* x0, const float2* u, const float2* v,
            float* output, ImageShape shape, const __grid_constant__ FftPlan plan, int at_once) {
+    await_inputs();
     DYNAMIC_SHARED(float2, memory);
     Row row(shape, int(blockIdx.y), int(blockIdx.x));
     Projection project(plan, mask, row.n, memory, at_once);
@@ -43,6 +44,7 @@ extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 rss_output_backward(const float2* sens_maps, const float* mask, const float2* x0, const float2* u, const float2* v,
                     const float* output, const float* d_output, float2* d_u, float2* d_v, float2* d_sens,
                     ImageShape shape, const __grid_constant__ FftPlan plan, int at_once) {
+    await_inputs();
     DYNAMIC_SHARED(float2, memory);
     Row row(shape, int(blockIdx.y), int(blockIdx.x));
     Projection project(plan, mask, row.n, memory, at_once);

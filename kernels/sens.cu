@@ -38,6 +38,7 @@ __device__ __forceinline__ float inverse_rss(const float2* raw, Pixel pixel, int
 // raw, sens_maps: [n, coils, pixels].
 extern "C" __global__ void __launch_bounds__(SENS_THREADS)
 divide_by_rss(const float2* raw, float2* sens_maps, int coils, int pixels) {
+    await_inputs();
     const Pixel pixel = this_pixel(coils, pixels);
     if (!pixel.present) return;
     const float inverse = inverse_rss(raw, pixel, coils);
@@ -48,6 +49,7 @@ KERNEL(divide_by_rss)
 // combined [n, pixels] = Σ_coil conj(sens_maps)·images; both [n, coils, pixels].
 extern "C" __global__ void __launch_bounds__(SENS_THREADS)
 sens_reduce(const float2* sens_maps, const float2* images, float2* combined, int coils, int pixels) {
+    await_inputs();
     const Pixel pixel = this_pixel(coils, pixels);
     if (!pixel.present) return;
     float2 sum = make_float2(0.0f, 0.0f);
@@ -59,6 +61,7 @@ KERNEL(sens_reduce)
 // d = (d − S·Re Σ S̄·d)/rss, in place. raw, sens_maps, d: [n, coils, pixels].
 extern "C" __global__ void __launch_bounds__(SENS_THREADS)
 divide_by_rss_backward(const float2* raw, const float2* sens_maps, float2* d, int coils, int pixels) {
+    await_inputs();
     const Pixel pixel = this_pixel(coils, pixels);
     if (!pixel.present) return;
     const float inverse = inverse_rss(raw, pixel, coils);

@@ -19,6 +19,7 @@ DESCRIBE(Pairs, v, g, count)
 extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
 sens_backward(const float2* sens_maps, const float* mask, const float2* x0, const float2* d_m0, float2* d_sens,
               const __grid_constant__ Pairs pairs, ImageShape shape, const __grid_constant__ FftPlan plan) {
+    await_inputs();
     DYNAMIC_SHARED(float2, memory);
     Row row(shape, int(blockIdx.z), int(blockIdx.y));
     const int first = blockIdx.x * COILS, coils = min(COILS, shape.coils - first);

@@ -74,6 +74,7 @@ template <class T> __device__ __forceinline__ bool by_words(int values) { return
     MAP_KERNEL_OF(bf16, NAME##_bf16, NAME, BOUNDS, PARAMETERS, ARGUMENTS)
 #define MAP_KERNEL_OF(STORED, KERNEL_NAME, NAME, BOUNDS, PARAMETERS, ARGUMENTS)               \
     extern "C" __global__ void __launch_bounds__ BOUNDS KERNEL_NAME(PARAMETERS(STORED)) {     \
+        await_inputs();                                                                       \
         NAME##_of<STORED> ARGUMENTS;                                                          \
     }                                                                                         \
     KERNEL(KERNEL_NAME)

@@ -56,6 +56,7 @@ struct UnetSums {
 // the last part of fewer. Blocks: parts, images.
 extern "C" __global__ void __launch_bounds__(UNET_IO_THREADS)
 unet_part_moments(const float2* image, double* partial, int pixels) {
+    await_inputs();
     const int first = blockIdx.x * UNET_IO_PART, count = min(UNET_IO_PART, pixels - first);
     const float2* from = image + (long long)blockIdx.y * pixels + first;
     float2 mine[UNET_IO_PIXELS];
@@ -90,6 +91,7 @@ KERNEL(unet_part_moments)
 // moments: [planes, 2], mean and sample standard deviation, from the parts above. Blocks: planes.
 extern "C" __global__ void __launch_bounds__(UNET_IO_JOIN_THREADS)
 unet_moments(const double* partial, float* moments, int parts, int pixels) {
+    await_inputs();
     const int plane = blockIdx.x, thread = threadIdx.x;
     Moments mine = {0.0, 0.0, 0.0};
     for (int part = thread; part < parts; part += UNET_IO_JOIN_THREADS) {
@@ -199,6 +201,7 @@ __device__ __forceinline__ double2 unet_joined_sums(const double* partial, int p
 // d_moments: [planes, 2]: image = map·deviation + mean. Blocks: planes.
 extern "C" __global__ void __launch_bounds__(UNET_IO_JOIN_THREADS)
 unet_output_d_moments(const double* partial, float* d_moments, int parts) {
+    await_inputs();
     const int plane = blockIdx.x;
     const double2 sums = unet_joined_sums(partial, plane, parts);
     if (threadIdx.x != 0) return;
@@ -212,6 +215,7 @@ KERNEL(unet_output_d_moments)
 extern "C" __global__ void __launch_bounds__(UNET_IO_JOIN_THREADS)
 unet_input_coefficients(const double* partial, const float* moments, const float* d_moments, float* coefficients,
                         int parts, int pixels) {
+    await_inputs();
     const int plane = blockIdx.x;
     const double2 sums = unet_joined_sums(partial, plane, parts);
     if (threadIdx.x != 0) return;

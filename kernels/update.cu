@@ -29,6 +29,7 @@ __device__ __forceinline__ bool frozen(const float* mask, unsigned long long i) 
 extern "C" __global__ void __launch_bounds__(UPDATE_THREADS)
 update_squares(const float* parameters, const float* mask, const float* gradient, double* partial, float l1,
                unsigned long long len) {
+    await_inputs();
     const unsigned long long stride = (unsigned long long)gridDim.x * UPDATE_THREADS;
     double sum = 0.0;
     for (unsigned long long i = (unsigned long long)blockIdx.x * UPDATE_THREADS + threadIdx.x; i < len; i += stride) {
@@ -45,6 +46,7 @@ KERNEL(update_squares)
 // step. `clip` is infinite where there is none. One block.
 extern "C" __global__ void __launch_bounds__(UPDATE_THREADS)
 update_norm(const double* partial, float* norm, float* scale, int parts, double clip) {
+    await_inputs();
     double sum = 0.0;
     for (int part = threadIdx.x; part < parts; part += UPDATE_THREADS) sum += partial[part];
     const double root = sqrt(block_sum(sum));
@@ -58,6 +60,7 @@ KERNEL(update_norm)
 extern "C" __global__ void __launch_bounds__(UPDATE_THREADS)
 update_adam(float* parameters, const float* mask, const float* gradient, float* first_moment, float* second_moment,
             const float* scale, AdamScalars adam, unsigned long long len) {
+    await_inputs();
     const unsigned long long i = (unsigned long long)blockIdx.x * UPDATE_THREADS + threadIdx.x;
     const float clip = scale[0];
     if (i >= len || clip != clip || frozen(mask, i)) return;

@@ -131,6 +131,29 @@ fn a_run_that_is_resumed_or_has_less_memory_has_the_same_bits() {
     }
 }
 
+/// Filters' gradients are summed beside everything else, at once in one schedule, as late as may be in the other: who
+/// would write over what they still read waits for them.
+#[test]
+#[cfg(unix)]
+fn what_runs_beside_a_step_may_come_early_or_late() {
+    let folder = Folder::new();
+    folder.sets();
+    for options in ["--precision tf32", "--precision bf16 --low-memory"] {
+        let [early, late] = ["forward", "reverse"].map(|schedule| {
+            let run = format!("{schedule}{}", options.len());
+            folder
+                .shell(&format!(
+                    "KERASE_EMULATED_SCHEDULE={schedule} \"$KERASE\" train --data brain --data knee --out {run} \
+                     {NETWORK_OPTIONS} {SAMPLING} --max-steps 5 --device emulated {options}"
+                ))
+                .succeeded();
+            folder.lasting(&run)
+        });
+        assert_eq!(early, late, "{options}");
+        assert_eq!(early.steps(), 5);
+    }
+}
+
 #[test]
 fn images_and_scores_agree_with_the_cpu() {
     let folder = Folder::new();

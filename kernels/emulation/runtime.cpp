@@ -79,6 +79,7 @@ struct Processor {
     std::vector<Fiber*> fibers, idle;
     Fiber host;
     unsigned at, waiting, done;
+    const char* name;  // of the kernel
     void (*call)(void**);
     void** arguments;
     Order schedule;
@@ -203,6 +204,7 @@ void run_threads() {
         Fiber& fiber = *mine.fiber;
         ACQUIRE(&p.begin_variable);
         p.call(p.arguments);
+        if (!mine.self.awaited) fault("a kernel does not call await_inputs(), and may run before its inputs are there:", p.name);
         RELEASE(&p.end_variable);
         mine.state = State::Done;
         ++p.done;
@@ -253,6 +255,7 @@ void run_block(Processor& p, uint3 block) {
     for (unsigned i = 0; i < p.count(); ++i) {
         Thread& t = p.threads[i];
         t.self.block = block;
+        t.self.awaited = false;
         t.state = State::Ready;
         t.fiber = nullptr;
         t.barriers = t.fences = 0;
@@ -373,6 +376,7 @@ size_t emulation_signature(const void* kernel, char* text, size_t room) {
 void emulation_run(const void* kernel, void** arguments, const unsigned* grid, unsigned threads, size_t dynamic_bytes,
                    int schedule, uint64_t seed, uint64_t first, uint64_t end) {
     Processor& p = this_processor();
+    p.name = static_cast<const Kernel*>(kernel)->name;
     p.call = static_cast<const Kernel*>(kernel)->call;
     p.arguments = arguments;
     p.schedule = Order(schedule);

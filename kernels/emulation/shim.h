@@ -33,6 +33,7 @@ struct Self {
     uint3 thread, block;
     dim3 threads, blocks;
     unsigned linear, lane, warp;
+    bool awaited;  // has waited for the launches before, as common.cuh says
 };
 extern thread_local Self* self;
 

@@ -53,6 +53,8 @@ pub fn announce<D: Driver>(cuda: &Cuda<D>, parameters: &Buffer<D>, convolutions:
         .iter()
         .flat_map(|(_, wants)| [wants.filters.as_ref().map_or(0, |(cut, _)| cut.filters()), wants.parts])
         .collect();
+    // They work with what was announced before.
+    cuda.attempt(|driver| cuda.await_beside(driver));
     let places = cuda.scratch_for(Lifetime::Announcement, &lens);
     let mut layers = Vec::new();
     let mut coming = Vec::new();
@@ -95,6 +97,8 @@ pub fn owe<D: Driver>(
         }
         std::mem::take(&mut announced.owed)
     };
+    // The parts lie within one block: of a launch that reads them all, no address says which it waits for.
+    cuda.attempt(|driver| cuda.await_beside(driver));
     let mut sum = |Owed { weight, partial, parts }| {
         let into = d_parameters.write_from(weight.offset, weight.len);
         Sum { partial, into, parts, len: weight.len }
@@ -107,7 +111,7 @@ pub fn owe<D: Driver>(
 mod tests {
     use super::*;
     use crate::backend::{Backend, FeatureMap, InputGradient, MapGradient, MapShape, Memory, Pass, Purpose};
-    use crate::cuda::driver::emulated::Emulated;
+    use crate::cuda::driver::emulated::{Emulated, Schedule};
     use crate::precision::Precision;
 
     type Device = Cuda<Emulated>;
@@ -116,8 +120,8 @@ mod tests {
     const WEIGHTS: usize = INPUTS * MAP.channels * 9;
     const SPANS: [Span; 2] = [Span { offset: 0, len: WEIGHTS }, Span { offset: WEIGHTS, len: WEIGHTS }];
 
-    fn device(precision: Precision) -> Device {
-        Cuda::new(Emulated::default()).with_precision(precision)
+    fn device(precision: Precision, schedule: Schedule) -> Device {
+        Cuda::new(Emulated::new(schedule, usize::MAX)).with_precision(precision)
     }
 
     fn announced(pass: &Pass) -> Vec<Convolution> {
@@ -140,8 +144,8 @@ mod tests {
     }
 
     /// Everything that both convolutions make, forward and backward.
-    fn results(precision: Precision, announce: bool) -> Vec<u32> {
-        let ops = device(precision);
+    fn results(precision: Precision, schedule: Schedule, announce: bool) -> Vec<u32> {
+        let ops = device(precision, schedule);
         let parameters = filled(&ops, ops.zeros(Purpose::Parameters, 2 * WEIGHTS));
         let mut d_parameters = filled(&ops, ops.zeros(Purpose::Optimiser, 2 * WEIGHTS));
         let input = map(&ops, MAP.with_channels(INPUTS));
@@ -186,14 +190,17 @@ mod tests {
     #[test]
     fn an_announcement_changes_no_bit() {
         for precision in Precision::ALL {
-            assert_eq!(results(precision, true), results(precision, false), "{precision}");
+            let alone = results(precision, Schedule::Forward, false);
+            for schedule in [Schedule::Forward, Schedule::Reverse] {
+                assert_eq!(results(precision, schedule, true), alone, "{precision}, {schedule}");
+            }
         }
     }
 
     #[test]
     #[should_panic(expected = "did not come")]
     fn what_was_announced_has_to_come() {
-        let ops = device(Precision::Tf32);
+        let ops = device(Precision::Tf32, Schedule::Forward);
         let parameters = ops.zeros(Purpose::Parameters, 2 * WEIGHTS);
         ops.announce(&parameters, &announced(&Pass::Forward));
         ops.announce(&parameters, &announced(&Pass::Forward));

@@ -430,7 +430,9 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
     match sum_cut {
         SumCut::Mma(cut) => {
             let from = [0, 1].map(|i| (values[i], stats[i]));
-            conv_mma_weights::weight_gradient(cuda, &cut, from, gradient, d_weights, shape);
+            let sum = || conv_mma_weights::weight_gradient(cuda, &cut, from, gradient, d_weights, shape);
+            // Nobody waits for an announced one until all are there.
+            if ahead.is_some() { cuda.beside(sum) } else { sum() }
         }
         SumCut::Plain(by, cut, _, launch) => {
             let kernel = match by {

@@ -9,17 +9,17 @@ use std::marker::PhantomData;
 
 use half::bf16;
 
-use crate::cuda::driver::{Argument, Show};
+use crate::cuda::driver::{Argument, Inspect, Touched};
 
 /// What a kernel may be given.
-pub trait Parameter: Copy + Show {
+pub trait Parameter: Copy + Inspect {
     /// The type as the C++ side spells it.
     fn spelling() -> String;
 }
 
 macro_rules! scalar {
     ($($rust:ty => $name:literal),*) => {
-        $(impl Show for $rust {
+        $(impl Inspect for $rust {
             fn show(&self) -> Option<String> {
                 Some(self.to_string())
             }
@@ -37,7 +37,7 @@ scalar!(f32 => "f32", f64 => "f64", i32 => "i32", u32 => "u32", u64 => "u64");
 #[derive(Clone, Copy)]
 pub struct C32;
 
-impl Show for C32 {
+impl Inspect for C32 {
     fn show(&self) -> Option<String> {
         None
     }
@@ -49,7 +49,7 @@ impl Parameter for C32 {
     }
 }
 
-impl Show for bf16 {
+impl Inspect for bf16 {
     fn show(&self) -> Option<String> {
         Some(self.to_string())
     }
@@ -90,10 +90,14 @@ impl Element {
     }
 }
 
-impl<T: Show, const N: usize> Show for [T; N] {
+impl<T: Inspect, const N: usize> Inspect for [T; N] {
     fn show(&self) -> Option<String> {
-        let values: Option<Vec<String>> = self.iter().map(Show::show).collect();
+        let values: Option<Vec<String>> = self.iter().map(Inspect::show).collect();
         values.map(|values| format!("[{}]", values.join(", ")))
+    }
+
+    fn addresses(&self, found: &mut dyn FnMut(Touched)) {
+        self.iter().for_each(|value| value.addresses(found));
     }
 }
 
@@ -118,7 +122,7 @@ pub struct Mut<T> {
 }
 
 macro_rules! pointer {
-    ($pointer:ident, $spelling:literal) => {
+    ($pointer:ident, $spelling:literal, $written:literal) => {
         impl<T> Clone for $pointer<T> {
             fn clone(&self) -> Self {
                 *self
@@ -152,9 +156,14 @@ macro_rules! pointer {
                 self.address
             }
         }
-        impl<T> Show for $pointer<T> {
+        impl<T> Inspect for $pointer<T> {
             fn show(&self) -> Option<String> {
                 None
+            }
+            fn addresses(&self, found: &mut dyn FnMut(Touched)) {
+                if self.address != 0 {
+                    found(Touched { address: self.address, written: $written });
+                }
             }
         }
         impl<T: Parameter> Parameter for $pointer<T> {
@@ -164,8 +173,8 @@ macro_rules! pointer {
         }
     };
 }
-pointer!(Const, "const {}*");
-pointer!(Mut, "{}*");
+pointer!(Const, "const {}*", false);
+pointer!(Mut, "{}*", true);
 
 impl<T> Mut<T> {
     /// For a kernel that reads what another wrote.
@@ -201,7 +210,12 @@ pub fn name_for<T: Stored>(name: &'static str, of_bf16: &'static str) -> &'stati
 
 /// A value as an argument of a launch.
 pub fn argument<'v, P: Parameter>(name: &'static str, value: &'v P) -> Argument<'v> {
-    Argument { name, value: std::ptr::from_ref(value).cast::<c_void>(), bytes: size_of::<P>(), show: value }
+    Argument {
+        name,
+        value: std::ptr::from_ref(value).cast::<c_void>(),
+        bytes: size_of::<P>(),
+        inspect: value,
+    }
 }
 
 /// A kernel's name and the types of its parameters.
@@ -317,10 +331,13 @@ macro_rules! parameter_struct {
         #[derive(Clone, Copy, Debug)]
         #[repr(C)]
         pub struct $name { $(pub $field: $type),* }
-        impl $crate::cuda::driver::Show for $name {
+        impl $crate::cuda::driver::Inspect for $name {
             fn show(&self) -> Option<String> {
-                let fields = [$((stringify!($field), $crate::cuda::driver::Show::show(&self.$field))),*];
+                let fields = [$((stringify!($field), $crate::cuda::driver::Inspect::show(&self.$field))),*];
                 Some(format!("({})", $crate::cuda::driver::listed(fields.into_iter())))
+            }
+            fn addresses(&self, found: &mut dyn FnMut($crate::cuda::driver::Touched)) {
+                $($crate::cuda::driver::Inspect::addresses(&self.$field, found);)*
             }
         }
         impl $crate::cuda::kernel::Parameter for $name {

@@ -5,6 +5,7 @@
 //! worked out here. Sums that cross blocks are left as parts and joined by a second kernel, in a fixed order.
 
 pub mod announced;
+pub mod beside;
 pub mod cascade;
 pub mod conv;
 pub mod conv1x1;
@@ -36,6 +37,7 @@ use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::ranks::Ranks;
 use announced::Announced;
+use beside::Beside;
 use driver::{Argument, Driver, Launch};
 use kernel::{Const, Declaration, Element, Located, Mut, Stored};
 pub use memory::Buffer;
@@ -51,6 +53,7 @@ pub struct Cuda<D: Driver> {
     arena: Mutex<Arena<D>>,
     plans: Plans<D>,
     announced: Mutex<Announced>,
+    beside: Beside,
     failure: Mutex<Option<Error>>,
     /// Whether operations only say what working memory they need.
     rehearsing: AtomicBool,
@@ -139,6 +142,7 @@ impl<D: Driver> Cuda<D> {
             arena: Mutex::new(Arena::default()),
             plans: Plans::default(),
             announced: Mutex::default(),
+            beside: Beside::default(),
             failure: Mutex::new(None),
             rehearsing: AtomicBool::new(false),
             recording: AtomicBool::new(false),
@@ -192,10 +196,18 @@ impl<D: Driver> Cuda<D> {
         work(&self.driver).map_err(|error| *self.failure() = Some(error)).ok()
     }
 
-    /// As [`Self::attempt`], for what an operation does to its buffers.
+    /// The same, after all that runs beside.
+    fn attempt_in_order<R>(&self, work: impl FnOnce(&D) -> Result<R>) -> Option<R> {
+        self.attempt(|driver| {
+            self.await_beside(driver)?;
+            work(driver)
+        })
+    }
+
+    /// As [`Self::attempt_in_order`], for what an operation does to its buffers.
     fn operate(&self, work: impl FnOnce(&D) -> Result<()>) {
         if !self.rehearsing.load(Ordering::Relaxed) {
-            self.attempt(work);
+            self.attempt_in_order(work);
         }
     }
 
@@ -205,8 +217,10 @@ impl<D: Driver> Cuda<D> {
         if launch.grid.contains(&0) {
             return;
         }
-        // SAFETY: passed on to the caller.
-        self.operate(|driver| unsafe { driver.launch(kernel, launch, arguments) });
+        if !self.rehearsing.load(Ordering::Relaxed) {
+            // SAFETY: passed on to the caller.
+            self.attempt(|driver| unsafe { self.start(driver, kernel, launch, arguments) });
+        }
     }
 
     /// Working memory of one operation: `lens` reals each, with unspecified contents.
@@ -252,6 +266,7 @@ impl<D: Driver> Cuda<D> {
 
     /// Overwrites the working memory that operations leave behind.
     pub fn fill_scratch(&self, value: f32) {
+        self.attempt(|driver| self.await_beside(driver));
         let blocks = self.arena().scratch_blocks();
         for (block, bytes) in blocks {
             let values = vec![value; bytes / size_of::<f32>()];

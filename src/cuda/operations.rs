@@ -87,30 +87,35 @@ impl<D: Driver> Backend for Cuda<D> {
             Tape::Known => {
                 let mut body = Some(body);
                 self.recording.store(true, Ordering::Relaxed);
-                let recorded = self.attempt(|driver| driver.record(&mut || body.take().expect("once")()));
+                let recorded = self.attempt_in_order(|driver| {
+                    driver.record(&mut || {
+                        body.take().expect("once")();
+                        self.attempt(|driver| self.await_beside(driver));
+                    })
+                });
                 self.recording.store(false, Ordering::Relaxed);
                 // Half a recording would be replayed for ever.
                 let Some(graph) = recorded.filter(|_| self.failure().is_none()) else { return };
                 // SAFETY: the buffers that the operations were given are alive: `body` borrows them.
-                self.attempt(|driver| unsafe { driver.replay(&graph) });
+                self.attempt_in_order(|driver| unsafe { driver.replay(&graph) });
                 let scratch = self.arena().scratch_blocks().into_iter().map(|(block, _)| block);
                 *tape = Tape::Recorded { graph, _scratch: scratch.collect() };
             }
             Tape::Recorded { graph, .. } => {
                 // SAFETY: `body` borrows the same buffers as when it was recorded (the contract of `repeat`), and the
                 // tape keeps the scratch.
-                self.attempt(|driver| unsafe { driver.replay(graph) });
+                self.attempt_in_order(|driver| unsafe { driver.replay(graph) });
             }
         }
     }
 
     fn finish(&self) -> Result<()> {
-        self.attempt(Driver::synchronize);
+        self.attempt_in_order(Driver::synchronize);
         self.failure().take().map_or(Ok(()), Err)
     }
 
     fn mark(&self) -> Option<D::Event> {
-        self.attempt(Driver::event)
+        self.attempt_in_order(Driver::event)
     }
 
     fn is_connected(&self) -> bool {
@@ -168,7 +173,7 @@ impl<D: Driver> Backend for Cuda<D> {
     fn upload(&self, from: &[f32], to: &mut Buffer<D>) {
         let (bytes, to) = (as_stored(from, to.element()), to.address_of(0, from.len()));
         // SAFETY: the buffer has room for them.
-        self.attempt(|driver| unsafe { driver.upload(&bytes, to) });
+        self.attempt_in_order(|driver| unsafe { driver.upload(&bytes, to) });
     }
 
     fn upload_after(&self, after: &Option<D::Event>, from: &[f32], to: &mut Buffer<D>) {
@@ -183,13 +188,13 @@ impl<D: Driver> Backend for Cuda<D> {
         match element {
             // SAFETY: the buffer has as many.
             Element::F32 => {
-                self.attempt(|driver| unsafe { driver.download(from, bytemuck::cast_slice_mut(to)) })
+                self.attempt_in_order(|driver| unsafe { driver.download(from, bytemuck::cast_slice_mut(to)) })
             }
             Element::Bf16 => {
                 let mut stored = vec![bf16::ZERO; to.len()];
                 let bytes = bytemuck::cast_slice_mut(&mut stored);
                 // SAFETY: as above.
-                let read = self.attempt(|driver| unsafe { driver.download(from, bytes) });
+                let read = self.attempt_in_order(|driver| unsafe { driver.download(from, bytes) });
                 read.map(|()| to.iter_mut().zip(&stored).for_each(|(to, &x)| *to = x.to_f32()))
             }
         };

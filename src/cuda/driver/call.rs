@@ -17,10 +17,22 @@ impl std::fmt::Display for Launch {
     }
 }
 
-/// A value as messages show it.
-pub trait Show {
-    /// `None` for addresses, which tell nobody anything.
+/// A value that a kernel is given: what cannot be told from its bytes.
+pub trait Inspect {
+    /// As messages show it; `None` for addresses, which tell nobody anything.
     fn show(&self) -> Option<String>;
+
+    /// Calls `found` with every address in it.
+    fn addresses(&self, found: &mut dyn FnMut(Touched)) {
+        let _ = found;
+    }
+}
+
+/// Where memory begins that a launch reads, or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    pub address: u64,
+    pub written: bool,
 }
 
 /// One argument of a kernel: where its value lies on the host, and how long it is.
@@ -29,7 +41,7 @@ pub struct Argument<'v> {
     pub name: &'static str,
     pub value: *const c_void,
     pub bytes: usize,
-    pub show: &'v dyn Show,
+    pub inspect: &'v dyn Inspect,
 }
 
 /// A launch as messages name it: the kernel, its blocks and the sizes that it was given.
@@ -42,7 +54,7 @@ pub struct Call {
 
 impl Call {
     pub fn new(kernel: &'static str, launch: Launch, arguments: &[Argument]) -> Self {
-        Self { kernel, launch, sizes: listed(arguments.iter().map(|a| (a.name, a.show.show()))) }
+        Self { kernel, launch, sizes: listed(arguments.iter().map(|a| (a.name, a.inspect.show()))) }
     }
 }
 

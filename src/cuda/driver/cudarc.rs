@@ -1,13 +1,14 @@
 //! A GPU, through NVIDIA's driver library, which is looked for when a GPU is opened: kerase starts without one.
 //!
-//! One stream, so that everything happens in the order in which it was asked for, and a second one for uploads beside
-//! it, which events tie to the first. `KERASE_SYNC=1` in the environment
-//! waits for every kernel, so that the one that fails is named; a recorded step is then carried out piece by piece.
+//! One stream, so that everything happens in the order in which it was asked for, and one each for uploads and for
+//! launches beside it, which events tie to the first. `KERASE_SYNC=1` in the environment waits for every kernel, so that
+//! the one that fails is named; a recorded step is then carried out piece by piece, and nothing runs beside.
 
 mod context;
 mod event;
 mod graph;
 pub mod nccl;
+mod overlap;
 mod staging;
 
 use std::ffi::c_void;
@@ -15,11 +16,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use ::cudarc::driver::result::{self, DriverError, stream};
-use ::cudarc::driver::sys::{CUresult, CUstreamCaptureMode};
+use ::cudarc::driver::sys::{CUresult, CUstream, CUstreamCaptureMode};
 
 use self::context::{Context, Kernel};
 use self::graph::{Captured, Command, Recording, abandon};
 use self::nccl::Communicator;
+use self::overlap::Mark;
 use self::staging::Pinned;
 use super::faults::{out_of_memory, text, too_much_shared};
 use super::{Argument, Call, Driver, Launch};
@@ -93,30 +95,27 @@ impl Gpu {
         }))
     }
 
+    /// The outcome of what the context's stream was asked for, which is no kernel.
     fn done(&self, outcome: std::result::Result<(), DriverError>, doing: &str) -> Result<()> {
+        self.context.state().kernel_before = false;
         outcome.map_err(|e| self.context.failed(e, doing))
     }
 
     /// # Safety
-    /// As [`Driver::launch`], with pointers to the arguments' values.
-    unsafe fn start(&self, call: Call, values: &mut [*mut c_void]) -> Result<()> {
-        let Kernel { function, .. } = self.kernel(&call)?;
-        let launch = call.launch;
-        self.context.bind()?;
-        let [x, y, z] = launch.grid;
-        // SAFETY: the function's module is loaded; arguments and addresses are the caller's promise.
-        let outcome = unsafe {
-            result::launch_kernel(
-                function,
-                (x, y, z),
-                (launch.threads, 1, 1),
-                launch.shared,
-                self.context.stream,
-                values,
-            )
-        };
-        outcome.map_err(|e| self.context.failed(e, &format!("launching {call}")))?;
-        let mut state = self.context.state();
+    /// As [`Driver::launch`], with pointers to the arguments' values, in a stream of the context.
+    unsafe fn start(&self, call: Call, stream: CUstream, values: &mut [*mut c_void]) -> Result<()> {
+        let Kernel { function, waits, .. } = self.kernel(&call)?;
+        let context = &self.context;
+        context.bind()?;
+        let in_order = stream == context.stream;
+        // Behind anything but a kernel there is nothing to gain.
+        let early = in_order && waits && context.overlap.dependent && context.state().kernel_before;
+        // SAFETY: the function's module is loaded; arguments and addresses are the caller's promise, and an early kernel is
+        // one that waits.
+        let outcome = unsafe { overlap::launch(function, call.launch, stream, values, early) };
+        outcome.map_err(|e| context.failed(e, &format!("launching {call}")))?;
+        let mut state = context.state();
+        state.kernel_before |= in_order;
         state.recent.launched(call);
         if let Some(recording) = &mut state.recording {
             recording.kernels += 1;
@@ -135,7 +134,7 @@ impl Gpu {
                 Command::Launch { call, arguments } => {
                     let mut values: Vec<_> =
                         arguments.iter().map(|a| a.as_ptr().cast_mut().cast::<c_void>()).collect();
-                    self.start(call.clone(), &mut values)
+                    self.start(call.clone(), self.context.stream, &mut values)
                 }
                 Command::Upload { from, to } => self.upload(from, *to),
                 Command::Copy { from, to, bytes } => self.copy(*from, *to, *bytes),
@@ -255,7 +254,39 @@ impl Driver for Gpu {
         }
         let mut values: Vec<_> = arguments.iter().map(|a| a.value.cast_mut()).collect();
         // SAFETY: as the caller promises.
-        unsafe { self.start(call, &mut values) }
+        unsafe { self.start(call, self.context.stream, &mut values) }
+    }
+
+    unsafe fn launch_beside(
+        &self,
+        kernel: &'static str,
+        launch: Launch,
+        arguments: &[Argument],
+    ) -> Result<u64> {
+        let context = &self.context;
+        if context.at_once || !context.overlap.beside {
+            // SAFETY: as the caller promises.
+            return unsafe { self.launch(kernel, launch, arguments) }.map(|()| 0);
+        }
+        context.bind()?;
+        let failed = |e: DriverError| context.failed(e, "putting launches in order");
+        // SAFETY: the context is bound, and both streams are its own.
+        unsafe { Mark::of(context.stream).and_then(|now| now.precedes(context.beside)) }.map_err(failed)?;
+        let mut values: Vec<_> = arguments.iter().map(|a| a.value.cast_mut()).collect();
+        // SAFETY: as the caller promises.
+        unsafe { self.start(Call::new(kernel, launch, arguments), context.beside, &mut values) }?;
+        // SAFETY: as above.
+        let end = unsafe { Mark::of(context.beside) }.map_err(failed)?;
+        Ok(context.state().ends.push(end))
+    }
+
+    fn await_beside(&self, number: u64) -> Result<()> {
+        let context = &self.context;
+        let Some(end) = context.state().ends.take(number) else { return Ok(()) };
+        context.bind()?;
+        // SAFETY: the context is bound, and the stream its own.
+        let outcome = unsafe { end.precedes(context.stream) };
+        self.done(outcome, "putting launches in order")
     }
 
     fn record(&self, body: &mut dyn FnMut()) -> Result<Graph> {
@@ -275,10 +306,13 @@ impl Driver for Gpu {
             })?;
         }
         state.recording = Some(Recording { commands, ..Recording::default() });
+        state.kernel_before = false;
         drop(state);
 
         let outcome = catch_unwind(AssertUnwindSafe(body));
         context.bind()?;
+        let outcome = outcome.map(|()| self.await_beside(u64::MAX));
+        context.state().kernel_before = false;
         let mut recording = context.state().recording.take().unwrap_or_default();
         let freed = std::mem::take(&mut recording.freed);
         let graph = match outcome {
@@ -286,7 +320,11 @@ impl Driver for Gpu {
                 abandon(context, recording);
                 resume_unwind(panic);
             }
-            Ok(()) => match recording.commands.take() {
+            Ok(Err(error)) => {
+                abandon(context, recording);
+                return Err(error);
+            }
+            Ok(Ok(())) => match recording.commands.take() {
                 Some(commands) => Ok(Graph::Listed(commands)),
                 None => Captured::end(context, recording).map(Graph::Captured),
             },
@@ -349,6 +387,7 @@ impl Driver for Gpu {
     fn await_sums(&self) -> Result<()> {
         let Some(others) = self.others.get() else { return Ok(()) };
         self.context.bind()?;
+        self.context.state().kernel_before = false;
         others.await_sums()
     }
 

@@ -1,14 +1,14 @@
 //! The emulated device: the same kernels, compiled for the host, each CUDA thread a fiber (kernels/emulation/).
 //!
 //! It is there to check kernels where there is no GPU. A launch is carried out at once, its blocks spread over rayon's
-//! threads.
+//! threads; a launch beside others at once too, or as late as may be: on a GPU it may come anywhere between.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -44,7 +44,8 @@ const MOST_BLOCKS: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 /// Of all arguments of a kernel.
 const MOST_BYTES: usize = 4096;
 
-/// In which order the threads of a block take turns, and blocks theirs.
+/// In which order the threads of a block take turns, and blocks theirs. Launches beside others are carried out at once in
+/// `Forward`, and as late as may be in the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Schedule {
     #[default]
@@ -133,7 +134,7 @@ impl Kernel {
 /// Memory of the host, aligned as a GPU's.
 pub struct Block {
     lines: Vec<Line>,
-    used: Arc<AtomicUsize>,
+    work: Arc<Work>,
 }
 
 #[derive(Clone, Copy)]
@@ -142,7 +143,11 @@ struct Line([u8; 256]);
 
 impl Drop for Block {
     fn drop(&mut self) {
-        self.used.fetch_sub(self.lines.len() * size_of::<Line>(), Ordering::Relaxed);
+        // In a recording nothing is carried out, and whoever replays it keeps alive what it touches.
+        if self.work.recording().is_none() {
+            self.work.catch_up(u64::MAX);
+        }
+        self.work.used.fetch_sub(self.lines.len() * size_of::<Line>(), Ordering::Relaxed);
     }
 }
 
@@ -165,12 +170,21 @@ struct Others {
 
 /// The device. Its memory has a limit, so that running out of it can be tried.
 pub struct Emulated {
-    schedule: Schedule,
     kernels: HashMap<&'static str, Kernel>,
     limit: usize,
-    used: Arc<AtomicUsize>,
-    recording: Mutex<Option<Vec<Task>>>,
+    work: Arc<Work>,
     others: OnceLock<Others>,
+}
+
+/// What is asked of it, which outlives it where there are blocks.
+struct Work {
+    schedule: Schedule,
+    /// Bytes of all blocks.
+    used: AtomicUsize,
+    recording: Mutex<Option<Vec<Task>>>,
+    /// Launches beside others that were not awaited yet.
+    late: Mutex<VecDeque<(u64, Task)>>,
+    beside: AtomicU64,
 }
 
 /// An argument's value, aligned for any type that a kernel takes.
@@ -205,21 +219,60 @@ impl Emulated {
 
     pub fn new(schedule: Schedule, limit: usize) -> Self {
         let kernels = Kernel::all().map(|kernel| (kernel.name(), kernel)).collect();
-        Self {
+        let work = Work {
             schedule,
-            kernels,
-            limit,
-            used: Arc::default(),
-            recording: Mutex::new(None),
-            others: OnceLock::new(),
+            used: AtomicUsize::default(),
+            recording: Mutex::default(),
+            late: Mutex::default(),
+            beside: AtomicU64::default(),
+        };
+        Self { kernels, limit, work: Arc::new(work), others: OnceLock::new() }
+    }
+
+    /// Checks a launch as a GPU would.
+    ///
+    /// # Safety
+    /// Each argument's value has so many bytes as it says.
+    unsafe fn task(&self, name: &'static str, launch: Launch, arguments: &[Argument]) -> Result<Task> {
+        let Some(&kernel) = self.kernels.get(name) else {
+            return Err(Error::Device(format!("the emulated device has no kernel {name}")));
+        };
+        let blocks = launch.grid.iter().zip(MOST_BLOCKS).all(|(&blocks, most)| blocks <= most);
+        let threads = launch.threads <= kernel.most_threads() && launch.threads.is_multiple_of(32);
+        let bytes: usize = arguments.iter().map(|argument| argument.bytes).sum();
+        if !blocks || !threads || launch.shared > MOST_SHARED || bytes > MOST_BYTES {
+            return Err(Error::Device(format!(
+                "no GPU takes such a launch: {}",
+                Call::new(name, launch, arguments)
+            )));
         }
+        let arguments = arguments
+            .iter()
+            // SAFETY: the caller's.
+            .map(|a| unsafe { std::slice::from_raw_parts(a.value.cast::<u8>(), a.bytes) }.to_vec())
+            .collect();
+        Ok(Task::Launch { kernel, launch, arguments })
+    }
+}
+
+impl Work {
+    fn recording(&self) -> MutexGuard<'_, Option<Vec<Task>>> {
+        self.recording.lock().expect("nothing panics while it holds this")
     }
 
     /// Carries a task out, or keeps it for later.
     fn now_or_later(&self, task: Task) {
-        match &mut *self.recording.lock().expect("nothing panics while it holds this") {
+        match &mut *self.recording() {
             Some(tasks) => tasks.push(task),
             None => self.carry_out(&task),
+        }
+    }
+
+    /// Carries out, or records, what was launched beside others up to this number.
+    fn catch_up(&self, number: u64) {
+        let mut late = self.late.lock().expect("nothing panics while it holds this");
+        while let Some((_, task)) = late.pop_front_if(|&mut (first, _)| first <= number) {
+            self.now_or_later(task);
         }
     }
 
@@ -293,16 +346,17 @@ impl Driver for Emulated {
     fn alloc(&self, bytes: usize) -> Result<Block> {
         let lines = bytes.div_ceil(size_of::<Line>());
         let bytes = lines * size_of::<Line>();
-        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let used = &self.work.used;
+        let before = used.fetch_add(bytes, Ordering::Relaxed);
         let mut memory = Vec::new();
         let free = self.limit.saturating_sub(before);
         if bytes > free || memory.try_reserve_exact(lines).is_err() {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            used.fetch_sub(bytes, Ordering::Relaxed);
             return Err(Error::NoMemory(out_of_memory(&self.name(), bytes, [free, self.limit])));
         }
         // As on a GPU nobody may count on what is in it.
         memory.resize(lines, Line([0xff; 256]));
-        Ok(Block { lines: memory, used: self.used.clone() })
+        Ok(Block { lines: memory, work: self.work.clone() })
     }
 
     fn address(&self, block: &Block) -> u64 {
@@ -310,7 +364,7 @@ impl Driver for Emulated {
     }
 
     fn memory(&self) -> Result<[usize; 2]> {
-        Ok([self.limit.saturating_sub(self.used.load(Ordering::Relaxed)), self.limit])
+        Ok([self.limit.saturating_sub(self.work.used.load(Ordering::Relaxed)), self.limit])
     }
 
     unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
@@ -331,46 +385,53 @@ impl Driver for Emulated {
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
-        self.now_or_later(Task::Copy { from, to, bytes });
+        self.work.now_or_later(Task::Copy { from, to, bytes });
         Ok(())
     }
 
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
-        self.now_or_later(Task::Zero { at, bytes });
+        self.work.now_or_later(Task::Zero { at, bytes });
         Ok(())
     }
 
     unsafe fn launch(&self, name: &'static str, launch: Launch, arguments: &[Argument]) -> Result<()> {
-        let Some(&kernel) = self.kernels.get(name) else {
-            return Err(Error::Device(format!("the emulated device has no kernel {name}")));
-        };
-        let blocks = launch.grid.iter().zip(MOST_BLOCKS).all(|(&blocks, most)| blocks <= most);
-        let threads = launch.threads <= kernel.most_threads() && launch.threads.is_multiple_of(32);
-        let bytes: usize = arguments.iter().map(|argument| argument.bytes).sum();
-        if !blocks || !threads || launch.shared > MOST_SHARED || bytes > MOST_BYTES {
-            return Err(Error::Device(format!(
-                "no GPU takes such a launch: {}",
-                Call::new(name, launch, arguments)
-            )));
+        // SAFETY: the caller's.
+        let task = unsafe { self.task(name, launch, arguments) }?;
+        self.work.now_or_later(task);
+        Ok(())
+    }
+
+    unsafe fn launch_beside(
+        &self,
+        name: &'static str,
+        launch: Launch,
+        arguments: &[Argument],
+    ) -> Result<u64> {
+        // SAFETY: the caller's.
+        let task = unsafe { self.task(name, launch, arguments) }?;
+        let number = self.work.beside.fetch_add(1, Ordering::Relaxed) + 1;
+        self.work.late.lock().expect("nothing panics while it holds this").push_back((number, task));
+        if self.work.schedule == Schedule::Forward {
+            self.work.catch_up(number);
         }
-        let arguments = arguments
-            .iter()
-            // SAFETY: an argument's value has so many bytes.
-            .map(|a| unsafe { std::slice::from_raw_parts(a.value.cast::<u8>(), a.bytes) }.to_vec())
-            .collect();
-        self.now_or_later(Task::Launch { kernel, launch, arguments });
+        Ok(number)
+    }
+
+    fn await_beside(&self, number: u64) -> Result<()> {
+        self.work.catch_up(number);
         Ok(())
     }
 
     fn record(&self, body: &mut dyn FnMut()) -> Result<Graph> {
-        *self.recording.lock().expect("nothing panics while it holds this") = Some(Vec::new());
+        *self.work.recording() = Some(Vec::new());
         body();
-        let tasks = self.recording.lock().expect("nothing panics while it holds this").take();
+        self.work.catch_up(u64::MAX);
+        let tasks = self.work.recording().take();
         Ok(Graph(tasks.expect("begun above")))
     }
 
     unsafe fn replay(&self, graph: &Graph) -> Result<()> {
-        graph.0.iter().for_each(|task| self.carry_out(task));
+        graph.0.iter().for_each(|task| self.work.carry_out(task));
         Ok(())
     }
 
@@ -414,6 +475,7 @@ impl Driver for Emulated {
     }
 
     fn synchronize(&self) -> Result<()> {
+        self.work.catch_up(u64::MAX);
         Ok(())
     }
 }

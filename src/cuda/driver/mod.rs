@@ -1,7 +1,7 @@
 //! What the operations need of a device, and no more: memory, copies, launches, and a step recorded as a graph.
 //!
-//! Everything is asked for in one order and happens in that order, but for [`Driver::upload_after`]; only
-//! [`Driver::download`] and [`Driver::synchronize`] wait for it. Addresses are the device's own: the host never follows them.
+//! Everything is asked for in one order and happens in that order, but for [`Driver::upload_after`] and
+//! [`Driver::launch_beside`]; only [`Driver::download`] and [`Driver::synchronize`] wait for it. Addresses are the device's own: the host never follows them.
 
 mod call;
 pub mod cudarc;
@@ -13,7 +13,7 @@ pub mod gpus;
 
 use crate::error::Result;
 use crate::ranks::Ranks;
-pub use call::{Argument, Call, Launch, Show, listed};
+pub use call::{Argument, Call, Inspect, Launch, Touched, listed};
 
 /// A device: a GPU, or what stands in for one.
 pub trait Driver: Send + Sync + 'static {
@@ -84,6 +84,33 @@ pub trait Driver: Send + Sync + 'static {
     /// `arguments` are those of the kernel's signature, in number and type, and every pointer among them has what the
     /// kernel reads and writes for this launch, in blocks that are alive.
     unsafe fn launch(&self, kernel: &'static str, launch: Launch, arguments: &[Argument]) -> Result<()>;
+
+    /// As [`Self::launch`], beside what is asked for from now on: the kernel runs after what was asked for before, and has
+    /// ended before what is asked for after [`Self::await_beside`] with the number that this returns, or a later one. Such
+    /// launches come one after the other, and all have ended when a recording does.
+    ///
+    /// # Errors
+    /// As [`Self::launch`].
+    /// # Safety
+    /// That of [`Self::launch`]; until it is awaited, nothing else writes what the kernel touches or reads what it writes.
+    unsafe fn launch_beside(
+        &self,
+        kernel: &'static str,
+        launch: Launch,
+        arguments: &[Argument],
+    ) -> Result<u64> {
+        // SAFETY: as the caller promises.
+        unsafe { self.launch(kernel, launch, arguments) }.map(|()| 0)
+    }
+
+    /// What is asked for from now on comes after the launches beside it up to this number.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    fn await_beside(&self, number: u64) -> Result<()> {
+        let _ = number;
+        Ok(())
+    }
 
     /// Records what `body` asks for instead of carrying it out. `body` neither allocates nor downloads.
     ///

@@ -8,6 +8,7 @@ use ::cudarc::driver::result::{self, DriverError, device, function, primary_ctx,
 use ::cudarc::driver::sys::{self, CUdevice_attribute, CUfunction_attribute, CUresult};
 
 use super::graph::Recording;
+use super::overlap::{self, Ends, Overlap};
 use super::staging::Staging;
 use crate::cuda::driver::fatbins::{CUDA_BUILD, CudaBuild, FATBINS};
 use crate::cuda::driver::faults::{Recent, text};
@@ -20,6 +21,8 @@ pub struct Kernel {
     pub function: sys::CUfunction,
     /// The most dynamic shared memory that a launch can have.
     pub shared: u32,
+    /// It waits by itself for what was launched before.
+    pub waits: bool,
 }
 
 /// What changes while the device is at work.
@@ -27,6 +30,10 @@ pub struct Kernel {
 pub struct State {
     pub recent: Recent,
     pub recording: Option<Recording>,
+    /// The last thing that the stream was asked for is a kernel.
+    pub kernel_before: bool,
+    /// Of launches beside the stream.
+    pub ends: Ends,
 }
 
 pub struct Context {
@@ -37,6 +44,9 @@ pub struct Context {
     pub stream: sys::CUstream,
     /// For uploads beside it.
     pub copies: sys::CUstream,
+    /// For launches beside it.
+    pub beside: sys::CUstream,
+    pub overlap: Overlap,
     pub kernels: HashMap<&'static str, Kernel>,
     pub staging: Mutex<Staging>,
     state: Mutex<State>,
@@ -64,6 +74,7 @@ impl Context {
 
     pub fn open(ordinal: usize, kernels: &[Located]) -> Result<Self> {
         let input = |why: String| Error::input(format!("--device cuda:{ordinal}: {why}"));
+        let overlap = Overlap::from_environment().map_err(Error::Input)?;
         let info = gpus::find(ordinal)?;
         let failed = |e: DriverError| input(text(e));
         let number = i32::try_from(ordinal).expect("the driver counts in these");
@@ -75,6 +86,8 @@ impl Context {
             at_once: std::env::var("KERASE_SYNC").is_ok_and(|v| !v.is_empty() && v != "0"),
             stream: std::ptr::null_mut(),
             copies: std::ptr::null_mut(),
+            beside: std::ptr::null_mut(),
+            overlap,
             kernels: HashMap::new(),
             staging: Mutex::default(),
             state: Mutex::default(),
@@ -85,6 +98,7 @@ impl Context {
         opened.bind()?;
         opened.stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
         opened.copies = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
+        opened.beside = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
         opened.load(&info).map_err(input)?;
         opened.find(kernels).map_err(input)?;
         Ok(opened)
@@ -125,7 +139,9 @@ impl Context {
             // SAFETY: the module is loaded, and stays so until `drop`.
             let function = unsafe { result::module::get_function(module, symbol) }.map_err(failed)?;
             let shared = allow_shared(function, most).map_err(failed)?;
-            self.kernels.insert(name, Kernel { function, shared });
+            // SAFETY: as above.
+            let waits = unsafe { overlap::waits(function) }.map_err(failed)?;
+            self.kernels.insert(name, Kernel { function, shared, waits });
         }
         Ok(())
     }
@@ -147,8 +163,9 @@ impl Context {
     }
 
     pub fn wait(&self, doing: &str) -> Result<()> {
-        // SAFETY: the stream lives until `drop`.
-        unsafe { stream::synchronize(self.stream) }.map_err(|e| self.failed(e, doing))?;
+        // SAFETY: the streams live until `drop`.
+        unsafe { stream::synchronize(self.stream).and_then(|()| stream::synchronize(self.beside)) }
+            .map_err(|e| self.failed(e, doing))?;
         self.state().recent.clear();
         Ok(())
     }
@@ -161,10 +178,11 @@ impl Context {
         }
         if self.bind().is_ok() {
             // SAFETY: the address came from `alloc`, its block is gone, and what was asked for before is done after the
-            // two waits.
+            // three waits.
             unsafe {
                 let _ = stream::synchronize(self.stream);
                 let _ = stream::synchronize(self.copies);
+                let _ = stream::synchronize(self.beside);
                 let _ = result::free_sync(address);
             }
         }
@@ -195,18 +213,16 @@ impl Drop for Context {
             // SAFETY: blocks and graphs hold the context, so that none is left; the streams have done their work before
             // what it uses goes. Failures leave nothing to be done.
             unsafe {
-                let _ = stream::synchronize(self.stream);
-                if !self.copies.is_null() {
-                    let _ = stream::synchronize(self.copies);
+                for stream in [self.stream, self.copies, self.beside].into_iter().filter(|s| !s.is_null()) {
+                    let _ = stream::synchronize(stream);
                 }
+                self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).ends.take(u64::MAX);
                 self.staging.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).free();
                 for (_, module) in self.modules.drain() {
                     let _ = result::module::unload(module);
                 }
-                for stream in [self.stream, self.copies] {
-                    if !stream.is_null() {
-                        let _ = stream::destroy(stream);
-                    }
+                for stream in [self.stream, self.copies, self.beside].into_iter().filter(|s| !s.is_null()) {
+                    let _ = stream::destroy(stream);
                 }
             }
         }
