@@ -81,16 +81,17 @@ class Check:
             raise NotAvailable("there was no time left")
         return min(self.timeout, left)
 
-    def call(self, command):
-        """Runs a command; its standard output, or Failed with the end of what it said."""
+    def call(self, command, **variables):
+        """Runs a command, with further variables in its environment; its standard output, or Failed with the end of what
+        it said."""
         command = [str(word) for word in command]
         shown = self.shown(shlex.join(command))
         limit = self.limit()
         try:
             # In a session of its own: what it starts ends with it, and leaves the GPU.
             process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=self.environment,
-                start_new_session=True,
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
+                env=self.environment | variables,
             )
         except OSError as error:
             raise Failed(f"cannot be run: {error}", command=shown) from None
@@ -112,8 +113,8 @@ class Check:
         """Without the paths of this machine."""
         return text.replace(str(self.work), "WORK").replace(f"{ROOT}/", "").replace(str(self.kerase), "kerase")
 
-    def json(self, *words):
-        output = self.call([self.kerase, *words, "--json"])
+    def json(self, *words, **variables):
+        output = self.call([self.kerase, *words, "--json"], **variables)
         result = readable(output)
         if result is None:
             raise Failed("what it printed is no JSON", said=self.shown(output.strip()[-4000:]))
@@ -197,6 +198,20 @@ class Check:
             raise Failed("weights differ", nccl=nccl)
         return {"nccl": nccl, "steps": STEPS}
 
+    def overlap(self):
+        """What runs at the same time, left out: the same bits, and what it gains."""
+        if not self.device.startswith("cuda"):
+            raise NotAvailable(f"nothing overlaps on {self.device}")
+        found, weights = {}, {}
+        for allowed in ["off", "dependent", "beside", "on"]:
+            self.call(self.training(f"overlap-{allowed}", self.device, STEPS, "tf32"), KERASE_OVERLAP=allowed)
+            weights[allowed] = (self.work / f"overlap-{allowed}" / "model.safetensors").read_bytes()
+            found[allowed] = self.json(
+                "bench", "--step", "--device", self.device, *self.often(), KERASE_OVERLAP=allowed)
+        if different := [allowed for allowed in weights if weights[allowed] != weights["off"]]:
+            raise Failed(f"weights differ with KERASE_OVERLAP={', '.join(different)}", result=found)
+        return found
+
     def demo(self):
         """The README's first command; its figures stand beside benches/results/demo.json, which is the CPU's."""
         out = self.work / "demo"
@@ -275,7 +290,7 @@ PYTORCH = {
 }
 # What says most comes first, and what may hang last: time on a GPU may end before the parts do.
 PARTS = ["info", "validate-tf32", "bench", "pytorch-tf32", "operations", "step", "validate-bf16", "validate", "train"]
-PARTS += ["pytorch-bf16", "pytorch", "ranks", "kernels", "memcheck", "racecheck", "demo", "pytorch-compiled"]
+PARTS += ["overlap", "pytorch-bf16", "pytorch", "ranks", "kernels", "memcheck", "racecheck", "demo", "pytorch-compiled"]
 
 
 def kernel_times(output):

@@ -174,18 +174,22 @@ impl Cut {
     /// its parts takes: tensor cores (0.64 products a clock, of 1 that wgmma would reach), instructions (four a clock),
     /// or filters from the level-2 cache (24 bytes a clock). Few blocks at a time do not fill it.
     fn clocks(&self, n: usize, words: usize) -> f64 {
+        let block = self.block(words) + 1500.0;
+        let blocks = (self.tiles * self.groups * n).div_ceil(MULTIPROCESSORS) as f64;
+        let at_once = blocks.min((SHARED / self.shared) as f64).min(4.0);
+        blocks * block * (at_once + 0.7) / at_once
+    }
+
+    /// Of a block, with all of a multiprocessor's other blocks at work.
+    fn block(&self, words: usize) -> f64 {
         let [.., deep] = self.tiling.warps();
         let fours = words.div_ceil(4) as f64;
         let products = (WARPS / deep * 4 * 9 * self.by) as f64 * fours / 2.0;
         let loads = (WARPS / deep) as f64 * (30.0 + 9.0 * self.by as f64) * fours;
         let staged = (self.tiling.positions() * 4) as f64 * fours / 32.0 * 14.0;
-        let block = (products / 0.64)
+        (products / 0.64)
             .max((products + loads + staged) / 4.0)
             .max((self.steps * self.by * FILTER_WORDS * size_of::<u32>()) as f64 / 24.0)
-            + 1500.0;
-        let blocks = (self.tiles * self.groups * n).div_ceil(MULTIPROCESSORS) as f64;
-        let at_once = blocks.min((SHARED / self.shared) as f64).min(4.0);
-        blocks * block * (at_once + 0.7) / at_once
     }
 
     fn launch(&self, n: usize) -> Launch {
@@ -336,31 +340,33 @@ mod tests {
         useful: f64,
         bytes: f64,
         microseconds: f64,
+        /// Where other launches fill whatever it leaves idle.
+        busy: f64,
     }
 
     impl Prediction {
-        /// `bytes` read and written at least once; `clocks` of a multiprocessor.
+        /// `bytes` read and written at least once; `clocks` of a multiprocessor: alone, and with everything at work.
         fn new(
             kernel: String,
             blocks: usize,
             products: f64,
             macs: f64,
             bytes: usize,
-            clocks: f64,
+            clocks: [f64; 2],
             k: usize,
         ) -> Self {
             let bytes = bytes as f64;
-            let microseconds = 1e6 * (clocks / CLOCK).max(bytes / BANDWIDTH);
+            let [microseconds, busy] = clocks.map(|clocks| 1e6 * (clocks / CLOCK).max(bytes / BANDWIDTH));
             let useful = macs / (products * (128 * k) as f64);
-            Self { kernel, blocks, products, useful, bytes, microseconds }
+            Self { kernel, blocks, products, useful, bytes, microseconds, busy }
         }
 
         fn row(&self, layer: &str, pass: &str) -> String {
-            let Self { kernel, blocks, products, useful, bytes, microseconds } = self;
+            let Self { kernel, blocks, products, useful, bytes, microseconds, busy } = self;
             let [products, megabytes, useful] = [products / 1e6, bytes / 1e6, useful * 100.0];
             format!(
                 "| {layer} | {pass} | {kernel} | {blocks} | {products:.2} | {useful:.0} % | {megabytes:.1} | \
-                 {microseconds:.1} |"
+                 {busy:.1} | {microseconds:.1} |"
             )
         }
     }
@@ -390,7 +396,10 @@ mod tests {
             products,
             macs,
             bytes,
-            cut.clocks(map.n, words),
+            [
+                cut.clocks(map.n, words),
+                cut.block(words) * (cut.tiles * cut.groups * map.n) as f64 / MULTIPROCESSORS as f64,
+            ],
             k,
         )
     }
@@ -408,7 +417,7 @@ mod tests {
             products,
             macs,
             bytes,
-            cut.clocks(precision),
+            [cut.clocks(precision), cut.busy(precision)],
             8 * pack(precision),
         )
     }
@@ -437,7 +446,8 @@ mod tests {
         for precision in [Precision::Tf32, Precision::Bf16] {
             println!("\n### {precision}\n");
             println!(
-                "| layer | pass | kernel | blocks | 10⁶ mma | useful | MB | µs |\n|---|---|---|--:|--:|--:|--:|--:|"
+                "| layer | pass | kernel | blocks | 10⁶ mma | useful | MB | busy, µs | µs |\n\
+                 |---|---|---|--:|--:|--:|--:|--:|--:|"
             );
             let mut totals = [0.0f64; 2];
             for (network, (n, chans, times_all)) in [(1, 18, 12), (4, 8, 4)].into_iter().enumerate() {

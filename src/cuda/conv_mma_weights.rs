@@ -141,14 +141,24 @@ impl Cut {
         of_in.div_ceil(WARPS).div_ceil(windows_at_once) + of_out.div_ceil(WARPS).div_ceil(GRADIENTS_AT_ONCE)
     }
 
+    /// Clocks of a tile without its waits.
+    fn work(&self, precision: Precision) -> f64 {
+        let [of_in, of_out] = self.group.channels();
+        let products = self.of_tile(precision) as f64;
+        let instructions = 1.7 * products + (of_in * 11 * 10 + of_out * 8 * 14) as f64;
+        (products / 0.64).max(instructions / 4.0)
+    }
+
+    /// Of a multiprocessor, where other launches fill all waits.
+    pub fn busy(&self, precision: Precision) -> f64 {
+        self.work(precision) * (self.tiles * self.groups[0] * self.groups[1]) as f64 / MULTIPROCESSORS as f64
+    }
+
     /// Of the multiprocessor with most blocks: the slower of tensor cores (0.64 products a clock) and instructions
     /// (four a clock: products, what they read, and 10 and 14 for each word that is staged), and joining warps; but a tile
     /// takes no less than that and its waits, which only the other block fills.
     pub fn clocks(&self, precision: Precision) -> f64 {
-        let [of_in, of_out] = self.group.channels();
-        let products = self.of_tile(precision) as f64;
-        let instructions = 1.7 * products + (of_in * 11 * 10 + of_out * 8 * 14) as f64;
-        let work = (products / 0.64).max(instructions / 4.0);
+        let work = self.work(precision);
         let blocks = self.blocks().div_ceil(MULTIPROCESSORS) as f64;
         let at_once = blocks.min(AT_ONCE as f64);
         let overlapped = (at_once + 0.7) / at_once;
