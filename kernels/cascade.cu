@@ -41,27 +41,20 @@ cascade_input(const float2* sens_maps, const float* mask, const float2* m0, cons
 }
 KERNEL(cascade_input)
 
-// d_u −= d_m, d_v += N d_m, d_m0 += d_m.
+// sum += N v.
 extern "C" __global__ void __launch_bounds__(FFT_THREADS, FFT_BLOCKS)
-cascade_input_backward(const float2* sens_maps, const float* mask, const float2* d_m, float2* d_u, float2* d_v,
-                       float2* d_m0, ImageShape shape, const __grid_constant__ FftPlan plan, int at_once) {
+normal_operator(const float2* sens_maps, const float* mask, const float2* v, float2* sum, ImageShape shape,
+                const __grid_constant__ FftPlan plan, int at_once) {
     await_inputs();
     DYNAMIC_SHARED(float2, memory);
     Row row(shape, int(blockIdx.y), int(blockIdx.x));
     Projection project(plan, mask, row.n, memory, at_once);
     const long long at = row.combined();
-    float2 d[COLUMNS], sum[COLUMNS];
-    row.load(d_m + at, d);
-    row.load(d_u + at, sum);
-    row.each_column([&](int i, int) { sum[i] = sum[i] - d[i]; });
-    row.store(sum, d_u + at);
-    row.load(d_m0 + at, sum);
-    row.each_column([&](int i, int) { sum[i] = sum[i] + d[i]; });
-    row.store(sum, d_m0 + at);
-    row.load(d_v + at, sum);
-    row.store(sum, project.sum(0));
-    add_normal(row, sens_maps, project, at_once, d_m + at, project.sum(0));
-    row.load(project.sum(0), sum);
-    row.store(sum, d_v + at);
+    float2 of_row[COLUMNS];
+    row.load(sum + at, of_row);
+    row.store(of_row, project.sum(0));
+    add_normal(row, sens_maps, project, at_once, v + at, project.sum(0));
+    row.load(project.sum(0), of_row);
+    row.store(of_row, sum + at);
 }
-KERNEL(cascade_input_backward)
+KERNEL(normal_operator)

@@ -24,7 +24,7 @@ GAP = 1e-6  # seconds from the end of a launch to the beginning of the next
 SMALL = 2e-6  # of a launch that has next to nothing to do
 
 CONVOLUTIONS = {"conv3x3": ["forward"], "conv3x3_backward": ["inputs", "filters"]}
-TRANSFORMED = ["cascade_input", "cascade_input_backward", "rss_output", "rss_output_backward", "sens_backward", "ifft2c"]
+TRANSFORMED = ["cascade_input", "normal_operator", "rss_output", "rss_output_backward", "sens_backward", "ifft2c"]
 # What joins the parts of other launches, or lays filters out. Everything else that is launched is an operation's work.
 JOINS = ["norm_stats", "gradient_means", "add_parts", "add_all_parts", "conv3x3_filters", "unet_moments",
          "unet_output_d_moments", "unet_input_coefficients", "join_losses", "update_norm"]

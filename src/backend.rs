@@ -289,6 +289,12 @@ pub trait Backend: Memory {
     /// the same operations on the same buffers with the same scalars, and only the buffers' contents may differ.
     fn repeat(&self, tape: &mut Self::Tape, body: impl FnOnce());
 
+    /// Carries `body` out, perhaps beside what is asked for later, which waits where it writes what `body` reads or
+    /// touches what `body` writes. `body`: operations that have no use for working memory.
+    fn beside(&self, body: impl FnOnce()) {
+        body();
+    }
+
     /// Waits until everything that was asked for is done.
     ///
     /// # Errors
@@ -455,17 +461,23 @@ pub trait Backend: Memory {
         m: &mut Self::Buffer,
     );
 
-    /// `u' = u + r`, `v' = (1 − λ)·v + λ·u`, with λ the parameter at `dc_weight`. All `[N, rows, columns] c`.
-    #[allow(clippy::too_many_arguments)]
-    fn cascade_update(
+    /// `v' = (1 − λ)·v + λ·u`, with λ the parameter at `dc_weight`. All `[N, rows, columns] c`.
+    fn cascade_dc(
         &self,
         parameters: &Self::Buffer,
         dc_weight: Span,
-        r: &Self::Buffer,
         u: &Self::Buffer,
         v: &Self::Buffer,
-        u_out: &mut Self::Buffer,
         v_out: &mut Self::Buffer,
+    );
+
+    /// `u' = u + r`; subtracts r from `m`, too. All `[N, rows, columns] c`.
+    fn cascade_update(
+        &self,
+        r: &Self::Buffer,
+        u: &Self::Buffer,
+        u_out: &mut Self::Buffer,
+        m: Option<&mut Self::Buffer>,
     );
 
     /// `output = √Σ_c |x₀_c − S_c·u + P(S_c·v)|²`, `[N, rows, columns]` real. `x0`: the zero-filled coil images.
@@ -526,8 +538,9 @@ pub trait Backend: Memory {
         d_sens: &mut Self::Buffer,
     );
 
-    /// In: `d_u`, `d_v` of the update's results. Out: of its inputs, `d_u + λ·d_v` and `(1 − λ)·d_v`; `d_r` is
-    /// `d_u` as it came. Adds ⟨d_v, u − v⟩ to the gradient of λ.
+    /// In: `d_u`, `d_v` of what a cascade makes of u and v, `d_m` of what its U-Net is shown, `m₀ − u + N v`. Out: `d_u`
+    /// of u, `d_u + λ·d_v − d_m`; of `d_v`, what v gets without N: `(1 − λ)·d_v`. Adds d_m to `d_m0` and ⟨d_v, u − v⟩
+    /// to the gradient of λ.
     #[allow(clippy::too_many_arguments)]
     fn cascade_update_backward(
         &self,
@@ -535,23 +548,21 @@ pub trait Backend: Memory {
         dc_weight: Span,
         u: &Self::Buffer,
         v: &Self::Buffer,
-        d_u: &mut Self::Buffer,
-        d_v: &mut Self::Buffer,
-        d_r: &mut Self::Buffer,
-        d_parameters: &mut Self::Buffer,
-    );
-
-    /// Adds to `d_u`, `d_v`, `d_m0` what they get from `d_m`: −d_m, N d_m, d_m.
-    #[allow(clippy::too_many_arguments)]
-    fn cascade_input_backward(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Self::Buffer,
-        mask: &Self::Buffer,
         d_m: &Self::Buffer,
         d_u: &mut Self::Buffer,
         d_v: &mut Self::Buffer,
         d_m0: &mut Self::Buffer,
+        d_parameters: &mut Self::Buffer,
+    );
+
+    /// Adds N v to `sum`, with N as in [`Self::cascade_input`]; it is its own adjoint.
+    fn normal_operator(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Self::Buffer,
+        mask: &Self::Buffer,
+        v: &Self::Buffer,
+        sum: &mut Self::Buffer,
     );
 
     /// Adds to `d_sens` what the maps get from m₀ and from all normal operators, S read once:

@@ -182,17 +182,17 @@ impl Backend for Faulty {
         divide_by_rss(s: ImageShape, raw: &Buffer, sens: &mut Buffer);
         sens_reduce(s: ImageShape, sens: &Buffer, images: &Buffer, combined: &mut Buffer);
         cascade_input(s: ImageShape, sens: &Buffer, mask: &Buffer, m0: &Buffer, u: &Buffer, v: &Buffer, m: &mut Buffer);
-        cascade_update(p: &Buffer, w: Span, r: &Buffer, u: &Buffer, v: &Buffer, u2: &mut Buffer, v2: &mut Buffer);
+        cascade_dc(p: &Buffer, w: Span, u: &Buffer, v: &Buffer, v2: &mut Buffer);
+        cascade_update(r: &Buffer, u: &Buffer, u2: &mut Buffer, m: Option<&mut Buffer>);
         rss_output(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, u: &Buffer, v: &Buffer, o: &mut Buffer);
         label_noise(noise: LabelNoise, first: usize, len: usize, target: &mut Buffer);
         image_loss(s: LossShape, w: LossWeights, scale: f64, o: &Buffer, t: &Buffer, m: &Buffer, l: &mut Buffer,
             d: &mut Buffer);
         rss_output_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, u: &Buffer, v: &Buffer,
             o: &Buffer, d_o: &Buffer, d_u: &mut Buffer, d_v: &mut Buffer, d_sens: &mut Buffer);
-        cascade_update_backward(p: &Buffer, w: Span, u: &Buffer, v: &Buffer, d_u: &mut Buffer, d_v: &mut Buffer,
-            d_r: &mut Buffer, d_p: &mut Buffer);
-        cascade_input_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, d_m: &Buffer, d_u: &mut Buffer,
-            d_v: &mut Buffer, d_m0: &mut Buffer);
+        cascade_update_backward(p: &Buffer, w: Span, u: &Buffer, v: &Buffer, d_m: &Buffer, d_u: &mut Buffer,
+            d_v: &mut Buffer, d_m0: &mut Buffer, d_p: &mut Buffer);
+        normal_operator(s: ImageShape, sens: &Buffer, mask: &Buffer, v: &Buffer, sum: &mut Buffer);
         sens_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, d_m0: &Buffer,
             pairs: &[(&Buffer, &Buffer)], d_sens: &mut Buffer);
         divide_by_rss_backward(s: ImageShape, raw: &Buffer, sens: &Buffer, d_sens: &mut Buffer);

@@ -161,18 +161,12 @@ impl<T: Real> Backend for Cpu<T> {
         cascade::cascade_input(self, shape, sens_maps, mask, m0, u, v, m);
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn cascade_update(
-        &self,
-        parameters: &Vec<T>,
-        dc_weight: Span,
-        r: &Vec<T>,
-        u: &Vec<T>,
-        v: &Vec<T>,
-        u_out: &mut Vec<T>,
-        v_out: &mut Vec<T>,
-    ) {
-        cascade::cascade_update(self, parameters, dc_weight, r, u, v, u_out, v_out);
+    fn cascade_dc(&self, parameters: &Vec<T>, dc_weight: Span, u: &Vec<T>, v: &Vec<T>, v_out: &mut Vec<T>) {
+        cascade::cascade_dc(self, parameters, dc_weight, u, v, v_out);
+    }
+
+    fn cascade_update(&self, r: &Vec<T>, u: &Vec<T>, u_out: &mut Vec<T>, m: Option<&mut Vec<T>>) {
+        cascade::cascade_update(self, r, u, u_out, m.map(Vec::as_mut_slice));
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -241,26 +235,35 @@ impl<T: Real> Backend for Cpu<T> {
         dc_weight: Span,
         u: &Vec<T>,
         v: &Vec<T>,
-        d_u: &mut Vec<T>,
-        d_v: &mut Vec<T>,
-        d_r: &mut Vec<T>,
-        d_parameters: &mut Vec<T>,
-    ) {
-        cascade::cascade_update_backward(self, parameters, dc_weight, u, v, d_u, d_v, d_r, d_parameters);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn cascade_input_backward(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Vec<T>,
-        mask: &Vec<T>,
         d_m: &Vec<T>,
         d_u: &mut Vec<T>,
         d_v: &mut Vec<T>,
         d_m0: &mut Vec<T>,
+        d_parameters: &mut Vec<T>,
     ) {
-        cascade::cascade_input_backward(self, shape, sens_maps, mask, d_m, d_u, d_v, d_m0);
+        cascade::cascade_update_backward(
+            self,
+            parameters,
+            dc_weight,
+            u,
+            v,
+            d_m,
+            d_u,
+            d_v,
+            d_m0,
+            d_parameters,
+        );
+    }
+
+    fn normal_operator(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Vec<T>,
+        mask: &Vec<T>,
+        v: &Vec<T>,
+        sum: &mut Vec<T>,
+    ) {
+        cascade::normal_operator(self, shape, sens_maps, mask, v, sum);
     }
 
     #[allow(clippy::too_many_arguments)]

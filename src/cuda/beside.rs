@@ -33,6 +33,10 @@ impl Held {
 }
 
 impl Beside {
+    pub fn is_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     fn held(&self) -> MutexGuard<'_, Vec<Held>> {
         self.held.lock().expect("nothing panics while it holds this")
     }
@@ -55,7 +59,8 @@ impl Beside {
 impl<D: Driver> Cuda<D> {
     /// What `body` launches runs beside what is launched later.
     pub(in crate::cuda) fn beside(&self, body: impl FnOnce()) {
-        self.beside.begun.store(true, Ordering::Relaxed);
+        let within = self.beside.begun.swap(true, Ordering::Relaxed);
+        assert!(!within, "what runs beside is already asked for");
         body();
         self.beside.begun.store(false, Ordering::Relaxed);
     }
@@ -71,7 +76,7 @@ impl<D: Driver> Cuda<D> {
     ) -> Result<()> {
         let mut touched = Vec::new();
         arguments.iter().for_each(|argument| argument.inspect.addresses(&mut |at| touched.push(at)));
-        if self.beside.begun.load(Ordering::Relaxed) {
+        if self.beside.is_begun() {
             // SAFETY: the caller's; what is launched later waits where it touches the same memory.
             let number = unsafe { driver.launch_beside(kernel, launch, arguments) }?;
             self.beside.held().extend(touched.into_iter().map(|touched| Held { touched, number }));

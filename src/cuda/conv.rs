@@ -477,7 +477,7 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
         let filters = ahead
             .map_or_else(|| lay_out_one(cuda, weights, filters, cut, *filters_shape), |ahead| ahead.filters);
         let to = [0, 1].map(|i| conv_mma::InputPlace {
-            values: values[i],
+            values: if finish_stats(i).is_null() { Const::null() } else { values[i] },
             stats: finish_stats(i),
             d: to(i),
             partial: partial_sums[i],

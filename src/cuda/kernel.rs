@@ -152,6 +152,9 @@ macro_rules! pointer {
             pub fn null() -> Self {
                 Self::at(0)
             }
+            pub fn is_null(self) -> bool {
+                self.address == 0
+            }
             pub fn address(self) -> u64 {
                 self.address
             }

@@ -229,6 +229,10 @@ impl<D: Driver> Cuda<D> {
     }
 
     fn scratch_for(&self, lifetime: Lifetime, lens: &[usize]) -> Vec<Mut<f32>> {
+        assert!(
+            !self.beside.is_begun(),
+            "the next operation has the working memory of one that runs beside it"
+        );
         if self.rehearsing.load(Ordering::Relaxed) {
             self.arena().rehearse(lifetime, lens);
             return vec![Mut::null(); lens.len()];

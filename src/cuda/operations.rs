@@ -109,6 +109,10 @@ impl<D: Driver> Backend for Cuda<D> {
         }
     }
 
+    fn beside(&self, body: impl FnOnce()) {
+        Cuda::beside(self, body);
+    }
+
     fn finish(&self) -> Result<()> {
         self.attempt_in_order(Driver::synchronize);
         self.failure().take().map_or(Ok(()), Err)
@@ -315,18 +319,19 @@ impl<D: Driver> Backend for Cuda<D> {
         cascade::cascade_input(self, shape, sens_maps, mask, m0, u, v, m);
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn cascade_update(
+    fn cascade_dc(
         &self,
         parameters: &Buffer<D>,
         dc_weight: Span,
-        r: &Buffer<D>,
         u: &Buffer<D>,
         v: &Buffer<D>,
-        u_out: &mut Buffer<D>,
         v_out: &mut Buffer<D>,
     ) {
-        cascade::cascade_update(self, parameters, dc_weight, r, u, v, u_out, v_out);
+        cascade::cascade_dc(self, parameters, dc_weight, u, v, v_out);
+    }
+
+    fn cascade_update(&self, r: &Buffer<D>, u: &Buffer<D>, u_out: &mut Buffer<D>, m: Option<&mut Buffer<D>>) {
+        cascade::cascade_update(self, r, u, u_out, m);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -393,26 +398,35 @@ impl<D: Driver> Backend for Cuda<D> {
         dc_weight: Span,
         u: &Buffer<D>,
         v: &Buffer<D>,
-        d_u: &mut Buffer<D>,
-        d_v: &mut Buffer<D>,
-        d_r: &mut Buffer<D>,
-        d_parameters: &mut Buffer<D>,
-    ) {
-        cascade::cascade_update_backward(self, parameters, dc_weight, u, v, d_u, d_v, d_r, d_parameters);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn cascade_input_backward(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<D>,
-        mask: &Buffer<D>,
         d_m: &Buffer<D>,
         d_u: &mut Buffer<D>,
         d_v: &mut Buffer<D>,
         d_m0: &mut Buffer<D>,
+        d_parameters: &mut Buffer<D>,
     ) {
-        cascade::cascade_input_backward(self, shape, sens_maps, mask, d_m, d_u, d_v, d_m0);
+        cascade::cascade_update_backward(
+            self,
+            parameters,
+            dc_weight,
+            u,
+            v,
+            d_m,
+            d_u,
+            d_v,
+            d_m0,
+            d_parameters,
+        );
+    }
+
+    fn normal_operator(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Buffer<D>,
+        mask: &Buffer<D>,
+        v: &Buffer<D>,
+        sum: &mut Buffer<D>,
+    ) {
+        cascade::normal_operator(self, shape, sens_maps, mask, v, sum);
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -206,17 +206,24 @@ pub fn cascade_input(shape: ImageShape) -> Cost {
     moved(shape.multicoil() + 4 * shape.combined()) + projection(shape) + flop(8.0 * points(shape) as f64)
 }
 
-/// S once, d_m, and three gradients that are added to.
-pub fn cascade_input_backward(shape: ImageShape) -> Cost {
-    moved(shape.multicoil() + 7 * shape.combined()) + projection(shape) + flop(8.0 * points(shape) as f64)
+/// S once, v, and what is added to.
+pub fn normal_operator(shape: ImageShape) -> Cost {
+    moved(shape.multicoil() + 3 * shape.combined()) + projection(shape) + flop(8.0 * points(shape) as f64)
 }
 
-pub fn cascade_update(reals: usize) -> Cost {
-    moved(5 * reals) + flop(4.0 * reals as f64)
+pub fn cascade_dc(reals: usize) -> Cost {
+    moved(3 * reals) + flop(3.0 * reals as f64)
 }
 
+/// With m, which is subtracted from, or without.
+pub fn cascade_update(reals: usize, with_m: bool) -> Cost {
+    let m = usize::from(with_m);
+    moved((3 + 2 * m) * reals) + flop((1 + m) as f64 * reals as f64)
+}
+
+/// u, v and d_m, and three gradients that are changed.
 pub fn cascade_update_backward(reals: usize) -> Cost {
-    moved(7 * reals) + flop(7.0 * reals as f64)
+    moved(9 * reals) + flop(9.0 * reals as f64)
 }
 
 pub fn rss_output(shape: ImageShape) -> Cost {

@@ -235,20 +235,31 @@ impl<O: Backend> Backend for Metered<'_, O> {
         });
     }
 
-    fn cascade_update(
+    fn cascade_dc(
         &self,
         parameters: &O::Buffer,
         dc_weight: Span,
-        r: &O::Buffer,
         u: &O::Buffer,
         v: &O::Buffer,
-        u_out: &mut O::Buffer,
         v_out: &mut O::Buffer,
     ) {
         let len = self.ops.len(u);
-        let cost = cost::cascade_update(len);
+        self.meter("cascade_dc", format!("{len} reals"), cost::cascade_dc(len), |ops| {
+            ops.cascade_dc(parameters, dc_weight, u, v, v_out)
+        });
+    }
+
+    fn cascade_update(
+        &self,
+        r: &O::Buffer,
+        u: &O::Buffer,
+        u_out: &mut O::Buffer,
+        mut m: Option<&mut O::Buffer>,
+    ) {
+        let len = self.ops.len(u);
+        let cost = cost::cascade_update(len, m.is_some());
         self.meter("cascade_update", format!("{len} reals"), cost, |ops| {
-            ops.cascade_update(parameters, dc_weight, r, u, v, u_out, v_out)
+            ops.cascade_update(r, u, u_out, m.as_deref_mut())
         });
     }
 
@@ -329,31 +340,30 @@ impl<O: Backend> Backend for Metered<'_, O> {
         dc_weight: Span,
         u: &O::Buffer,
         v: &O::Buffer,
+        d_m: &O::Buffer,
         d_u: &mut O::Buffer,
         d_v: &mut O::Buffer,
-        d_r: &mut O::Buffer,
+        d_m0: &mut O::Buffer,
         d_parameters: &mut O::Buffer,
     ) {
         let len = self.ops.len(u);
         let cost = cost::cascade_update_backward(len);
         self.meter("cascade_update_backward", format!("{len} reals"), cost, |ops| {
-            ops.cascade_update_backward(parameters, dc_weight, u, v, d_u, d_v, d_r, d_parameters)
+            ops.cascade_update_backward(parameters, dc_weight, u, v, d_m, d_u, d_v, d_m0, d_parameters)
         });
     }
 
-    fn cascade_input_backward(
+    fn normal_operator(
         &self,
         shape: ImageShape,
         sens_maps: &O::Buffer,
         mask: &O::Buffer,
-        d_m: &O::Buffer,
-        d_u: &mut O::Buffer,
-        d_v: &mut O::Buffer,
-        d_m0: &mut O::Buffer,
+        v: &O::Buffer,
+        sum: &mut O::Buffer,
     ) {
-        let cost = cost::cascade_input_backward(shape);
-        self.meter("cascade_input_backward", coil_images(shape), cost, |ops| {
-            ops.cascade_input_backward(shape, sens_maps, mask, d_m, d_u, d_v, d_m0)
+        let cost = cost::normal_operator(shape);
+        self.meter("normal_operator", coil_images(shape), cost, |ops| {
+            ops.normal_operator(shape, sens_maps, mask, v, sum)
         });
     }
 

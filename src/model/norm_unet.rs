@@ -308,6 +308,7 @@ impl NormUnet {
         let [mut from, mut to] = working.each_mut();
         ops.set_len(moments, 4 * a.shape.n);
         ops.announce(p, &self.backward_convolutions(a.shape, d_image.is_some()));
+        ops.beside(|| self.pool(ops, a, pools - 1, pooled));
 
         fit(ops, plain, &a.output);
         ops.unet_output_backward(a.shape, &a.output, &a.moments, d_result, plain, moments);
@@ -364,7 +365,6 @@ impl NormUnet {
             &mut [finished(to)],
         );
         swap(&mut from, &mut to);
-        self.pool(ops, a, pools - 1, pooled);
         fit(ops, plain, pooled);
         ops.conv3x3_backward(
             &[pooled],
@@ -378,6 +378,9 @@ impl NormUnet {
         for (level, skip) in skip[..pools].iter_mut().enumerate().rev() {
             let block = &a.down[level];
             ops.avg_pool_backward(&block.second, pooled, plain, skip);
+            if level > 0 {
+                ops.beside(|| self.pool(ops, a, level - 1, pooled));
+            }
             fit(ops, to, &block.first);
             ops.conv3x3_backward(
                 &[&block.first],
@@ -389,12 +392,7 @@ impl NormUnet {
                 &mut [finished(to)],
             );
             swap(&mut from, &mut to);
-            let (source, asked) = if level == 0 {
-                (&a.input, d_image.is_some())
-            } else {
-                self.pool(ops, a, level - 1, pooled);
-                (&*pooled, true)
-            };
+            let (source, asked) = if level == 0 { (&a.input, d_image.is_some()) } else { (&*pooled, true) };
             fit(ops, plain, source);
             ops.conv3x3_backward(
                 &[source],

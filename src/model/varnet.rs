@@ -48,11 +48,11 @@ pub struct Workspace<B> {
     raw_maps: B,
     pub sens_maps: B,
     m0: B,
-    /// What each cascade's U-Net is shown; one for all where it is not shown it again.
+    /// What each cascade's U-Net is shown; two in turn where it is not shown it again.
     m: Vec<B>,
     r: B,
     /// `u[t]`, `v[t]` before cascade t, and the last ones; two of each where no backward follows. In a backward pass
-    /// `u[t]` becomes the gradient of m_t, once cascade t has no use for it.
+    /// `u[t + 1]` becomes the gradient of m_t, once nobody has a use for it.
     u: Vec<B>,
     v: Vec<B>,
     /// Of each group of coil images and of each cascade; one for all where they are not kept.
@@ -77,7 +77,6 @@ struct Group<B> {
 struct Backward<B> {
     d_u: B,
     d_v: B,
-    d_r: B,
     d_m0: B,
     d_sens: B,
 }
@@ -180,7 +179,6 @@ impl VarNet {
         let backward = mode.trains().then(|| Backward {
             d_u: combined(),
             d_v: combined(),
-            d_r: combined(),
             d_m0: combined(),
             d_sens: multicoil(),
         });
@@ -193,7 +191,7 @@ impl VarNet {
             raw_maps: multicoil(),
             sens_maps: multicoil(),
             m0: combined(),
-            m: (0..if shown_again { self.cascades.len() } else { 1 }).map(|_| combined()).collect(),
+            m: (0..if shown_again { self.cascades.len() } else { 2 }).map(|_| combined()).collect(),
             r: combined(),
             u: (0..states).map(|_| combined()).collect(),
             v: (0..states).map(|_| combined()).collect(),
@@ -232,18 +230,26 @@ impl VarNet {
         ops.sens_reduce(shape, &w.sens_maps, &w.x0, &mut w.m0);
         ops.clear(&mut w.u[0]);
         ops.clear(&mut w.v[0]);
-        for t in 0..self.cascades.len() {
+        ops.cascade_input(shape, &w.sens_maps, &input.mask, &w.m0, &w.u[0], &w.v[0], &mut w.m[0]);
+        let cascades = self.cascades.len();
+        for t in 0..cascades {
             let (now, next) = (t % w.u.len(), (t + 1) % w.u.len());
-            let (m, kept) = (t % w.m.len(), t % w.cascades.len());
-            let m = &mut w.m[m];
-            ops.cascade_input(shape, &w.sens_maps, &input.mask, &w.m0, &w.u[now], &w.v[now], m);
-            let activations = &mut w.cascades[kept];
-            self.cascades[t].forward(ops, parameters, m, activations, &mut w.passing, &mut w.r);
-            let [u, u_next] = pair(&mut w.u, now, next);
             let [v, v_next] = pair(&mut w.v, now, next);
-            ops.cascade_update(parameters, self.spans.cascades[t].0, &w.r, u, v, u_next, v_next);
+            let [u, u_next] = pair(&mut w.u, now, next);
+            let m_next = (t + 1) % w.m.len();
+            // v_{t+1} does not wait for the U-Net: nor does N v_{t+1}, from which only r_t is then missing.
+            ops.beside(|| {
+                ops.cascade_dc(parameters, self.spans.cascades[t].0, u, v, v_next);
+                if t + 1 < cascades {
+                    ops.cascade_input(shape, &w.sens_maps, &input.mask, &w.m0, u, v_next, &mut w.m[m_next]);
+                }
+            });
+            let (m, kept) = (t % w.m.len(), t % w.cascades.len());
+            let activations = &mut w.cascades[kept];
+            self.cascades[t].forward(ops, parameters, &w.m[m], activations, &mut w.passing, &mut w.r);
+            ops.cascade_update(&w.r, u, u_next, (t + 1 < cascades).then(|| &mut w.m[m_next]));
         }
-        let last = self.cascades.len() % w.u.len();
+        let last = cascades % w.u.len();
         ops.rss_output(shape, &w.sens_maps, &input.mask, &w.x0, &w.u[last], &w.v[last], &mut w.output);
     }
 
@@ -362,25 +368,29 @@ impl VarNet {
         let shape = w.shape;
         let g = w.backward.as_mut().expect("a training workspace");
         let (sens_maps, mask) = (&w.sens_maps, &input.mask);
-        let dc_weight = self.spans.cascades[t].0;
-        ops.cascade_update_backward(
-            parameters,
-            dc_weight,
-            &w.u[t],
-            &w.v[t],
-            &mut g.d_u,
-            &mut g.d_v,
-            &mut g.d_r,
-            d_parameters,
-        );
         let (unet, kept) = (&self.cascades[t], t % w.cascades.len());
         let activations = &mut w.cascades[kept];
         if !w.mode.keeps_maps() {
             unet.forward(ops, parameters, &w.m[t], activations, &mut w.passing, &mut w.r);
         }
-        let d_m = &mut w.u[t];
-        unet.backward(ops, parameters, activations, &mut w.passing, &g.d_r, d_parameters, Some(d_m));
-        ops.cascade_input_backward(shape, sens_maps, mask, d_m, &mut g.d_u, &mut g.d_v, &mut g.d_m0);
+        let [u, d_m] = pair(&mut w.u, t, t + 1);
+        // r_t is added to u_t: its gradient is that of u_{t+1}.
+        unet.backward(ops, parameters, activations, &mut w.passing, &g.d_u, d_parameters, Some(d_m));
+        ops.cascade_update_backward(
+            parameters,
+            self.spans.cascades[t].0,
+            u,
+            &w.v[t],
+            d_m,
+            &mut g.d_u,
+            &mut g.d_v,
+            &mut g.d_m0,
+            d_parameters,
+        );
+        // v₀ and v₁ are zero whatever the parameters are: nobody asks for their gradients.
+        if t > 1 {
+            ops.beside(|| ops.normal_operator(shape, sens_maps, mask, d_m, &mut g.d_v));
+        }
     }
 
     fn sens_maps_backward<B: Backend>(
@@ -394,8 +404,8 @@ impl VarNet {
         let shape = w.shape;
         let g = w.backward.as_mut().expect("a training workspace");
         let (sens_maps, mask, cascades) = (&w.sens_maps, &input.mask, self.cascades.len());
-        // v₀ is zero: the first cascade's normal operator gives the maps nothing.
-        let pairs: Vec<_> = (1..cascades).map(|t| (&w.v[t], &w.u[t])).collect();
+        // v₀ and v₁ are zero: the first cascades' normal operators give the maps nothing.
+        let pairs: Vec<_> = (2..cascades).map(|t| (&w.v[t], &w.u[t + 1])).collect();
         ops.sens_backward(shape, sens_maps, mask, &w.x0, &g.d_m0, &pairs, &mut g.d_sens);
         ops.divide_by_rss_backward(shape, &w.raw_maps, sens_maps, &mut g.d_sens);
         if !w.mode.keeps_maps() {

@@ -102,30 +102,49 @@ fn add_conjugate_product<T: Real>(a: &[Complex<T>], b: &[Complex<T>], sum: &mut 
     }
 }
 
-/// See [`crate::backend::Backend::cascade_update`].
-#[allow(clippy::too_many_arguments)]
-pub fn cascade_update<T: Real>(
+/// See [`crate::backend::Backend::cascade_dc`].
+pub fn cascade_dc<T: Real>(
     cpu: &Cpu<T>,
     parameters: &[T],
     dc_weight: Span,
-    r: &[T],
     u: &[T],
     v: &[T],
-    u_out: &mut [T],
     v_out: &mut [T],
 ) {
     let lambda = parameters[dc_weight.offset];
-    let inputs = r.par_chunks(CHUNK).zip(u.par_chunks(CHUNK)).zip(v.par_chunks(CHUNK));
-    let outputs = u_out.par_chunks_mut(CHUNK).zip(v_out.par_chunks_mut(CHUNK));
-    inputs.zip(outputs).for_each(|(((r, u), v), (u_out, v_out))| {
+    let inputs = u.par_chunks(CHUNK).zip(v.par_chunks(CHUNK));
+    inputs.zip(v_out.par_chunks_mut(CHUNK)).for_each(|((u, v), v_out)| {
         cpu.vectorised(
             #[inline(always)]
             || {
-                for ((u_out, &r), &u) in u_out.iter_mut().zip(r).zip(u) {
-                    *u_out = u + r;
-                }
                 for ((v_out, &u), &v) in v_out.iter_mut().zip(u).zip(v) {
                     *v_out = (T::one() - lambda) * v + lambda * u;
+                }
+            },
+        );
+    });
+}
+
+/// See [`crate::backend::Backend::cascade_update`].
+pub fn cascade_update<T: Real>(cpu: &Cpu<T>, r: &[T], u: &[T], u_out: &mut [T], m: Option<&mut [T]>) {
+    let steps = u_out.par_chunks_mut(CHUNK).zip(u.par_chunks(CHUNK)).zip(r.par_chunks(CHUNK));
+    steps.for_each(|((u_out, u), r)| {
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                for ((u_out, &u), &r) in u_out.iter_mut().zip(u).zip(r) {
+                    *u_out = u + r;
+                }
+            },
+        );
+    });
+    let Some(m) = m else { return };
+    m.par_chunks_mut(CHUNK).zip(r.par_chunks(CHUNK)).for_each(|(m, r)| {
+        cpu.vectorised(
+            #[inline(always)]
+            || {
+                for (m, &r) in m.iter_mut().zip(r) {
+                    *m = *m - r;
                 }
             },
         );
@@ -140,23 +159,26 @@ pub fn cascade_update_backward<T: Real>(
     dc_weight: Span,
     u: &[T],
     v: &[T],
+    d_m: &[T],
     d_u: &mut [T],
     d_v: &mut [T],
-    d_r: &mut [T],
+    d_m0: &mut [T],
     d_parameters: &mut [T],
 ) {
     let lambda = parameters[dc_weight.offset];
-    let inputs = u.par_chunks(CHUNK).zip(v.par_chunks(CHUNK));
-    let gradients = d_u.par_chunks_mut(CHUNK).zip(d_v.par_chunks_mut(CHUNK)).zip(d_r.par_chunks_mut(CHUNK));
-    let d_lambda = inputs.zip(gradients).map(|((u, v), ((d_u, d_v), d_r))| {
+    let inputs = u.par_chunks(CHUNK).zip(v.par_chunks(CHUNK)).zip(d_m.par_chunks(CHUNK));
+    let gradients = d_u.par_chunks_mut(CHUNK).zip(d_v.par_chunks_mut(CHUNK)).zip(d_m0.par_chunks_mut(CHUNK));
+    let d_lambda = inputs.zip(gradients).map(|(((u, v), d_m), ((d_u, d_v), d_m0))| {
         cpu.vectorised(
             #[inline(always)]
             || {
                 let d_lambda = lane_sum([d_v, u, v], |[d_v, u, v]| d_v.as_f64() * (u - v).as_f64());
-                d_r.copy_from_slice(d_u);
-                for (d_u, d_v) in d_u.iter_mut().zip(d_v.iter_mut()) {
-                    *d_u += lambda * *d_v;
+                for ((d_u, d_v), &d_m) in d_u.iter_mut().zip(d_v.iter_mut()).zip(d_m) {
+                    *d_u += lambda * *d_v - d_m;
                     *d_v *= T::one() - lambda;
+                }
+                for (d_m0, &d_m) in d_m0.iter_mut().zip(d_m) {
+                    *d_m0 += d_m;
                 }
                 d_lambda
             },
@@ -166,39 +188,22 @@ pub fn cascade_update_backward<T: Real>(
     d_parameters[dc_weight.offset] += T::real(d_lambda.iter().sum());
 }
 
-/// See [`crate::backend::Backend::cascade_input_backward`].
-#[allow(clippy::too_many_arguments)]
-pub fn cascade_input_backward<T: Real>(
+/// See [`crate::backend::Backend::normal_operator`].
+pub fn normal_operator<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,
     sens_maps: &[T],
     mask: &[T],
-    d_m: &[T],
-    d_u: &mut [T],
-    d_v: &mut [T],
-    d_m0: &mut [T],
+    v: &[T],
+    sum: &mut [T],
 ) {
     let projection = Projection::new(cpu, shape, mask);
-    let [sens_maps, d_m] = [sens_maps, d_m].map(complex);
-    let rows = complex_mut(d_u)
-        .par_chunks_exact_mut(shape.columns)
-        .zip(complex_mut(d_v).par_chunks_exact_mut(shape.columns))
-        .zip(complex_mut(d_m0).par_chunks_exact_mut(shape.columns));
-    rows.enumerate().for_each_init(
+    let [sens_maps, v] = [sens_maps, v].map(complex);
+    complex_mut(sum).par_chunks_exact_mut(shape.columns).enumerate().for_each_init(
         || projection.scratch(1),
-        |scratch, (i, ((d_u, d_v), d_m0))| {
+        |scratch, (i, sum)| {
             let row = Row::of(shape, i);
-            let d_m = row.combined(shape, d_m);
-            cpu.vectorised(
-                #[inline(always)]
-                || {
-                    for ((d_u, d_m0), &d_m) in d_u.iter_mut().zip(d_m0.iter_mut()).zip(d_m) {
-                        *d_u = *d_u - d_m;
-                        *d_m0 = *d_m0 + d_m;
-                    }
-                },
-            );
-            add_normal_row(cpu, &projection, shape, row, sens_maps, d_m, d_v, scratch);
+            add_normal_row(cpu, &projection, shape, row, sens_maps, row.combined(shape, v), sum, scratch);
         },
     );
 }

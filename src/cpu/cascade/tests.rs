@@ -101,19 +101,15 @@ fn the_normal_operator_is_self_adjoint() {
 }
 
 #[test]
-fn cascade_input_backward_adds_the_gradients() {
+fn the_normal_operator_is_added_and_its_own_gradient() {
     for shape in SHAPES {
         let i = Inputs::new(shape);
-        let d_m = values(41, shape.combined());
-        let before = [42, 43, 44].map(|seed| values(seed, shape.combined()));
-        let [mut d_u, mut d_v, mut d_m0] = before.clone();
-        cascade_input_backward(&cpu(), shape, &i.sens, &i.mask, &d_m, &mut d_u, &mut d_v, &mut d_m0);
-        let [d_u, d_v, d_m0] = [(d_u, &before[0]), (d_v, &before[1]), (d_m0, &before[2])]
-            .map(|(after, before)| after.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<_>>());
-        let loss = |m: Vec<f64>| dot(&m, &d_m);
-        assert_gradient(|m0| loss(i.cascade_input(&i.sens, m0, &i.u, &i.v)), &i.m0, &d_m0);
-        assert_gradient(|u| loss(i.cascade_input(&i.sens, &i.m0, u, &i.v)), &i.u, &d_u);
-        assert_gradient(|v| loss(i.cascade_input(&i.sens, &i.m0, &i.u, v)), &i.v, &d_v);
+        let [d_m, before] = [41, 42].map(|seed| values(seed, shape.combined()));
+        let mut d_v = before.clone();
+        normal_operator(&cpu(), shape, &i.sens, &i.mask, &d_m, &mut d_v);
+        let d_v: Vec<_> = d_v.iter().zip(&before).map(|(after, before)| after - before).collect();
+        assert_close(&d_v, &i.normal(&d_m), 1e-13);
+        assert_gradient(|v| dot(&i.cascade_input(&i.sens, &i.m0, &i.u, v), &d_m), &i.v, &d_v);
     }
 }
 
@@ -186,14 +182,16 @@ fn the_gradients_of_rss_output_are_right() {
     }
 }
 
+/// What a cascade makes of u and v, where its U-Net adds r.
 fn updated(parameters: &[f64], r: &[f64], u: &[f64], v: &[f64]) -> [Vec<f64>; 2] {
     let [mut u_out, mut v_out] = [poison(u.len()), poison(u.len())];
-    cascade_update(&cpu(), parameters, LAMBDA, r, u, v, &mut u_out, &mut v_out);
+    cascade_dc(&cpu(), parameters, LAMBDA, u, v, &mut v_out);
+    cascade_update(&cpu(), r, u, &mut u_out, None);
     [u_out, v_out]
 }
 
 #[test]
-fn cascade_update_and_its_gradients_are_right() {
+fn the_update_and_its_gradients_are_right() {
     for len in [2, 30, CHUNK + 6, 2 * CHUNK] {
         let parameters = vec![f64::NAN, 0.7, f64::NAN];
         let [r, u, v] = [71, 72, 73].map(|seed| values(seed, len));
@@ -201,9 +199,13 @@ fn cascade_update_and_its_gradients_are_right() {
         let expected: Vec<f64> = u.iter().zip(&v).map(|(u, v)| 0.3 * v + 0.7 * u).collect();
         assert_close(&v_out, &expected, 1e-15);
         assert_close(&u_out, &u.iter().zip(&r).map(|(u, r)| u + r).collect::<Vec<_>>(), 1e-15);
+        let (mut m, mut u_with_m) = (v.clone(), poison(len));
+        cascade_update(&cpu(), &r, &u, &mut u_with_m, Some(&mut m));
+        assert_eq!(u_with_m, u_out);
+        assert_close(&m, &v.iter().zip(&r).map(|(v, r)| v - r).collect::<Vec<_>>(), 1e-15);
 
-        let [g_u, g_v] = [74, 75].map(|seed| values(seed, len));
-        let [mut d_u, mut d_v, mut d_r] = [g_u.clone(), g_v.clone(), poison(len)];
+        let [g_u, g_v, d_m, g_m0] = [74, 75, 76, 77].map(|seed| values(seed, len));
+        let [mut d_u, mut d_v, mut d_m0] = [g_u.clone(), g_v.clone(), g_m0.clone()];
         let mut d_parameters = vec![5.0, 6.0, 7.0];
         cascade_update_backward(
             &cpu(),
@@ -211,17 +213,20 @@ fn cascade_update_and_its_gradients_are_right() {
             LAMBDA,
             &u,
             &v,
+            &d_m,
             &mut d_u,
             &mut d_v,
-            &mut d_r,
+            &mut d_m0,
             &mut d_parameters,
         );
-        let loss = |[u, v]: [Vec<f64>; 2]| dot(&u, &g_u) + dot(&v, &g_v);
-        assert_gradient(|r| loss(updated(&parameters, r, &u, &v)), &r, &d_r);
-        assert_gradient(|u| loss(updated(&parameters, &r, u, &v)), &u, &d_u);
-        assert_gradient(|v| loss(updated(&parameters, &r, &u, v)), &v, &d_v);
+        // What the U-Net is shown is −u beside what u does not touch.
+        let loss =
+            |[u_out, v_out]: [Vec<f64>; 2], u: &[f64]| dot(&u_out, &g_u) + dot(&v_out, &g_v) - dot(u, &d_m);
+        assert_gradient(|u| loss(updated(&parameters, &r, u, &v), u), &u, &d_u);
+        assert_gradient(|v| loss(updated(&parameters, &r, &u, v), &u), &v, &d_v);
+        assert_close(&d_m0, &g_m0.iter().zip(&d_m).map(|(a, b)| a + b).collect::<Vec<_>>(), 1e-15);
         assert_eq!([d_parameters[0], d_parameters[2]], [5.0, 7.0]);
-        let of_lambda = |lambda: &[f64]| loss(updated(&[0.0, lambda[0], 0.0], &r, &u, &v));
+        let of_lambda = |lambda: &[f64]| loss(updated(&[0.0, lambda[0], 0.0], &r, &u, &v), &u);
         assert_gradient(of_lambda, &[0.7], &[d_parameters[1] - 6.0]);
     }
 }
@@ -231,25 +236,26 @@ fn threads_do_not_change_a_bit() {
     let shape = SHAPES[1];
     let i = Inputs::new(shape);
     let len = 3 * CHUNK + 10;
-    let [u, v, d_u, d_v] = [81, 82, 83, 84].map(|seed| values(seed, len));
+    let [u, v, d_m, d_u, d_v, d_m0] = [81, 82, 83, 84, 85, 86].map(|seed| values(seed, len));
     assert_same_bits(|| {
         let output = i.rss_output(&i.sens, &i.u, &i.v);
         let m = i.cascade_input(&i.sens, &i.m0, &i.u, &i.v);
         let mut d_sens = vec![0.0; i.sens.len()];
         sens_backward(&cpu(), shape, &i.sens, &i.mask, &i.x0, &i.m0, &[(&i.v, &m)], &mut d_sens);
         let mut d_lambda = vec![0.0; 2];
-        let [mut d_u, mut d_v, mut d_r] = [d_u.clone(), d_v.clone(), poison(len)];
+        let [mut d_u, mut d_v, mut d_m0] = [d_u.clone(), d_v.clone(), d_m0.clone()];
         cascade_update_backward(
             &cpu(),
             &[0.0, 0.6],
             LAMBDA,
             &u,
             &v,
+            &d_m,
             &mut d_u,
             &mut d_v,
-            &mut d_r,
+            &mut d_m0,
             &mut d_lambda,
         );
-        [output, m, d_sens, d_lambda, d_u, d_v, d_r].concat()
+        [output, m, d_sens, d_lambda, d_u, d_v, d_m0].concat()
     });
 }

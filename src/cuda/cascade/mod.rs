@@ -8,7 +8,7 @@ pub mod update;
 
 pub use rss_output::{rss_output, rss_output_backward};
 pub use sens_backward::sens_backward;
-pub use update::{cascade_update, cascade_update_backward};
+pub use update::{cascade_dc, cascade_update, cascade_update_backward};
 
 use crate::backend;
 use crate::cuda::driver::{Driver, Launch};
@@ -26,9 +26,9 @@ crate::kernels! {
         sens_maps: Const<C32>, mask: Const<f32>, m0: Const<C32>, u: Const<C32>, v: Const<C32>, m: Mut<C32>,
         shape: ImageShape, plan: FftPlan, at_once: i32,
     );
-    fn cascade_input_backward(
-        sens_maps: Const<C32>, mask: Const<f32>, d_m: Const<C32>, d_u: Mut<C32>, d_v: Mut<C32>, d_m0: Mut<C32>,
-        shape: ImageShape, plan: FftPlan, at_once: i32,
+    fn normal_operator(
+        sens_maps: Const<C32>, mask: Const<f32>, v: Const<C32>, sum: Mut<C32>, shape: ImageShape, plan: FftPlan,
+        at_once: i32,
     );
 }
 
@@ -72,28 +72,23 @@ pub fn cascade_input<D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::cascade_input_backward`].
-#[allow(clippy::too_many_arguments)]
-pub fn cascade_input_backward<D: Driver>(
+/// See [`crate::backend::Backend::normal_operator`].
+pub fn normal_operator<D: Driver>(
     cuda: &Cuda<D>,
     shape: backend::ImageShape,
     sens_maps: &Buffer<D>,
     mask: &Buffer<D>,
-    d_m: &Buffer<D>,
-    d_u: &mut Buffer<D>,
-    d_v: &mut Buffer<D>,
-    d_m0: &mut Buffer<D>,
+    v: &Buffer<D>,
+    sum: &mut Buffer<D>,
 ) {
     let (launch, at_once) = block_per_row(shape, 1);
-    kernel::cascade_input_backward(
+    kernel::normal_operator(
         cuda,
         launch,
         sens_maps.read_complex(shape.multicoil()),
         mask.read(shape.n * shape.columns),
-        d_m.read_complex(shape.combined()),
-        d_u.write_complex(shape.combined()),
-        d_v.write_complex(shape.combined()),
-        d_m0.write_complex(shape.combined()),
+        v.read_complex(shape.combined()),
+        sum.write_complex(shape.combined()),
         shape.into(),
         cuda.fft_plan(shape.columns),
         at_once,

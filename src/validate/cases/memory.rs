@@ -169,7 +169,8 @@ impl Memory {
         let [mut a, mut b, mut c] = [0, 1, 2].map(|i| rig.in_out(["a", "b", "c"][i], values[i].clone()));
         let ops = rig.ops();
         let prepared = ops.prepare(|| {
-            ops.cascade_update(&parameters, spans[0], &a, &a, &a, &mut b, &mut c);
+            ops.cascade_dc(&parameters, spans[0], &a, &a, &mut b);
+            ops.cascade_update(&a, &a, &mut c, Some(&mut b));
             ops.copy_part(&b, 0, &mut a, 0, self.len);
             ops.clear(&mut b);
         });
@@ -192,7 +193,8 @@ impl Memory {
                 ops.upload(&reals(values), buffer);
             }
             ops.repeat(&mut tape, || {
-                ops.cascade_update(&parameters, spans[0], &r, &u, &v, &mut u_out, &mut v_out);
+                ops.cascade_dc(&parameters, spans[0], &u, &v, &mut v_out);
+                ops.cascade_update(&r, &u, &mut u_out, None);
             });
             for (label, buffer) in [("u_out", &u_out), ("v_out", &v_out)] {
                 let tolerance = Tolerance::roundings(1.0).scale(1.0);
