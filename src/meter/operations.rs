@@ -44,6 +44,7 @@ impl<O: Backend> Backend for Metered<'_, O> {
     type Real = O::Real;
     type Tape = ();
     type Mark = O::Mark;
+    type Download = O::Download;
 
     fn check(&self, shape: ImageShape) -> Result<()> {
         self.ops.check(shape)
@@ -100,6 +101,14 @@ impl<O: Backend> Backend for Metered<'_, O> {
 
     fn download(&self, from: &O::Buffer, to: &mut [O::Real]) {
         self.ops.download(from, to);
+    }
+
+    fn begin_download(&self, from: &O::Buffer, len: usize) -> Result<O::Download> {
+        self.ops.begin_download(from, len)
+    }
+
+    fn await_download(&self, download: O::Download, to: &mut [O::Real]) -> Result<()> {
+        self.ops.await_download(download, to)
     }
 
     fn clear(&self, buffer: &mut O::Buffer) {
