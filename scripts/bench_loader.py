@@ -4,8 +4,8 @@
     target/release/kerase simulate --anatomy brain --fastmri --volumes 4 --out DIR
     .venv/bin/python scripts/bench_loader.py --data DIR --rounds 5 --out benches/results/loader-cpu.json
 
-Each round runs `kerase bench --data` and then, for each number of workers, fastMRI's in a process of its own; prints
-medians and ratios, and writes everything as JSON where --out says.
+Each round runs `kerase bench --data DIR --loader-only` and then, for each number of workers, fastMRI's in a process of
+its own; prints medians and ratios, and writes everything as JSON where --out says.
 
 All read k-space and target of every slice in shuffled order, one slice a batch, and make no masks. Files are in the page
 cache, for all: they are read once before, and each process reads them once untimed. So what is compared is copying,
@@ -114,7 +114,7 @@ def alternate(args):
         with file.open("rb") as opened:
             while opened.read(1 << 24):
                 pass
-    ours = [args.kerase, "bench", "--data", str(args.data), "--iters", "1", "--json"]
+    ours = [args.kerase, "bench", "--data", str(args.data), "--loader-only", "--iters", "1", "--json"]
     theirs = {
         f"fastMRI, {workers} workers, {way}": [sys.executable, __file__, "--data", str(args.data), "--workers", str(workers), "--way", way]
         for way in WAYS

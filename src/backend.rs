@@ -271,6 +271,8 @@ pub trait Backend: Memory {
     type Tape: Default;
     /// A moment in the sequence of operations.
     type Mark;
+    /// Reals on their way to the host, which nobody sees before they are there.
+    type Download;
 
     // ---- the device ---------------------------------------------------------------------------------------
 
@@ -293,6 +295,12 @@ pub trait Backend: Memory {
     /// touches what `body` writes. `body`: operations that have no use for working memory.
     fn beside(&self, body: impl FnOnce()) {
         body();
+    }
+
+    /// Whether the device works while the host does something else: then it has nothing to do where the host waits for
+    /// it before asking for more.
+    fn works_beside(&self) -> bool {
+        false
     }
 
     /// Waits until everything that was asked for is done.
@@ -345,6 +353,18 @@ pub trait Backend: Memory {
     fn upload_after(&self, after: &Self::Mark, from: &[Self::Real], to: &mut Self::Buffer);
     /// Copies the front of a buffer to the host.
     fn download(&self, from: &Self::Buffer, to: &mut [Self::Real]);
+    /// Begins to copy the first `len` reals of a buffer, which is no map's, to the host: as they are now, whatever is
+    /// asked for later. It is no operation to be repeated.
+    ///
+    /// # Errors
+    /// As [`Self::finish`], as far as it is known without waiting.
+    fn begin_download(&self, from: &Self::Buffer, len: usize) -> Result<Self::Download>;
+    /// Waits for a copy, and for what was asked for before it, but for nothing that was asked for since. `to` is as
+    /// long.
+    ///
+    /// # Errors
+    /// Where anything failed that was waited for.
+    fn await_download(&self, download: Self::Download, to: &mut [Self::Real]) -> Result<()>;
     /// Sets a buffer to zero.
     fn clear(&self, buffer: &mut Self::Buffer);
     /// Copies `len` reals from one buffer, starting at `from_offset`, to another, starting at `to_offset`.

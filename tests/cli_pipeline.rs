@@ -200,6 +200,47 @@ fn bench_prints_what_the_comparison_reads() {
     assert!(text.contains("training") && text.contains("2 coils, 16 x 18"), "{text}");
 }
 
+/// Against a step of the set's own shape; where there is none, the loader's numbers alone, and why.
+#[test]
+fn bench_sets_the_loader_against_the_step() {
+    let folder = Folder::new();
+    folder.simulate();
+    let network = "--cascades 1 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1";
+    let bench = |options: &str| -> serde_json::Value {
+        let text = folder.kerase(&format!("bench --data brain --iters 1 --json {options}")).succeeded();
+        serde_json::from_str(&text).unwrap()
+    };
+    let report = bench(network);
+    let step = &report["step"];
+    let number = |value: &serde_json::Value| value.as_f64().unwrap_or_else(|| panic!("a number in {report}"));
+    assert_eq!([&step["coils"], &step["height"], &step["width"]], [4, 64, 32]);
+    for (ratio, pass) in [
+        ("first_loader_to_step", &report["first"]),
+        ("loader_to_step", report["again"].as_array().unwrap().last().unwrap()),
+    ] {
+        let expected = number(&pass["slices_per_second"]) / number(&step["slices_per_second"]);
+        assert!((number(&step[ratio]) / expected - 1.0).abs() < 1e-9, "{ratio}: {report}");
+    }
+    let waits = if number(&step["loader_to_step"]) < 1.0 { "device" } else { "loader" };
+    assert_eq!(step["waits"], waits);
+    let said = folder.kerase(&format!("bench --data brain --iters 1 {network}")).succeeded();
+    assert!(said.contains("slices/s") && said.contains("times what steps take"), "{said}");
+
+    let alone = bench("--loader-only");
+    assert!(alone["step"].is_null() && alone["step_left_out"].is_null() && number(&alone["bytes"]) > 0.0);
+    let too_deep = bench("--pools 6");
+    assert!(too_deep["step"].is_null() && too_deep["again"].is_array(), "{too_deep}");
+    assert!(too_deep["step_left_out"].as_str().unwrap().contains("too small"), "{too_deep}");
+    #[cfg(unix)]
+    {
+        let line = format!("KERASE_EMULATED_MEMORY=0 \"$KERASE\" bench --data brain --iters 1 {network}");
+        let said = folder.shell(&format!("{line} --device emulated")).succeeded();
+        assert!(said.contains("no step was timed") && said.contains("not enough memory"), "{said}");
+    }
+    folder.kerase("bench --data brain --device cuda:4096").failed(2, &["cuda:4096"]);
+    folder.kerase("bench --loader-only").failed(2, &["--data"]);
+}
+
 #[test]
 fn bench_counts_and_times_operations() {
     let folder = Folder::new();

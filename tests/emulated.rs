@@ -7,8 +7,19 @@ mod support;
 #[path = "run_support/mod.rs"]
 mod run_support;
 
+use std::sync::atomic::AtomicBool;
+
+use kerase::config::TrainConfig;
+use kerase::cuda::Cuda;
+use kerase::cuda::driver::dry::Dry;
+use kerase::data::loader::LoaderOptions;
+use kerase::ranks::ALONE;
+use kerase::run::{RunDirectory, Start};
+use kerase::simulate::Anatomy;
+use kerase::train::Training;
 use kerase::unlearn::METHODS;
-use run_support::{NETWORK_OPTIONS, SAMPLING, Sets};
+use num_complex::Complex32;
+use run_support::{NETWORK_OPTIONS, Oddity, SAMPLING, Sets, signal_after, volume, write_odd};
 use support::Folder;
 
 /// Losses of steps whose weights differ by what float32 rounds; measured: 3e-6 after 18 steps.
@@ -151,6 +162,112 @@ fn what_runs_beside_a_step_may_come_early_or_late() {
         });
         assert_eq!(early, late, "{options}");
         assert_eq!(early.steps(), 5);
+    }
+}
+
+/// A device that works beside the host has the next step before this one is waited for, unless this one is saved.
+#[test]
+fn two_steps_are_under_way_at_a_time() {
+    let folder = Folder::new();
+    folder.sets();
+    let plan = format!("train --data brain --out plan {NETWORK_OPTIONS} {SAMPLING} --epochs 2 --max-steps 1");
+    folder.kerase(&plan).succeeded();
+    let directory = RunDirectory::check(&folder.path("plan"), Start::Resume).unwrap();
+    for (every, most) in [(None, 2), (Some(3), 2), (Some(1), 1)] {
+        let mut config: TrainConfig = directory.settings("train").unwrap();
+        (config.optimisation.max_steps, config.optimisation.checkpoint_every) = (None, every);
+        let device = Cuda::new(Dry::default());
+        let run = format!("run{every:?}");
+        let (out, stop) = (&folder.path(&run), &AtomicBool::new(false));
+        let (loader, start, shown, ranks) = (LoaderOptions::default(), Start::New, false, &ALONE);
+        Training { config, out, start, loader, shown, ranks, stop }.run(&device).unwrap();
+        assert_eq!(folder.lines(&run, "step").len(), 12);
+        assert_eq!(device.driver().most_downloads(), most, "{every:?}");
+    }
+}
+
+/// With a checkpoint after each step every step is waited for before the next is asked for.
+#[test]
+fn steps_that_are_asked_for_ahead_change_no_bit() {
+    let folder = Folder::new();
+    folder.sets();
+    folder.init("model.safetensors");
+    let sampling = format!("{SAMPLING} --device emulated");
+    let train =
+        format!("train --data brain --data knee --validation test {NETWORK_OPTIONS} {sampling} --epochs 2");
+    let sets = "--model model.safetensors --retain brain --forget knee --retain-fraction 0.5 --no-measure";
+    let forget = format!(
+        "unlearn --method nl-ft --recipe text --noise 0.25 --epochs 2 {sets} {sampling} --optimizer-state fresh"
+    );
+    for (name, line) in [("train", train), ("forget", forget)] {
+        let run = |out: &str, options: &str| {
+            let out = format!("{name}-{out}");
+            folder.kerase(&format!("{line} --out {out} {options}")).succeeded();
+            folder.lasting(&out)
+        };
+        let one_by_one = run("one-by-one", "--checkpoint-every 1");
+        assert!(one_by_one.steps() >= 4);
+        assert_eq!(run("ahead", ""), one_by_one);
+        assert_eq!(run("now-and-then", "--checkpoint-every 3"), one_by_one);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_stopped_with_steps_under_way_goes_on_exactly() {
+    let folder = Folder::new();
+    folder.sets();
+    let line = |run: &str| {
+        format!("train --data brain --out {run} {NETWORK_OPTIONS} {SAMPLING} --epochs 40 --device emulated")
+    };
+    folder.kerase(&line("whole")).succeeded();
+    let log = folder.path("run").join("metrics.jsonl");
+    // Within the first epochs, and once more.
+    let first = folder.start(&line("run"));
+    assert_eq!(signal_after(first, &log, 9, "-INT").code(), Some(130));
+    let steps = folder.state("run").state.step;
+    assert!((1..240).contains(&steps), "{steps} steps");
+    assert_eq!(folder.lines("run", "step").len() as u64, steps, "what was under way was logged and saved");
+    let resume = "train --resume --out run --device emulated";
+    let second = folder.start(resume);
+    assert_eq!(signal_after(second, &log, steps as usize + 60, "-KILL").code(), None);
+    folder.kerase(resume).succeeded();
+    let [resumed, whole] = ["run", "whole"].map(|run| folder.lasting(run));
+    assert!(resumed == whole, "it went on otherwise after step {steps}");
+}
+
+/// The step after the one that fails was asked for already.
+#[test]
+fn bad_numbers_keep_the_last_checkpoint_whatever_is_under_way() {
+    let folder = Folder::new();
+    folder.sets();
+    let size = 2 * 32 * 24;
+    // Finite, but its image is not.
+    let mut huge = volume(Anatomy::Brain, 4, 2, 24);
+    huge.kspace[size..].fill(Complex32::new(f32::MAX, f32::MAX));
+    write_odd(&folder.path("huge.h5"), &huge, Oddity::default());
+    let mut nan = volume(Anatomy::Brain, 4, 2, 24);
+    nan.kspace[size + 5] = Complex32::new(f32::NAN, 0.0);
+    write_odd(&folder.path("nan.h5"), &nan, Oddity::default());
+    for (name, code, said) in
+        [("huge.h5", 1, ["step 5", "huge.h5 slice 1", "NaN"]), ("nan.h5", 2, ["nan.h5", "slice 1", "NaN"])]
+    {
+        let [first, last] = [1, 2].map(|subject| format!("brain/file_brain_AXT2_200_000000{subject}.h5"));
+        std::fs::write(folder.path("list.txt"), format!("{first}\n{name}\n{last}\n")).unwrap();
+        let runs = ["cpu", "emulated"].map(|device| {
+            let run = format!("{name}-{device}");
+            let options = format!("--no-shuffle --checkpoint-every 3 --epochs 1 --device {device}");
+            let line = format!("train --data list.txt --out {run} {NETWORK_OPTIONS} {SAMPLING} {options}");
+            folder.kerase(&line).failed(code, &said);
+            let model = folder.read(&format!("{run}/model.safetensors"));
+            assert_eq!(folder.state(&run).state.step, 3);
+            // Again, from there: to the same end.
+            folder.kerase(&format!("train --resume --out {run} --device {device}")).failed(code, &said);
+            assert!(folder.read(&format!("{run}/model.safetensors")) == model);
+            assert!(!folder.path(&format!("{run}/summary.json")).exists());
+            run
+        });
+        runs_agree(&folder, [&runs[0], &runs[1]], 4);
     }
 }
 

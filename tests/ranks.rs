@@ -24,8 +24,9 @@ use kerase::run::{RunDirectory, Start};
 use kerase::simulate::Anatomy;
 use kerase::train::Training;
 use kerase::unlearn::{UnlearnConfig, Unlearning};
+use num_complex::Complex32;
 use ranks_support::{Job, free_port, lines_of};
-use run_support::{NETWORK, NETWORK_OPTIONS, SAMPLING, Sets, signal_after};
+use run_support::{NETWORK, NETWORK_OPTIONS, Oddity, SAMPLING, Sets, signal_after, volume, write_odd};
 use support::Folder;
 
 /// Of the way that weights went: how far runs in single precision may be apart. Observed are 2e-5, and 0.9 where the shares
@@ -295,6 +296,23 @@ fn ranks_of_a_job_step_share_the_emulated_device() {
         (alone[0] - shared[0]).abs() < 1e-6 && (alone[1] - shared[1]).abs() < 1e-3,
         "{alone:?} {shared:?}"
     );
+}
+
+/// One cannot read its slice of the third step, and the others have begun with it.
+#[test]
+fn what_one_rank_cannot_read_is_named() {
+    let folder = sets();
+    let mut nan = volume(Anatomy::Brain, 6, 3, 24);
+    nan.kspace[5] = Complex32::new(f32::NAN, 0.0);
+    write_odd(&folder.path("nan.h5"), &nan, Oddity::default());
+    let brain = "brain/file_brain_AXT2_200_0000001.h5";
+    std::fs::write(folder.path("list.txt"), format!("{brain}\nnan.h5\n")).unwrap();
+    for device in ["cpu", "emulated"] {
+        let options = format!("--no-shuffle --batch 2 --epochs 1 --ranks 2 --device {device}");
+        let line = format!("train --data list.txt --out {device} {NETWORK_OPTIONS} {SAMPLING} {options}");
+        folder.kerase(&line).failed(2, &["nan.h5", "slice 0"]);
+        assert!(!folder.path(device).join("model.safetensors").exists());
+    }
 }
 
 #[cfg(unix)]

@@ -109,6 +109,7 @@ impl Backend for Faulty {
     type Real = f32;
     type Tape = ();
     type Mark = std::time::Instant;
+    type Download = Buffer;
 
     fn avg_pool(&self, input: &Map, output: &mut Map) {
         self.pooled.set(self.pooled.get() + 1);
@@ -160,6 +161,14 @@ impl Backend for Faulty {
 
     fn repeat(&self, _tape: &mut (), body: impl FnOnce()) {
         body();
+    }
+
+    fn begin_download(&self, from: &Buffer, len: usize) -> Result<Buffer> {
+        self.cpu.begin_download(from, len)
+    }
+
+    fn await_download(&self, download: Buffer, to: &mut [f32]) -> Result<()> {
+        self.cpu.await_download(download, to)
     }
 
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {

@@ -20,7 +20,7 @@ use crate::engine::{Engine, Objective, Results};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::run::feed::Feed;
-use crate::run::steps::{BETA1, BETA2, EPS};
+use crate::run::step::{BETA1, BETA2, EPS};
 
 /// The most slices of the forget set on which the loss is measured, spread evenly over it.
 pub const MEASURED_SLICES: usize = 64;

@@ -21,6 +21,7 @@ impl<T: Real> Backend for Cpu<T> {
     type Real = T;
     type Tape = ();
     type Mark = Instant;
+    type Download = Vec<T>;
 
     fn check(&self, _shape: ImageShape) -> Result<()> {
         Ok(())
@@ -76,6 +77,15 @@ impl<T: Real> Backend for Cpu<T> {
 
     fn download(&self, from: &Vec<T>, to: &mut [T]) {
         to.copy_from_slice(&from[..to.len()]);
+    }
+
+    fn begin_download(&self, from: &Vec<T>, len: usize) -> Result<Vec<T>> {
+        Ok(from[..len].to_vec())
+    }
+
+    fn await_download(&self, download: Vec<T>, to: &mut [T]) -> Result<()> {
+        to.copy_from_slice(&download);
+        Ok(())
     }
 
     fn clear(&self, buffer: &mut Vec<T>) {

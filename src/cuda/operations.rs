@@ -58,6 +58,7 @@ impl<D: Driver> Backend for Cuda<D> {
     type Tape = Tape<D>;
     /// None where it could not be made.
     type Mark = Option<D::Event>;
+    type Download = D::Download;
 
     fn check(&self, shape: ImageShape) -> Result<()> {
         let longest = shape.rows.max(shape.columns);
@@ -111,6 +112,11 @@ impl<D: Driver> Backend for Cuda<D> {
 
     fn beside(&self, body: impl FnOnce()) {
         Cuda::beside(self, body);
+    }
+
+    /// On the emulated device, too, which is asked for everything in the order in which a GPU is.
+    fn works_beside(&self) -> bool {
+        true
     }
 
     fn finish(&self) -> Result<()> {
@@ -202,6 +208,20 @@ impl<D: Driver> Backend for Cuda<D> {
                 read.map(|()| to.iter_mut().zip(&stored).for_each(|(to, &x)| *to = x.to_f32()))
             }
         };
+    }
+
+    fn begin_download(&self, from: &Buffer<D>, len: usize) -> Result<D::Download> {
+        assert_eq!(from.element(), Element::F32, "such a copy converts nothing");
+        let at = from.address_of(0, len);
+        // SAFETY: the buffer has as many, and its memory is not given back before the device is done with it.
+        let begun =
+            self.attempt_in_order(|driver| unsafe { driver.begin_download(at, size_of::<f32>() * len) });
+        begun.ok_or_else(|| self.failure().take().expect("what is not begun has failed"))
+    }
+
+    /// What has failed since is left to be said by whoever asks for it.
+    fn await_download(&self, download: D::Download, to: &mut [f32]) -> Result<()> {
+        self.driver.await_download(download, bytemuck::cast_slice_mut(to))
     }
 
     fn clear(&self, buffer: &mut Buffer<D>) {
@@ -642,6 +662,23 @@ mod tests {
                 ops.scratch([reals]);
             });
         }
+    }
+
+    /// So that a step that failed does not cost what the one before it came to.
+    #[test]
+    fn a_download_is_whole_whatever_fails_after_it() {
+        let ops = Cuda::new(Emulated::new(Schedule::Forward, 1 << 20));
+        let mut buffer = ops.zeros(Purpose::Images, 3);
+        ops.upload(&[1.0, 2.0, 3.0], &mut buffer);
+        let begun = ops.begin_download(&buffer, 2).unwrap();
+        ops.clear(&mut buffer);
+        ops.zeros(Purpose::Images, 1 << 20);
+        let message = ops.begin_download(&buffer, 2).unwrap_err().to_string();
+        assert!(message.contains("not enough memory"), "{message}");
+        let mut values = [0.0; 2];
+        ops.await_download(begun, &mut values).unwrap();
+        assert_eq!(values, [1.0, 2.0]);
+        ops.finish().unwrap();
     }
 
     #[test]

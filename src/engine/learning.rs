@@ -2,6 +2,7 @@
 
 use crate::backend::{Backend, LossWeights, Memory, Purpose, Update};
 use crate::engine::LossValue;
+use crate::error::Result;
 use crate::real::Real;
 
 /// The most batches whose losses are kept until somebody asks for them.
@@ -49,14 +50,30 @@ impl<B> Learning<B> {
         self.weights.push(weights);
     }
 
-    /// The latest update's norm, and the losses that were kept.
-    pub(super) fn read<O: Backend<Buffer = B>>(&mut self, ops: &O) -> (f64, Vec<LossValue>) {
+    /// Sends the latest update's norm and the losses that were kept on their way; those of later batches may be kept
+    /// from then on.
+    pub(super) fn begin_read<O: Backend<Buffer = B>>(&mut self, ops: &O) -> Result<Read<O>> {
+        let weights = std::mem::take(&mut self.weights);
+        let download = ops.begin_download(&self.results, 1 + 2 * weights.len())?;
+        Ok(Read { download, weights })
+    }
+}
+
+/// Results on their way to the host.
+pub(super) struct Read<O: Backend> {
+    download: O::Download,
+    weights: Vec<LossWeights>,
+}
+
+impl<O: Backend> Read<O> {
+    /// Waits for the norm and the losses.
+    pub(super) fn wait(self, ops: &O) -> Result<(f64, Vec<LossValue>)> {
         let mut host = vec![O::Real::real(0.0); 1 + 2 * self.weights.len()];
-        ops.download(&self.results, &mut host);
-        let losses = self.weights.drain(..).zip(host[1..].as_chunks::<2>().0).map(|(weights, losses)| {
+        ops.await_download(self.download, &mut host)?;
+        let losses = self.weights.into_iter().zip(host[1..].as_chunks::<2>().0).map(|(weights, losses)| {
             let [ssim_loss, l1] = losses.map(|x| x.as_f64());
             LossValue { loss: weights.ssim * ssim_loss + weights.l1 * l1, ssim_loss, l1 }
         });
-        (host[0].as_f64(), losses.collect())
+        Ok((host[0].as_f64(), losses.collect()))
     }
 }

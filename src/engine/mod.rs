@@ -1,7 +1,8 @@
 //! A network at work on a device: batches from the host go in, images, losses and parameter updates come out.
 //!
-//! What is asked for is not waited for: a batch is put ([`Engine::put`]), taken up, and while the device works on it the
-//! next can be put. [`Engine::results`] and [`Engine::image`] wait. Whoever has no next batch calls
+//! What is asked for is not waited for: a batch is put ([`Engine::put`]), taken up, and while the device works on it
+//! the next can be put. [`Engine::results`] and [`Engine::images`] wait; [`Engine::begin_results`] leaves what it asks
+//! for to be waited for when the device has more to do already. Whoever has no next batch calls
 //! [`Engine::accumulate`], [`Engine::update`] and [`Engine::reconstruct`], which do all of it.
 
 mod learning;
@@ -16,6 +17,7 @@ use crate::model::{Architecture, VarNet};
 use crate::ranks::Ranks;
 use crate::real::Real;
 pub(crate) use learning::Learning;
+use learning::Read;
 pub(crate) use room::Buffers;
 pub use room::Task;
 use room::{Room, Scalars};
@@ -60,6 +62,12 @@ pub struct Results {
     pub grad_norm: f64,
     /// How long the device worked on it.
     pub seconds: f64,
+}
+
+/// Results on their way ([`Engine::begin_results`]).
+pub struct Coming<B: Backend> {
+    read: Read<B>,
+    marks: Vec<[B::Mark; 2]>,
 }
 
 /// A pass without a loss.
@@ -390,11 +398,35 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// # Errors
     /// Where the device fails.
     pub fn results(&mut self) -> Result<Results> {
-        let learning = self.learning.as_mut().expect("an engine for training");
-        let (grad_norm, losses) = learning.read(self.ops);
+        let coming = self.begin_results()?;
         self.ops.finish()?;
-        let seconds = self.marks.drain(..).map(|[from, to]| self.ops.seconds(&from, &to)).sum();
+        self.await_results(coming)
+    }
+
+    /// Asks what comes of all that was submitted since the last time. More may be submitted before it is waited for.
+    ///
+    /// # Errors
+    /// Where the device is known to have failed.
+    pub fn begin_results(&mut self) -> Result<Coming<B>> {
+        let marks = std::mem::take(&mut self.marks);
+        let learning = self.learning.as_mut().expect("an engine for training");
+        Ok(Coming { read: learning.begin_read(self.ops)?, marks })
+    }
+
+    /// Waits for it, and for nothing that was submitted since.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn await_results(&self, coming: Coming<B>) -> Result<Results> {
+        let Coming { read, marks } = coming;
+        let (grad_norm, losses) = read.wait(self.ops)?;
+        let seconds = marks.iter().map(|[from, to]| self.ops.seconds(from, to)).sum();
         Ok(Results { losses, grad_norm, seconds })
+    }
+
+    /// Whether the device works while the host does something else.
+    pub fn works_beside(&self) -> bool {
+        self.ops.works_beside()
     }
 
     /// Adds the gradient of `objective` over a batch to what the next update takes; returns the loss.

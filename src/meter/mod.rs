@@ -29,10 +29,36 @@ pub struct Metered<'o, O: Backend> {
 
 enum How<O: Backend> {
     Count,
-    /// Before each operation so much is overwritten, that its operands are in no cache. None: they come as they are.
+    /// Before each operation so much is read that its operands are in no cache. None: they come as they are.
     Time {
-        flush: Option<Mutex<O::Buffer>>,
+        flush: Option<Flush<O::Buffer>>,
     },
+}
+
+/// What is read to have caches full of it.
+struct Flush<B> {
+    read: B,
+    written: Mutex<B>,
+    shape: ImageShape,
+}
+
+/// Coils of what is read: it is so many times what is written meanwhile.
+const FLUSHED_COILS: usize = 512;
+
+impl<B> Flush<B> {
+    /// At least `reals`, which are written here and never again.
+    fn new<O: Backend<Buffer = B>>(ops: &O, reals: usize) -> Self {
+        let columns = reals.div_ceil(2 * FLUSHED_COILS);
+        let shape = ImageShape { n: 1, coils: FLUSHED_COILS, rows: 1, columns };
+        let zeros = |len| ops.zeros(Purpose::Scratch, len);
+        Self { read: zeros(shape.multicoil()), written: Mutex::new(zeros(shape.combined())), shape }
+    }
+
+    fn carry_out<O: Backend<Buffer = B>>(&self, ops: &O) {
+        let written = &mut *self.written.lock().expect("nothing panics while it holds this");
+        // By reading: of lines that were written, the next operation would have to pay for their way back to memory.
+        ops.sens_reduce(self.shape, &self.read, &self.read, written);
+    }
 }
 
 struct Notes<O: Backend> {
@@ -47,9 +73,9 @@ impl<'o, O: Backend> Metered<'o, O> {
         Self::new(ops, precision, How::Count)
     }
 
-    /// Operations are timed, after `flush` reals were overwritten.
+    /// Operations are timed, after `flush` reals were read.
     pub fn timing(ops: &'o O, precision: Precision, flush: usize) -> Self {
-        let flush = (flush > 0).then(|| Mutex::new(ops.zeros(Purpose::Scratch, flush)));
+        let flush = (flush > 0).then(|| Flush::new(ops, flush));
         Self::new(ops, precision, How::Time { flush })
     }
 
@@ -88,11 +114,30 @@ impl<'o, O: Backend> Metered<'o, O> {
         let entry = self.notes().ledger.call(operation, shape, cost);
         let How::Time { flush } = &self.how else { return };
         if let Some(flush) = flush {
-            self.ops.clear(&mut flush.lock().expect("nothing panics while it holds this"));
+            flush.carry_out(self.ops);
         }
         let from = self.ops.mark();
         run(self.ops);
         let to = self.ops.mark();
         self.notes().marks.push((entry, from, to));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::Cuda;
+    use crate::cuda::driver::emulated::Emulated;
+    use ceiling::Ceiling;
+
+    #[test]
+    fn what_empties_the_caches_is_not_metered() {
+        let ops = Cuda::new(Emulated::default());
+        let metered = Metered::timing(&ops, Precision::Fp32, 5000);
+        let mut buffer = metered.zeros(Purpose::Images, 3);
+        (0..2).for_each(|_| metered.clear(&mut buffer));
+        let rows = metered.take().unwrap().rows(1, Ceiling::named("H100").unwrap());
+        let called: Vec<_> = rows.iter().map(|row| (row.operation.as_str(), row.calls)).collect();
+        assert_eq!(called, [("clear", 2.0)]);
     }
 }

@@ -44,6 +44,7 @@ impl<O: Backend> Backend for Metered<'_, O> {
     type Real = O::Real;
     type Tape = ();
     type Mark = O::Mark;
+    type Download = O::Download;
 
     fn check(&self, shape: ImageShape) -> Result<()> {
         self.ops.check(shape)
@@ -100,6 +101,14 @@ impl<O: Backend> Backend for Metered<'_, O> {
 
     fn download(&self, from: &O::Buffer, to: &mut [O::Real]) {
         self.ops.download(from, to);
+    }
+
+    fn begin_download(&self, from: &O::Buffer, len: usize) -> Result<O::Download> {
+        self.ops.begin_download(from, len)
+    }
+
+    fn await_download(&self, download: O::Download, to: &mut [O::Real]) -> Result<()> {
+        self.ops.await_download(download, to)
     }
 
     fn clear(&self, buffer: &mut O::Buffer) {
@@ -249,18 +258,10 @@ impl<O: Backend> Backend for Metered<'_, O> {
         });
     }
 
-    fn cascade_update(
-        &self,
-        r: &O::Buffer,
-        u: &O::Buffer,
-        u_out: &mut O::Buffer,
-        mut m: Option<&mut O::Buffer>,
-    ) {
+    fn cascade_update(&self, r: &O::Buffer, u: &O::Buffer, u_out: &mut O::Buffer, m: Option<&mut O::Buffer>) {
         let len = self.ops.len(u);
         let cost = cost::cascade_update(len, m.is_some());
-        self.meter("cascade_update", format!("{len} reals"), cost, |ops| {
-            ops.cascade_update(r, u, u_out, m.as_deref_mut())
-        });
+        self.meter("cascade_update", format!("{len} reals"), cost, |ops| ops.cascade_update(r, u, u_out, m));
     }
 
     fn rss_output(

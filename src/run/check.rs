@@ -1,16 +1,77 @@
 //! Whether a run can work with its data: found out before anything is written, not when their turn comes.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
 
-use crate::backend::{LossWeights, SSIM_WINDOW as WINDOW};
+use crate::backend::{Backend, LossWeights, SSIM_WINDOW as WINDOW};
 use crate::batch::image_shape;
 use crate::crop::smaller;
 use crate::data::fastmri::VolumeFile;
-use crate::data::set::VolumeSet;
+use crate::data::set::{SliceId, VolumeSet};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::model::VarNet;
 use crate::run::schedule::PlannedStep;
-use crate::run::share;
+use crate::run::share::{self, Part};
+use crate::run::{Run, RunState, Start};
+
+impl Run<'_> {
+    /// Refuses data that cannot be learnt from, a resumed run whose data have changed, and batches for which the device
+    /// has no memory. Nothing is written before.
+    ///
+    /// # Errors
+    /// As said, naming the first volume.
+    pub fn check<B: Backend>(&self, engine: &mut Engine<'_, B>, state: &mut RunState) -> Result<()> {
+        learnable(&self.set, engine.net(), self.loss)?;
+        if state.origin.is_empty() {
+            state.origin.clone_from(&self.origin);
+        }
+        if state.origin != self.origin {
+            return Err(Error::input(format!(
+                "{}: the data or the weights that this run began with have changed since (volumes, their order, \
+                 slices, sizes or max); bring them back, or start again with --overwrite",
+                self.directory.path().display()
+            )));
+        }
+        let steps = self.schedule.epoch(state.epoch);
+        let first = self.schedule.preparation();
+        if let Some([what, remedy]) = idle_ranks(&self.set, &steps, self.ranks.size()) {
+            // A run that goes on keeps its batch, on whatever there is to go on with.
+            match self.start {
+                Start::Resume if self.ranks.is_first() => {
+                    eprintln!("warning: {what}: the run goes on with ranks that have nothing to do");
+                }
+                Start::Resume => {}
+                Start::New | Start::Overwrite => return Err(Error::input(format!("{what}: {remedy}"))),
+            }
+        }
+        let parts: Vec<Part> = steps.iter().flat_map(|step| self.parts(step)).collect();
+        let batches =
+            self.own_terms(&first).map(|term| &term.batch).chain(parts.iter().map(|part| &part.batch));
+        self.make_rooms(engine, batches)
+    }
+
+    /// Takes the memory for every shape of batch, that of the first last.
+    fn make_rooms<'t, B: Backend>(
+        &self,
+        engine: &mut Engine<'_, B>,
+        batches: impl Iterator<Item = &'t Vec<SliceId>>,
+    ) -> Result<()> {
+        let mut made = BTreeSet::new();
+        for batch in batches.collect::<Vec<_>>().into_iter().rev() {
+            let (volume, _) = batch[0];
+            if made.insert((self.set.shape(volume), batch.len())) {
+                let file = &self.set.volumes()[volume];
+                let task = engine.learning_task(target(file)?);
+                engine
+                    .make_room(image_shape(file, batch.len()), task)
+                    .map_err(|error| error.of_file(&file.path))?;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Refuses a set that holds volumes without a target, without a data range, or of a size that network or loss have no
 /// use for; the first is named.

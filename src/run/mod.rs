@@ -1,16 +1,22 @@
 //! A run: optimiser steps over slices, with checkpoints in a directory. Training and unlearning are both runs; they
 //! differ in what each step is made of (its schedule).
 
+mod agreement;
 pub mod board;
 pub mod check;
+mod checkpoint;
 pub mod directory;
 pub(crate) mod feed;
 pub mod metrics_log;
+mod noise;
 pub mod plateau;
 pub mod schedule;
 pub mod share;
 pub mod state;
+pub(crate) mod step;
 pub mod steps;
+mod survey;
+mod told;
 
 pub use directory::{RunDirectory, Start};
 pub use schedule::{PlannedStep, Role, Schedule, Term};

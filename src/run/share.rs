@@ -2,6 +2,7 @@
 //! one, and every slice is somebody's.
 
 use crate::data::set::SliceId;
+use crate::run::Run;
 use crate::run::schedule::{PlannedStep, Term};
 
 /// What a rank computes of a term.
@@ -13,6 +14,18 @@ pub struct Part {
     pub batch: Vec<SliceId>,
     /// Their share of the term's slices: what the mean over them counts for in the mean over all.
     pub share: f64,
+}
+
+impl Run<'_> {
+    /// What this rank computes of a step.
+    pub(super) fn parts(&self, step: &PlannedStep) -> Vec<Part> {
+        parts(&step.terms, self.ranks.rank(), self.ranks.size())
+    }
+
+    /// The terms that this rank looks at, where each is looked at as a whole.
+    pub(super) fn own_terms<'t>(&self, terms: &'t [Term]) -> impl Iterator<Item = &'t Term> + use<'t> {
+        terms.iter().skip(self.ranks.rank()).step_by(self.ranks.size())
+    }
 }
 
 /// The parts of rank `rank` of `size`, in the order of the terms. A rank may have none.

@@ -17,7 +17,7 @@ use crate::atomic;
 use crate::backend::Backend;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::run::steps::not_finite;
+use crate::run::step::not_finite;
 use crate::run::{Run, RunState};
 use crate::unlearn::hyperparameters::Hyperparameters;
 use crate::unlearn::method::{Forgetting, Method, PLAIN, Trained};

@@ -1,7 +1,7 @@
-//! `kerase bench --data`: how quickly slices come from the files of a set.
+//! How quickly slices come from the files of a set.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,12 +42,20 @@ struct Pass {
     bytes_per_second: f64,
 }
 
+impl Report {
+    /// Slices a second with the default number of threads: of the first pass, and of those after it.
+    pub fn rates(&self) -> [f64; 2] {
+        [&self.first, self.again.last().unwrap_or(&self.first)].map(|pass| pass.slices_per_second)
+    }
+}
+
 /// Reads the set over and over: `iters` times for each number of threads up to the usual.
 ///
 /// # Errors
-/// A set or slice that cannot be read.
-pub fn measure(data: &Path, iters: u32, usual: LoaderOptions) -> Result<Report> {
-    let set = Arc::new(VolumeSet::open(data)?.cached(&Room::new(usual.cache)));
+/// A slice that cannot be read.
+pub fn measure(set: VolumeSet, iters: u32, usual: LoaderOptions) -> Result<Report> {
+    let data = set.source().to_path_buf();
+    let set = Arc::new(set.cached(&Room::new(usual.cache)));
     let mut threads = vec![1, 2, 4, 8, 16];
     threads.retain(|&n| n < usual.threads);
     threads.push(usual.threads);
@@ -67,7 +75,7 @@ pub fn measure(data: &Path, iters: u32, usual: LoaderOptions) -> Result<Report> 
     progress.finish();
     Ok(Report {
         program: format!("kerase {}", env!("CARGO_PKG_VERSION")),
-        data: data.to_path_buf(),
+        data,
         volumes: set.volumes().len(),
         slices: set.slice_count(),
         bytes,
@@ -118,7 +126,6 @@ impl fmt::Display for Report {
             ]
         };
         let passes = [("first", first)].into_iter().chain(again.iter().map(|pass| ("again", pass)));
-        write!(f, "{}", render(Style::Terminal, header, passes.map(row), 1))?;
-        write!(f, "\na step that takes less than a slice here waits for its data")
+        write!(f, "{}", render(Style::Terminal, header, passes.map(row), 1))
     }
 }

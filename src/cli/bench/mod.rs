@@ -1,9 +1,10 @@
 //! `kerase bench`: how long a training step and an inference take on this machine, whole or operation by operation,
-//! and how quickly slices are read for them.
+//! and whether slices are read as quickly as steps take them.
 
 mod loader;
 mod operations;
 pub mod problem;
+mod rates;
 mod step;
 
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ Example:
   kerase bench --operations --device cuda:0    each operation of a step against its floor
   kerase bench --plan H100                     the floor alone, of a GPU that need not be here
   kerase bench --plan H100 --precision bf16    the same with feature maps that take half the bytes
-  kerase bench --data brain/train              slices a second from these files
+  kerase bench --data brain/train              slices a second from these files, and that a training step takes of them
 
 scripts/bench_pytorch.py --alternate 'kerase bench --step --json' times PyTorch in turn with it.";
 
@@ -45,9 +46,15 @@ pub struct Args {
     #[arg(long, value_name = "GPU", conflicts_with_all = ["step", "operations", "iters"])]
     plan: Option<String>,
 
-    /// Time how quickly the slices of a set are read
-    #[arg(long, value_name = "SET", conflicts_with_all = ["step", "operations", "plan"])]
+    /// Time how quickly the slices of a set are read, against the training step that they are for: the network's on a
+    /// slice as most of the set's are
+    #[arg(long, value_name = "SET",
+        conflicts_with_all = ["step", "operations", "plan", "mode", "coils", "height", "width"])]
     data: Option<PathBuf>,
+
+    /// Leave the step out
+    #[arg(long, requires = "data")]
+    loader_only: bool,
 
     /// What to time. The memory that is reported is that of the more demanding of the two
     #[arg(long, value_enum, default_value_t = Mode::Both)]
@@ -91,7 +98,7 @@ impl Args {
     /// A network or slice that is impossible, or a GPU that nothing is known of; where the device fails.
     pub fn run(self) -> Result<()> {
         if let Some(data) = &self.data {
-            return self.print(loader::measure(data, self.iters, self.loader.options())?);
+            return self.print(rates::measure(&self, data)?);
         }
         let problem = Problem::new(self.network)?;
         let &Self { mode, low_memory, iters, .. } = &self;

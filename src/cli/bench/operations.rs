@@ -23,7 +23,7 @@ use crate::model::Architecture;
 use crate::precision::Precision;
 use crate::report::table::{Style, render};
 
-/// Reals that are overwritten before each operation on a GPU: more than any cache holds, and long enough for the host to
+/// Reals that are read before each operation on a GPU: more than any cache holds, and long enough for the host to
 /// launch the operation meanwhile.
 const FLUSH: usize = 64 << 20;
 /// Reals of the copy that memory's speed is measured with, and how often.

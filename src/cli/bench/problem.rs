@@ -46,6 +46,15 @@ impl Network {
         height: 640,
         width: 368,
     };
+
+    /// # Errors
+    /// As [`Architecture::check`].
+    pub fn architecture(self) -> Result<Architecture> {
+        let Self { cascades, chans, pools, sens_chans, sens_pools, .. } = self;
+        let architecture = Architecture { cascades, chans, pools, sens_chans, sens_pools };
+        architecture.check()?;
+        Ok(architecture)
+    }
 }
 
 /// A network and one slice for it.
@@ -59,9 +68,8 @@ impl Problem {
     /// Noise, a mask of every 8th column and the centre, and a target: values do not change the time, but denormals and
     /// NaN would. The same slice as in scripts/bench_pytorch.py.
     pub fn new(network: Network) -> Result<Self> {
-        let Network { cascades, chans, pools, sens_chans, sens_pools, coils, height, width } = network;
-        let architecture = Architecture { cascades, chans, pools, sens_chans, sens_pools };
-        architecture.check()?;
+        let architecture = network.architecture()?;
+        let Network { coils, height, width, .. } = network;
         if coils == 0 || height < SSIM_WINDOW || width < SSIM_WINDOW {
             return Err(Error::input(format!(
                 "--coils {coils} --height {height} --width {width}: expected at least 1 coil and \

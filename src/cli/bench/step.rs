@@ -98,9 +98,7 @@ impl Work for Measurement<'_> {
             .transpose()?;
         let train = (mode != Mode::Inference)
             .then(|| -> Result<_> {
-                let mut engine =
-                    Engine::for_training(ops, problem.architecture, &parameters)?.recomputing(low_memory);
-                engine.put(&problem.batch, Some(&problem.reference))?;
+                let mut engine = ready_to_train(ops, &problem, low_memory)?;
                 let [median, min] = times(iterations, || problem.train(&mut engine))?;
                 let task = engine.learning_task(problem.target());
                 let in_use_mb = in_use_mb(&engine);
@@ -127,12 +125,30 @@ impl Work for Measurement<'_> {
     }
 }
 
+/// An engine that [`Problem::train`] can go on with.
+///
+/// # Errors
+/// Where the device has not enough memory.
+pub fn ready_to_train<'o, B: Backend<Real = f32>>(
+    ops: &'o B,
+    problem: &Problem,
+    low_memory: bool,
+) -> Result<Engine<'o, B>> {
+    let parameters = problem.architecture.initial_parameters(0);
+    let mut engine = Engine::for_training(ops, problem.architecture, &parameters)?.recomputing(low_memory);
+    engine.put(&problem.batch, Some(&problem.reference))?;
+    Ok(engine)
+}
+
 fn in_use_mb<B: Backend>(engine: &Engine<'_, B>) -> Option<f64> {
     engine.device_memory().map(|bytes| bytes as f64 / f64::from(1 << 20))
 }
 
 /// Median and minimum of the seconds that `run` takes, after some times that do not count.
-fn times([warm_up, iterations]: [u32; 2], mut run: impl FnMut() -> Result<()>) -> Result<[f64; 2]> {
+///
+/// # Errors
+/// Those of `run`.
+pub fn times([warm_up, iterations]: [u32; 2], mut run: impl FnMut() -> Result<()>) -> Result<[f64; 2]> {
     for _ in 0..warm_up {
         run()?;
     }

@@ -5,6 +5,7 @@
 //! the one that fails is named; a recorded step is then carried out piece by piece, and nothing runs beside.
 
 mod context;
+mod download;
 mod event;
 mod graph;
 pub mod nccl;
@@ -19,6 +20,7 @@ use ::cudarc::driver::result::{self, DriverError, stream};
 use ::cudarc::driver::sys::{CUresult, CUstream, CUstreamCaptureMode};
 
 use self::context::{Context, Kernel};
+use self::download::{Download, Downloads};
 use self::graph::{Captured, Command, Recording, abandon};
 use self::nccl::Communicator;
 use self::overlap::Mark;
@@ -36,6 +38,7 @@ pub use self::graph::Graph;
 pub struct Gpu {
     /// With the GPUs of other ranks. Gone before the context is.
     others: OnceLock<Arc<Communicator>>,
+    downloads: Arc<Downloads>,
     context: Arc<Context>,
 }
 
@@ -57,7 +60,8 @@ impl Gpu {
     /// # Errors
     /// [`Error::Input`] where there is no such GPU, driver or kernel for it, with the remedy.
     pub fn open(ordinal: usize, kernels: &[Located]) -> Result<Self> {
-        Ok(Self { others: OnceLock::new(), context: Arc::new(Context::open(ordinal, kernels)?) })
+        let context = Arc::new(Context::open(ordinal, kernels)?);
+        Ok(Self { others: OnceLock::new(), downloads: Downloads::new(&context), context })
     }
 
     fn kernel(&self, call: &Call) -> Result<Kernel> {
@@ -148,6 +152,7 @@ impl Driver for Gpu {
     type Block = Block;
     type Graph = Graph;
     type Event = Event;
+    type Download = Download;
 
     fn name(&self) -> String {
         self.context.name.clone()
@@ -220,6 +225,22 @@ impl Driver for Gpu {
             self.done(outcome, "downloading")?;
         }
         self.context.wait("downloading")
+    }
+
+    unsafe fn begin_download(&self, from: u64, bytes: usize) -> Result<Download> {
+        if self.context.state().recording.is_some() {
+            return Err(Error::Device(format!("{}: a recorded step cannot download", self.context.name)));
+        }
+        self.context.bind()?;
+        // SAFETY: the context is bound; the rest is as the caller promises.
+        let begun = unsafe { self.downloads.begin(from, bytes, self.context.stream) };
+        self.context.state().kernel_before = false;
+        begun.map_err(|e| self.context.failed(e, "downloading"))
+    }
+
+    fn await_download(&self, download: Download, to: &mut [u8]) -> Result<()> {
+        self.context.bind()?;
+        self.done(download.read(to), "waiting for a download")
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {

@@ -17,12 +17,19 @@ struct State {
     /// Where the next block begins. Nobody follows addresses, but they must differ.
     next: u64,
     launches: BTreeMap<&'static str, usize>,
+    /// Downloads that were begun and not waited for, and the most at a time.
+    downloads: [usize; 2],
 }
 
 impl Dry {
     /// How often each kernel was launched.
     pub fn launches(&self) -> BTreeMap<&'static str, usize> {
         self.state().launches.clone()
+    }
+
+    /// The most downloads that were under way at a time.
+    pub fn most_downloads(&self) -> usize {
+        self.state().downloads[1]
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -34,6 +41,7 @@ impl Driver for Dry {
     type Block = u64;
     type Graph = ();
     type Event = ();
+    type Download = ();
 
     fn name(&self) -> String {
         "dry run".into()
@@ -63,6 +71,19 @@ impl Driver for Dry {
     }
 
     unsafe fn download(&self, _from: u64, to: &mut [u8]) -> Result<()> {
+        to.fill(0);
+        Ok(())
+    }
+
+    unsafe fn begin_download(&self, _from: u64, _bytes: usize) -> Result<()> {
+        let [now, most] = &mut self.state().downloads;
+        *now += 1;
+        *most = (*most).max(*now);
+        Ok(())
+    }
+
+    fn await_download(&self, (): (), to: &mut [u8]) -> Result<()> {
+        self.state().downloads[0] -= 1;
         to.fill(0);
         Ok(())
     }

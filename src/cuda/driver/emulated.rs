@@ -271,9 +271,8 @@ impl Work {
     /// Carries out, or records, what was launched beside others up to this number.
     fn catch_up(&self, number: u64) {
         let mut late = self.late.lock().expect("nothing panics while it holds this");
-        while let Some((_, task)) = late.pop_front_if(|&mut (first, _)| first <= number) {
-            self.now_or_later(task);
-        }
+        let due = late.partition_point(|&(launch, _)| launch <= number);
+        late.drain(..due).for_each(|(_, task)| self.now_or_later(task));
     }
 
     fn carry_out(&self, task: &Task) {
@@ -338,6 +337,7 @@ impl Driver for Emulated {
     type Block = Block;
     type Graph = Graph;
     type Event = Instant;
+    type Download = Vec<u8>;
 
     fn name(&self) -> String {
         "emulated".into()
@@ -381,6 +381,20 @@ impl Driver for Emulated {
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
         // SAFETY: the caller's.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+
+    unsafe fn begin_download(&self, from: u64, bytes: usize) -> Result<Vec<u8>> {
+        if self.work.recording().is_some() {
+            return Err(Error::Device("emulated: a recorded step cannot download".into()));
+        }
+        // All that was asked for before is done, and what comes later may write there.
+        // SAFETY: the caller's.
+        Ok(unsafe { std::slice::from_raw_parts(from as *const u8, bytes) }.to_vec())
+    }
+
+    fn await_download(&self, download: Vec<u8>, to: &mut [u8]) -> Result<()> {
+        to.copy_from_slice(&download);
         Ok(())
     }
 
@@ -483,6 +497,30 @@ impl Driver for Emulated {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_download_has_what_was_there_when_it_was_begun() {
+        let device = Emulated::default();
+        let block = device.alloc(4).unwrap();
+        let at = device.address(&block);
+        // SAFETY: the block has four bytes and is alive.
+        let [first, second] = [[1, 2, 3, 4], [5, 6, 7, 8]].map(|bytes| unsafe {
+            device.upload(&bytes, at).unwrap();
+            device.begin_download(at, 4).unwrap()
+        });
+        // SAFETY: as above.
+        unsafe { device.zero(at, 4) }.unwrap();
+        let mut read = [0; 4];
+        device.await_download(second, &mut read).unwrap();
+        assert_eq!(read, [5, 6, 7, 8]);
+        device.await_download(first, &mut read).unwrap();
+        assert_eq!(read, [1, 2, 3, 4]);
+        let mut begun = None;
+        // SAFETY: as above.
+        device.record(&mut || begun = Some(unsafe { device.begin_download(at, 4) })).unwrap();
+        let message = begun.unwrap().unwrap_err().to_string();
+        assert!(message.contains("recorded step cannot download"), "{message}");
+    }
 
     #[test]
     fn what_no_gpu_takes_is_refused() {

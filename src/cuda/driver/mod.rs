@@ -1,7 +1,8 @@
 //! What the operations need of a device, and no more: memory, copies, launches, and a step recorded as a graph.
 //!
 //! Everything is asked for in one order and happens in that order, but for [`Driver::upload_after`] and
-//! [`Driver::launch_beside`]; only [`Driver::download`] and [`Driver::synchronize`] wait for it. Addresses are the device's own: the host never follows them.
+//! [`Driver::launch_beside`]; only [`Driver::download`], [`Driver::await_download`] and [`Driver::synchronize`] wait for it.
+//! Addresses are the device's own: the host never follows them.
 
 mod call;
 pub mod cudarc;
@@ -23,6 +24,9 @@ pub trait Driver: Send + Sync + 'static {
     type Graph: Send;
     /// A moment in the order of what is asked for.
     type Event;
+    /// Bytes on their way to the host. They lie in memory that the driver owns, which nobody sees before they are
+    /// there.
+    type Download: Send;
 
     /// What people call the device: "cuda:0 (NVIDIA H100 80GB HBM3)".
     fn name(&self) -> String;
@@ -63,6 +67,24 @@ pub trait Driver: Send + Sync + 'static {
     /// # Safety
     /// `from` has `to.len()` bytes in a block that is alive.
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()>;
+
+    /// Begins a download: of what is there once all that was asked for before is done, whatever comes later. Nobody
+    /// waits for it, and it is never recorded.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    /// # Safety
+    /// `from` has `bytes` bytes in a block that is alive until the download is waited for, or all that was asked for
+    /// is.
+    unsafe fn begin_download(&self, from: u64, bytes: usize) -> Result<Self::Download>;
+
+    /// Waits for a download, and so for all that was asked for before it, but for nothing that was asked for since.
+    ///
+    /// # Errors
+    /// Where the device fails, now or in what was waited for.
+    /// # Panics
+    /// Where `to` has another length than the download.
+    fn await_download(&self, download: Self::Download, to: &mut [u8]) -> Result<()>;
 
     /// # Errors
     /// Where the device fails.

@@ -143,11 +143,8 @@ impl Ends {
 
     /// The end of the last launch up to this number, unless all were awaited: they come one after the other.
     pub fn take(&mut self, number: u64) -> Option<Mark> {
-        let mut last = None;
-        while let Some((_, end)) = self.ends.pop_front_if(|&mut (first, _)| first <= number) {
-            last = Some(end);
-        }
-        last
+        let ended = self.ends.partition_point(|&(end, _)| end <= number);
+        self.ends.drain(..ended).next_back().map(|(_, end)| end)
     }
 }
 

@@ -35,6 +35,15 @@ impl Pinned {
         }
     }
 
+    /// All of it.
+    ///
+    /// # Safety
+    /// The GPU is not writing it, or is the only one that uses what this returns.
+    pub unsafe fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `at` has `bytes` bytes, which are this alone's.
+        unsafe { std::slice::from_raw_parts_mut(self.at, self.bytes) }
+    }
+
     /// # Safety
     /// The GPU is not reading it, and will not; the context is bound.
     pub unsafe fn free(self) {
