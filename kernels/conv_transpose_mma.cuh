@@ -44,31 +44,29 @@ template <> __device__ __forceinline__ void to_words<bf16>(const float* values, 
 __device__ __forceinline__ unsigned bits_at(const float* at) { return __float_as_uint(*at); }
 __device__ __forceinline__ unsigned bits_at(const bf16* at) { return at->bits; }
 
-// Pixels `first` and those that follow, of a plane of so many. `whole`: all planes have whole runs of them.
-template <class S>
-__device__ __forceinline__ void load_run(const S* plane, int first, int pixels, bool whole, unsigned (&words)[2]) {
+// Pixels `first` and those that follow, of a plane of so many. WHOLE: all planes have whole runs of them.
+template <bool WHOLE, class S>
+__device__ __forceinline__ void load_run(const S* plane, int first, int pixels, unsigned (&words)[2]) {
     words[0] = words[1] = 0;
-    if (whole) {
+    if constexpr (WHOLE) {
         if (first < pixels) {
             const uint2 both = *reinterpret_cast<const uint2*>(plane + first);
             words[0] = both.x;
             words[1] = both.y;
         }
-        return;
-    }
+    } else {
 #pragma unroll
-    for (int v = 0; v < RUN<S>; ++v)
-        if (first + v < pixels) words[v * 2 / RUN<S>] |= bits_at(plane + first + v) << (RUN<S> == 4 ? v % 2 * 16 : 0);
+        for (int v = 0; v < RUN<S>; ++v)
+            if (first + v < pixels) words[v * 2 / RUN<S>] |= bits_at(plane + first + v) << (RUN<S> == 4 ? v % 2 * 16 : 0);
+    }
 }
 
-// Where the blocks of a run's pixels lie in a plane of the output; negative where there are none. `whole`: side by side, for
+// Where the blocks of a run's pixels lie in a plane of the output; negative where there are none. WHOLE: side by side, for
 // rows have whole runs.
 template <class S> struct RunBlocks {
     int at[RUN<S>];
-    bool whole;
 
-    RunBlocks() = default;
-    __device__ __forceinline__ RunBlocks(const Transpose& shape, int first, bool whole) : whole(whole) {
+    __device__ __forceinline__ void find(const Transpose& shape, int first, bool whole) {
         at[0] = first < shape.pixels() ? shape.block_at(first) : -1;
 #pragma unroll
         for (int v = 1; v < RUN<S>; ++v) {
@@ -81,9 +79,9 @@ template <class S> struct RunBlocks {
     }
 
     // Of each block the two values in the row that begins at `row`.
-    __device__ __forceinline__ void load(const S* row, unsigned (&words)[4]) const {
+    template <bool WHOLE> __device__ __forceinline__ void load(const S* row, unsigned (&words)[4]) const {
         words[0] = words[1] = words[2] = words[3] = 0;
-        if (whole) {
+        if constexpr (WHOLE) {
             if (at[0] >= 0) {
                 const uint4 all = *reinterpret_cast<const uint4*>(row + at[0]);
                 words[0] = all.x;
@@ -91,20 +89,20 @@ template <class S> struct RunBlocks {
                 words[2] = all.z;
                 words[3] = all.w;
             }
-            return;
-        }
+        } else {
 #pragma unroll
-        for (int v = 0; v < RUN<S>; ++v)
-            if (at[v] >= 0) load_pair(row + at[v], words + v * 4 / RUN<S>);
+            for (int v = 0; v < RUN<S>; ++v)
+                if (at[v] >= 0) load_pair(row + at[v], words + v * 4 / RUN<S>);
+        }
     }
-    __device__ __forceinline__ void store(S* row, const unsigned (&words)[4]) const {
-        if (whole) {
+    template <bool WHOLE> __device__ __forceinline__ void store(S* row, const unsigned (&words)[4]) const {
+        if constexpr (WHOLE) {
             if (at[0] >= 0) *reinterpret_cast<uint4*>(row + at[0]) = make_uint4(words[0], words[1], words[2], words[3]);
-            return;
-        }
+        } else {
 #pragma unroll
-        for (int v = 0; v < RUN<S>; ++v)
-            if (at[v] >= 0) store_pair(row + at[v], words + v * 4 / RUN<S>);
+            for (int v = 0; v < RUN<S>; ++v)
+                if (at[v] >= 0) store_pair(row + at[v], words + v * 4 / RUN<S>);
+        }
     }
 
 private:

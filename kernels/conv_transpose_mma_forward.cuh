@@ -21,6 +21,9 @@ template <class T> struct TransposeInput {
     };
 
     __device__ __forceinline__ void load(Raw& raw, int step) const {
+        whole ? load_runs<true>(raw, step) : load_runs<false>(raw, step);
+    }
+    template <bool WHOLE> __device__ __forceinline__ void load_runs(Raw& raw, int step) const {
         const int column = threadIdx.x % WARP / 4, run = 4 * (column % 2) + column / 2;
 #pragma unroll
         for (int h = 0; h < 2; ++h)
@@ -32,8 +35,8 @@ template <class T> struct TransposeInput {
                 raw.norm[h][k] = norm_of(there ? stats : nullptr, plane);
 #pragma unroll
                 for (int r = 0; r < RUNS<S>; ++r)
-                    load_run(values + (long long)plane * shape.pixels(), first_pixel + (r * 8 + run) * RUN<S>,
-                             there ? shape.pixels() : 0, whole, raw.words[h][k][r]);
+                    load_run<WHOLE>(values + (long long)plane * shape.pixels(), first_pixel + (r * 8 + run) * RUN<S>,
+                                    there ? shape.pixels() : 0, raw.words[h][k][r]);
             }
     }
 
@@ -76,53 +79,35 @@ template <class T> struct ForwardWeights {
     }
 };
 
-// As conv_transpose.cu's; partial: [n·outputs, gridDim.x, 3].
-template <class T, class G>
-__device__ __forceinline__ void conv_transpose_mma(const typename T::Stored* values, const float* stats, const float* weight,
-                                                   typename T::Stored* output, float* partial, Transpose shape) {
-    using S = typename T::Stored;
-    SHARED(float2, of_warp, [G::PLACES][G::TILES * 4]);  // mean and squared deviations
-    const PixelPlace<G> place;
-    const int pixels = shape.pixels(), member = threadIdx.x % 4, group = threadIdx.x % WARP / 4;
-    float sum[G::MINE][WARP_PRODUCTS][4];
-    const TransposeInput<T> input = {values, stats, shape, place.image, place.first_pixel, whole_runs<S>(shape)};
-    const int words = (shape.inputs + T::PACK - 1) / T::PACK;
-    multiply_pixels<T, G>(sum, place, input, ForwardWeights<T>{weight, shape}, (words + STEP - 1) / STEP,
-                          (shape.outputs + 3) / 4);
-
-    const auto count_of = [&](int of) {
-        return 4 * max(0, min(WARP_PIXELS, pixels - int(blockIdx.x) * G::PIXELS - of * WARP_PIXELS));
-    };
-    const int count = count_of(place.place);
+// Stores what a warp has made, and leaves mean and squared deviations of each channel in `moments` [TILES · 4]. count: of
+// values of a channel.
+template <bool WHOLE, class S, class G>
+__device__ __forceinline__ void finish_output(const float (&sum)[G::MINE][WARP_PRODUCTS][4], const PixelPlace<G>& place,
+                                              S* output, const Transpose& shape, int count, float2* moments) {
+    const int member = threadIdx.x % 4, group = threadIdx.x % WARP / 4;
     const float share = count > 0 ? 1.0f / count : 0.0f;
-    const bool whole = whole_blocks<S>(shape);
+    // Where the blocks lie that a lane has made, the same in each of its channels.
+    RunBlocks<S> runs[2 * RUNS<S>];
+#pragma unroll
+    for (int r = 0; r < 2 * RUNS<S>; ++r) runs[r].find(shape, place.first_pixel + (r * 4 + member) * RUN<S>, WHOLE);
 #pragma unroll
     for (int t = 0; t < G::MINE; ++t) {
         const int of_block = (place.deep * G::MINE + t) * 4 + group / 2, channel = place.first_tile * 4 + of_block;
+        S* row = output + 4ll * (place.image * shape.outputs + channel) * shape.pixels() + group % 2 * 2 * shape.width;
         float total = 0.0f, squares = 0.0f, made[2 * RUNS<S>][2 * RUN<S>];
-        bool there[2 * RUNS<S>][RUN<S>];
 #pragma unroll
         for (int r = 0; r < 2 * RUNS<S>; ++r) {
-            const RunBlocks<S> run(shape, place.first_pixel + (r * 4 + member) * RUN<S>, whole);
-            float row[2 * RUN<S>];
 #pragma unroll
             for (int v = 0; v < RUN<S>; ++v)
 #pragma unroll
-                for (int kx = 0; kx < 2; ++kx) row[2 * v + kx] = sum[t][r / 2 * RUN<S> + v][2 * kx + r % 2];
+                for (int kx = 0; kx < 2; ++kx) made[r][2 * v + kx] = sum[t][r / 2 * RUN<S> + v][2 * kx + r % 2];
             unsigned words[4];
-            to_words<S>(row, words, 2 * RUN<S>);
-            if (channel < shape.outputs) {
-                const long long plane = place.image * shape.outputs + channel;
-                run.store(output + 4 * plane * pixels + group % 2 * 2 * shape.width, words);
-            }
+            to_words<S>(made[r], words, 2 * RUN<S>);
+            if (channel < shape.outputs) runs[r].template store<WHOLE>(row, words);
 #pragma unroll
-            for (int v = 0; v < RUN<S>; ++v) {
-                there[r][v] = run.at[v] >= 0;
-#pragma unroll
-                for (int kx = 0; kx < 2; ++kx) {
-                    made[r][2 * v + kx] = value_of<S>(words, 2 * v + kx);
-                    total += there[r][v] ? made[r][2 * v + kx] : 0.0f;
-                }
+            for (int i = 0; i < 2 * RUN<S>; ++i) {
+                made[r][i] = value_of<S>(words, i);
+                total += runs[r].at[i / 2] >= 0 ? made[r][i] : 0.0f;
             }
         }
         // Members and both rows of blocks have the same channel.
@@ -131,11 +116,35 @@ __device__ __forceinline__ void conv_transpose_mma(const typename T::Stored* val
         for (int r = 0; r < 2 * RUNS<S>; ++r)
 #pragma unroll
             for (int i = 0; i < 2 * RUN<S>; ++i) {
-                const float deviation = there[r][i / 2] ? made[r][i] - mean : 0.0f;
+                const float deviation = runs[r].at[i / 2] >= 0 ? made[r][i] - mean : 0.0f;
                 squares += deviation * deviation;
             }
         squares = lane_sum(squares, 4);
-        if (threadIdx.x % 8 == 0) of_warp[place.place][of_block] = make_float2(mean, squares);
+        if (threadIdx.x % 8 == 0) moments[of_block] = make_float2(mean, squares);
+    }
+}
+
+// As conv_transpose.cu's; partial: [n·outputs, gridDim.x, 3].
+template <class T, class G>
+__device__ __forceinline__ void conv_transpose_mma(const typename T::Stored* values, const float* stats, const float* weight,
+                                                   typename T::Stored* output, float* partial, Transpose shape) {
+    using S = typename T::Stored;
+    SHARED(float2, of_warp, [G::PLACES][G::TILES * 4]);  // mean and squared deviations
+    const PixelPlace<G> place;
+    float sum[G::MINE][WARP_PRODUCTS][4];
+    const TransposeInput<T> input = {values, stats, shape, place.image, place.first_pixel, whole_runs<S>(shape)};
+    const int words = (shape.inputs + T::PACK - 1) / T::PACK;
+    multiply_pixels<T, G>(sum, place, input, ForwardWeights<T>{weight, shape}, (words + STEP - 1) / STEP,
+                          (shape.outputs + 3) / 4);
+
+    const auto count_of = [&](int of) {
+        return 4 * max(0, min(WARP_PIXELS, shape.pixels() - int(blockIdx.x) * G::PIXELS - of * WARP_PIXELS));
+    };
+    const int count = count_of(place.place);
+    if (whole_blocks<S>(shape)) {
+        finish_output<true, S, G>(sum, place, output, shape, count, of_warp[place.place]);
+    } else {
+        finish_output<false, S, G>(sum, place, output, shape, count, of_warp[place.place]);
     }
     __syncthreads();
     for (int c = threadIdx.x; c < G::TILES * 4; c += TRANSPOSE_MMA_THREADS) {

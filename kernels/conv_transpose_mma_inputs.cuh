@@ -13,7 +13,8 @@ template <class T> struct TransposeGradient {
     const float *stats, *sums;
     Transpose shape;
     int image;
-    const RunBlocks<S> (&runs)[RUNS<S>];
+    bool whole;
+    RunBlocks<S> runs[RUNS<S>];
 
     struct Raw {
         unsigned g[T::PACK][RUNS<S>][4], output[T::PACK][RUNS<S>][4];
@@ -21,6 +22,9 @@ template <class T> struct TransposeGradient {
     };
 
     __device__ __forceinline__ void load(Raw& raw, int step) const {
+        whole ? load_runs<true>(raw, step) : load_runs<false>(raw, step);
+    }
+    template <bool WHOLE> __device__ __forceinline__ void load_runs(Raw& raw, int step) const {
         const int member = threadIdx.x % 4;
 #pragma unroll
         for (int k = 0; k < T::PACK; ++k) {
@@ -31,8 +35,8 @@ template <class T> struct TransposeGradient {
 #pragma unroll
             for (int r = 0; r < RUNS<S>; ++r) {
                 if (there) {
-                    runs[r].load(g + row, raw.g[k][r]);
-                    runs[r].load(output + row, raw.output[k][r]);
+                    runs[r].template load<WHOLE>(g + row, raw.g[k][r]);
+                    runs[r].template load<WHOLE>(output + row, raw.output[k][r]);
                 } else {
                     for (int i = 0; i < 4; ++i) raw.g[k][r][i] = raw.output[k][r][i] = 0;
                 }
@@ -86,14 +90,13 @@ template <class T> struct InputWeights {
     }
 };
 
-// Two runs of pixels, from `first` on. `whole`: all planes have whole pairs of runs.
-template <class S> struct TwoRuns {
+// Two runs of pixels, from `first` on. WHOLE: all planes have whole pairs of runs.
+template <bool WHOLE, class S> struct TwoRuns {
     int first, pixels;
-    bool whole;
 
     __device__ __forceinline__ void load(const S* plane, unsigned (&words)[4]) const {
         unsigned of_run[2][2] = {};
-        if (whole) {
+        if constexpr (WHOLE) {
             if (first < pixels) {
                 const uint4 all = *reinterpret_cast<const uint4*>(plane + first);
                 of_run[0][0] = all.x;
@@ -102,45 +105,28 @@ template <class S> struct TwoRuns {
                 of_run[1][1] = all.w;
             }
         } else {
-            for (int i = 0; i < 2; ++i) load_run(plane, first + i * RUN<S>, pixels, false, of_run[i]);
+            for (int i = 0; i < 2; ++i) load_run<false>(plane, first + i * RUN<S>, pixels, of_run[i]);
         }
         for (int i = 0; i < 4; ++i) words[i] = of_run[i / 2][i % 2];
     }
     __device__ __forceinline__ void store(S* plane, const unsigned (&words)[4]) const {
-        if (whole) {
+        if constexpr (WHOLE) {
             if (first < pixels)
                 *reinterpret_cast<uint4*>(plane + first) = make_uint4(words[0], words[1], words[2], words[3]);
-            return;
-        }
+        } else {
 #pragma unroll
-        for (int i = 0; i < 2 * RUN<S>; ++i)
-            if (first + i < pixels) put(plane + first + i, value_of<S>(words, i));
+            for (int i = 0; i < 2 * RUN<S>; ++i)
+                if (first + i < pixels) put(plane + first + i, value_of<S>(words, i));
+        }
     }
 };
 
-// As conv_transpose_backward; partial: [n·inputs, gridDim.x, 2].
-template <class T, class G>
-__device__ __forceinline__ void conv_transpose_inputs_mma(const typename T::Stored* values, const float* stats,
-                                                          const float* weight, const typename T::Stored* output,
-                                                          const float* output_stats, const typename T::Stored* g,
-                                                          const float* sums, typename T::Stored* d_input, float* partial,
-                                                          Transpose shape) {
-    using S = typename T::Stored;
-    SHARED(float2, of_warp, [G::PLACES][G::TILES * 16]);  // sums of g and of g·x̂
-    const PixelPlace<G> place;
+// Finishes and stores what a warp has made, and leaves sums of g and g·x̂ of each channel in `sums` [TILES · 16].
+template <bool WHOLE, class S, class G>
+__device__ __forceinline__ void finish_gradient(const float (&sum)[G::MINE][WARP_PRODUCTS][4], const PixelPlace<G>& place,
+                                                const S* values, const float* stats, S* d_input, const Transpose& shape,
+                                                float2* sums) {
     const int pixels = shape.pixels(), member = threadIdx.x % 4, group = threadIdx.x % WARP / 4;
-    RunBlocks<S> runs[RUNS<S>];
-#pragma unroll
-    for (int r = 0; r < RUNS<S>; ++r)
-        runs[r] = RunBlocks<S>(shape, place.first_pixel + (r * 8 + group) * RUN<S>, whole_blocks<S>(shape));
-    float sum[G::MINE][WARP_PRODUCTS][4];
-    const TransposeGradient<T> gradient = {output, g, output_stats, sums, shape, place.image, runs};
-    constexpr int CHANNELS = TransposeGradient<T>::CHANNELS;
-    multiply_pixels<T, G>(sum, place, gradient, InputWeights<T>{weight, shape}, (shape.outputs + CHANNELS - 1) / CHANNELS,
-                          (shape.inputs + 15) / 16);
-
-    // A lane's columns are two runs that follow each other.
-    const bool whole = pixels % (2 * RUN<S>) == 0;
 #pragma unroll
     for (int t = 0; t < G::MINE; ++t)
 #pragma unroll
@@ -152,8 +138,8 @@ __device__ __forceinline__ void conv_transpose_inputs_mma(const typename T::Stor
                 const Norm norm = norm_of(stats, plane);
 #pragma unroll
                 for (int r = 0; r < RUNS<S>; ++r) {
-                    const int first = place.first_pixel + (r * 8 + 2 * member) * RUN<S>;
-                    const TwoRuns<S> at = {first, pixels, whole};
+                    // A lane's columns are two runs that follow each other.
+                    const TwoRuns<WHOLE, S> at = {place.first_pixel + (r * 8 + 2 * member) * RUN<S>, pixels};
                     unsigned read[4], words[4];
                     at.load(values + (long long)plane * pixels, read);
                     float d[2 * RUN<S>];
@@ -164,8 +150,7 @@ __device__ __forceinline__ void conv_transpose_inputs_mma(const typename T::Stor
                     at.store(d_input + (long long)plane * pixels, words);
 #pragma unroll
                     for (int i = 0; i < 2 * RUN<S>; ++i) {
-                        if (first + i >= pixels) continue;
-                        const float finished = value_of<S>(words, i);
+                        const float finished = at.first + i < pixels ? value_of<S>(words, i) : 0.0f;
                         sum_g += finished;
                         sum_gx += finished * norm.normalised(value_of<S>(read, i));
                     }
@@ -173,8 +158,35 @@ __device__ __forceinline__ void conv_transpose_inputs_mma(const typename T::Stor
             }
             sum_g = lane_sum(sum_g, 2);
             sum_gx = lane_sum(sum_gx, 2);
-            if (member == 0) of_warp[place.place][of_block] = make_float2(sum_g, sum_gx);
+            if (member == 0) sums[of_block] = make_float2(sum_g, sum_gx);
         }
+}
+
+// As conv_transpose_backward; partial: [n·inputs, gridDim.x, 2].
+template <class T, class G>
+__device__ __forceinline__ void conv_transpose_inputs_mma(const typename T::Stored* values, const float* stats,
+                                                          const float* weight, const typename T::Stored* output,
+                                                          const float* output_stats, const typename T::Stored* g,
+                                                          const float* sums, typename T::Stored* d_input, float* partial,
+                                                          Transpose shape) {
+    using S = typename T::Stored;
+    SHARED(float2, of_warp, [G::PLACES][G::TILES * 16]);  // sums of g and of g·x̂
+    const PixelPlace<G> place;
+    float sum[G::MINE][WARP_PRODUCTS][4];
+    const bool whole = whole_blocks<S>(shape);
+    TransposeGradient<T> gradient = {output, g, output_stats, sums, shape, place.image, whole, {}};
+#pragma unroll
+    for (int r = 0; r < RUNS<S>; ++r)
+        gradient.runs[r].find(shape, place.first_pixel + (r * 8 + threadIdx.x % WARP / 4) * RUN<S>, whole);
+    constexpr int CHANNELS = TransposeGradient<T>::CHANNELS;
+    multiply_pixels<T, G>(sum, place, gradient, InputWeights<T>{weight, shape}, (shape.outputs + CHANNELS - 1) / CHANNELS,
+                          (shape.inputs + 15) / 16);
+
+    if (shape.pixels() % (2 * RUN<S>) == 0) {
+        finish_gradient<true, S, G>(sum, place, values, stats, d_input, shape, of_warp[place.place]);
+    } else {
+        finish_gradient<false, S, G>(sum, place, values, stats, d_input, shape, of_warp[place.place]);
+    }
     if (!stats) return;
     __syncthreads();
     for (int c = threadIdx.x; c < G::TILES * 16; c += TRANSPOSE_MMA_THREADS) {

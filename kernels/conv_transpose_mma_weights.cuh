@@ -11,6 +11,14 @@
 constexpr int SUM_TILES = 3, SUM_INPUTS = SUM_TILES * 16;
 constexpr int SUM_FOURS = 5, SUM_OUTPUTS = SUM_FOURS * 4;
 
+// What a function is told at compile time.
+struct Yes {
+    __device__ constexpr bool operator()() const { return true; }
+};
+struct No {
+    __device__ constexpr bool operator()() const { return false; }
+};
+
 // partial: [parts, inputs, outputs, 4]. A step is four runs of pixels; each image has `steps`. Blocks: parts, groups of
 // SUM_INPUTS channels in, groups of SUM_OUTPUTS channels out.
 template <class T>
@@ -30,25 +38,32 @@ __device__ __forceinline__ void conv_transpose_weight_mma(const typename T::Stor
     for (int left = n * steps - 1 - (blockIdx.x * TRANSPOSE_MMA_WARPS + warp); left >= 0;
          left -= gridDim.x * TRANSPOSE_MMA_WARPS) {
         const int image = left / steps, first = (left % steps * 4 + member) * RUN<S>;
-        const RunBlocks<S> blocks(shape, first, blocks_whole);
         unsigned x[SUM_TILES][2][2], of_g[SUM_FOURS][4], of_output[SUM_FOURS][4];
+        const auto load_pixels = [&](auto whole) {
 #pragma unroll
-        for (int t = 0; t < SUM_TILES; ++t)
+            for (int t = 0; t < SUM_TILES; ++t)
 #pragma unroll
-            for (int lower = 0; lower < 2; ++lower) {
-                const int channel = first_input + t * 16 + lower * 8 + group;
-                load_run(values + (long long)(image * shape.inputs + channel) * pixels, first,
-                         channel < shape.inputs ? pixels : 0, runs_whole, x[t][lower]);
+                for (int lower = 0; lower < 2; ++lower) {
+                    const int channel = first_input + t * 16 + lower * 8 + group;
+                    load_run<whole()>(values + (long long)(image * shape.inputs + channel) * pixels, first,
+                                      channel < shape.inputs ? pixels : 0, x[t][lower]);
+                }
+        };
+        const auto load_blocks = [&](auto whole) {
+            RunBlocks<S> blocks;
+            blocks.find(shape, first, whole());
+#pragma unroll
+            for (int o = 0; o < SUM_FOURS; ++o) {
+                const int channel = first_output + o * 4 + group / 2;
+                for (int i = 0; i < 4; ++i) of_g[o][i] = of_output[o][i] = 0;
+                if (channel >= shape.outputs) continue;
+                const long long row = 4ll * (image * shape.outputs + channel) * pixels + group % 2 * 2 * shape.width;
+                blocks.template load<whole()>(g + row, of_g[o]);
+                blocks.template load<whole()>(output + row, of_output[o]);
             }
-#pragma unroll
-        for (int o = 0; o < SUM_FOURS; ++o) {
-            const int channel = first_output + o * 4 + group / 2;
-            for (int i = 0; i < 4; ++i) of_g[o][i] = of_output[o][i] = 0;
-            if (channel >= shape.outputs) continue;
-            const long long row = 4ll * (image * shape.outputs + channel) * pixels + group % 2 * 2 * shape.width;
-            blocks.load(g + row, of_g[o]);
-            blocks.load(output + row, of_output[o]);
-        }
+        };
+        runs_whole ? load_pixels(Yes{}) : load_pixels(No{});
+        blocks_whole ? load_blocks(Yes{}) : load_blocks(No{});
 
         unsigned a[SUM_TILES][4];
 #pragma unroll
@@ -89,8 +104,7 @@ __device__ __forceinline__ void conv_transpose_weight_mma(const typename T::Stor
                     b[h] = T::word(d);
                 }
 #pragma unroll
-                for (int t = 0; t < SUM_TILES; ++t)
-                    if (first_input + t * 16 < shape.inputs) T::mma(sum[t][o][kx], a[t], b);
+                for (int t = 0; t < SUM_TILES; ++t) T::mma(sum[t][o][kx], a[t], b);
             }
         }
     }

@@ -1,9 +1,9 @@
 //! 2×2 transposed convolution with stride 2: on tensor cores, or as it is in float32.
 
-use crate::backend::{FeatureMap, MapGradient, MapShape, Span};
+use crate::backend::{Convolution, FeatureMap, MapGradient, MapShape, Pass, Span};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
-use crate::cuda::{Buffer, Cuda, blocks_with, conv_transpose_mma, int, norm, partial, statistics};
+use crate::cuda::{Buffer, Cuda, announced, blocks_with, conv_transpose_mma, int, norm, partial, statistics};
 use crate::precision::Precision;
 
 /// Of a block of the forward or the data gradient: threads, pixels, and channels of what it makes.
@@ -104,7 +104,8 @@ pub fn conv_transpose<T: Stored, D: Driver>(
 ) {
     let (from, to) = (input.shape, output.shape);
     let reads = Input::<T>::of(input, parameters, weight, to);
-    let cut = on_tensor_cores(cuda).then(|| conv_transpose_mma::Cut::of_output::<T>(from, to.channels));
+    let cut = on_tensor_cores(cuda)
+        .then(|| conv_transpose_mma::Cut::of_output(cuda.precision(), from, to.channels));
     let parts = cut.as_ref().map_or(from.pixels().div_ceil(TILE), |cut| cut.parts);
     let [partial] = cuda.scratch([3 * to.planes() * parts]);
     let made = output.values.write(to.len());
@@ -146,13 +147,23 @@ pub fn conv_transpose_backward<T: Stored, D: Driver>(
     };
     let made = d_input.values.write(from.len());
     let cuts = on_tensor_cores(cuda).then(|| {
-        let cut = conv_transpose_mma::Cut::of_input::<T>(from, to.channels);
-        (cut, conv_transpose_mma::SumCut::of::<T>(from, to.channels))
+        let cut = conv_transpose_mma::Cut::of_input(cuda.precision(), from, to.channels);
+        (cut, conv_transpose_mma::SumCut::of(cuda.precision(), from, to.channels))
     });
     let plain = PlainCut::of(from, to.channels);
     let [parts, weight_parts] =
         cuts.as_ref().map_or([plain.parts, plain.weight_parts], |(cut, sum_cut)| [cut.parts, sum_cut.parts]);
-    let [d_sums, d_weight] = cuda.scratch([2 * from.planes() * parts, weight_parts * weight.len]);
+    let convolution = Convolution {
+        transposed: true,
+        weight,
+        inputs: from.channels,
+        output: to,
+        pass: Pass::Backward(0..from.channels),
+    };
+    let ahead = announced::take(cuda, reads.weight, &convolution);
+    let own = if ahead.is_some() { 0 } else { weight_parts * weight.len };
+    let [d_sums, d_weight] = cuda.scratch([2 * from.planes() * parts, own]);
+    let d_weight = ahead.map_or(d_weight, |ahead| ahead.parts);
     // One after the other, so that the second finds in the cache what the first has read.
     if let Some((cut, sum_cut)) = &cuts {
         conv_transpose_mma::input_gradient(cuda, cut, from.n, reads, gradient, made, d_sums);
@@ -163,8 +174,12 @@ pub fn conv_transpose_backward<T: Stored, D: Driver>(
     if let Some(sums) = &mut d_input.sums {
         norm::join_sums(cuda, from, d_sums.as_const(), parts, sums);
     }
-    let into = d_parameters.write_from(weight.offset, weight.len);
-    partial::add(cuda, d_weight.as_const(), into, weight_parts, weight.len);
+    if ahead.is_some() {
+        announced::owe(cuda, weight, d_weight.as_const(), weight_parts, d_parameters);
+    } else {
+        let into = d_parameters.write_from(weight.offset, weight.len);
+        partial::add(cuda, d_weight.as_const(), into, weight_parts, weight.len);
+    }
 }
 
 /// How the backward is cut into blocks without tensor cores.

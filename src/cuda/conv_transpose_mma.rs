@@ -1,11 +1,12 @@
 //! The 2×2 transposed convolution and its gradients on tensor cores: which kernel makes a map, and in how many blocks.
 
-use crate::backend::MapShape;
-use crate::cuda::conv_mma::MULTIPROCESSORS;
+use crate::backend::{Convolution, MapShape, Pass};
+use crate::cuda::conv_mma::{MULTIPROCESSORS, pack};
 use crate::cuda::conv_transpose::{Input, OutputGradient, Transpose};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::{Cuda, blocks_with, int};
+use crate::precision::Precision;
 
 // What kernels/conv_transpose_mma*.cuh are cut into.
 const THREADS: u32 = 128;
@@ -80,11 +81,6 @@ kernels_by_cut! {
 const FORWARD_CUTS: &[[usize; 2]] = &[[3, 1], [5, 1]];
 const INPUTS_CUTS: &[[usize; 2]] = &[[3, 1], [5, 1], [4, 2]];
 
-/// Two numbers in a word where maps are stored with 16 bits.
-fn pack<T: Stored>() -> usize {
-    size_of::<f32>() / T::ELEMENT.bytes()
-}
-
 /// How a product whose columns are pixels is cut into blocks.
 #[derive(Clone, Debug)]
 pub struct Cut {
@@ -97,13 +93,13 @@ pub struct Cut {
 
 impl Cut {
     /// For the output's channels, from those of the input.
-    pub fn of_output<T: Stored>(input: MapShape, outputs: usize) -> Self {
-        Self::of(FORWARD_CUTS, input, outputs.div_ceil(4), input.channels.div_ceil(pack::<T>()), 1)
+    pub fn of_output(precision: Precision, input: MapShape, outputs: usize) -> Self {
+        Self::of(FORWARD_CUTS, input, outputs.div_ceil(4), input.channels.div_ceil(pack(precision)), 1)
     }
 
     /// For the gradient of the input, from the output's and the output.
-    pub fn of_input<T: Stored>(input: MapShape, outputs: usize) -> Self {
-        Self::of(INPUTS_CUTS, input, input.channels.div_ceil(16), (4 * outputs).div_ceil(pack::<T>()), 2)
+    pub fn of_input(precision: Precision, input: MapShape, outputs: usize) -> Self {
+        Self::of(INPUTS_CUTS, input, input.channels.div_ceil(16), (4 * outputs).div_ceil(pack(precision)), 2)
     }
 
     /// What makes so many sixteens of rows from `words` of each pixel, of so many maps, in the least time.
@@ -174,11 +170,21 @@ pub struct SumCut {
 }
 
 impl SumCut {
-    pub fn of<T: Stored>(input: MapShape, outputs: usize) -> Self {
+    pub fn of(precision: Precision, input: MapShape, outputs: usize) -> Self {
         let groups = [input.channels.div_ceil(SUM_INPUTS), outputs.div_ceil(SUM_OUTPUTS)];
-        let steps = input.pixels().div_ceil(RUNS * RUN_BYTES / T::ELEMENT.bytes());
+        let steps = input.pixels().div_ceil(RUNS * RUN_BYTES / precision.map_bytes());
         let wanted = (SUMS_AT_ONCE * MULTIPROCESSORS / (groups[0] * groups[1])).max(1);
         Self { groups, steps, parts: wanted.min((input.n * steps).div_ceil(WARPS)) }
+    }
+}
+
+/// Reals of the parts of the weight's gradient that such a convolution leaves.
+pub fn parts_len(precision: Precision, convolution: &Convolution) -> usize {
+    let Convolution { weight, inputs, output, ref pass, .. } = *convolution;
+    let input = MapShape { channels: inputs, height: output.height / 2, width: output.width / 2, ..output };
+    match pass {
+        Pass::Forward => 0,
+        Pass::Backward(_) => SumCut::of(precision, input, output.channels).parts * weight.len,
     }
 }
 
