@@ -7,10 +7,10 @@
 //     input's gradient   channels in                pixels                   channels out, block
 //     weight's gradient  channels in                channels out, block      pixels
 //
-// Lanes load pixels straight from memory, in runs of 8 bytes: two pixels, or four of bf16. The blocks of a run are 16 bytes
-// in each of two rows of the output. Which pixel is which column, or comes when in a sum, is free to choose: pixel v of each
-// run goes into product v, so that a lane uses all that it loads, and what it has made are 16 bytes to store. Pixels never
-// go through shared memory; weights do, in the order of the products.
+// Lanes load pixels straight from memory, in runs of 8 bytes: two pixels, or four of bf16. The blocks of a run are 16
+// bytes in each of two rows of the output. Which pixel is which column, or comes when in a sum, is free to choose:
+// pixel v of each run goes into product v, so that a lane uses all that it loads, and what it has made are 16 bytes to
+// store. Pixels never go through shared memory; weights do, in the order of the products.
 #pragma once
 #include "conv_transpose.cuh"
 #include "mma.cuh"
@@ -57,12 +57,13 @@ __device__ __forceinline__ void load_run(const S* plane, int first, int pixels, 
     } else {
 #pragma unroll
         for (int v = 0; v < RUN<S>; ++v)
-            if (first + v < pixels) words[v * 2 / RUN<S>] |= bits_at(plane + first + v) << (RUN<S> == 4 ? v % 2 * 16 : 0);
+            if (first + v < pixels)
+                words[v * 2 / RUN<S>] |= bits_at(plane + first + v) << (RUN<S> == 4 ? v % 2 * 16 : 0);
     }
 }
 
-// Where the blocks of a run's pixels lie in a plane of the output; negative where there are none. WHOLE: side by side, for
-// rows have whole runs.
+// Where the blocks of a run's pixels lie in a plane of the output; negative where there are none. WHOLE: side by side,
+// for rows have whole runs.
 template <class S> struct RunBlocks {
     int at[RUN<S>];
 
@@ -121,5 +122,9 @@ private:
         *reinterpret_cast<unsigned*>(at) = *words;
     }
 };
-template <class S> __device__ __forceinline__ bool whole_runs(const Transpose& shape) { return shape.pixels() % RUN<S> == 0; }
-template <class S> __device__ __forceinline__ bool whole_blocks(const Transpose& shape) { return shape.width % RUN<S> == 0; }
+template <class S> __device__ __forceinline__ bool whole_runs(const Transpose& shape) {
+    return shape.pixels() % RUN<S> == 0;
+}
+template <class S> __device__ __forceinline__ bool whole_blocks(const Transpose& shape) {
+    return shape.width % RUN<S> == 0;
+}

@@ -1,12 +1,12 @@
 // The transposed convolution on tensor cores.
 //
-// Rows of a product are four channels out, by (channel, ky), first those of kx = 0, then of kx = 1: a lane has both values of
-// a pixel's row of its block, and its products those of a run.
+// Rows of a product are four channels out, by (channel, ky), first those of kx = 0, then of kx = 1: a lane has both
+// values of a pixel's row of its block, and its products those of a run.
 #pragma once
 #include "conv_transpose_mma_pixels.cuh"
 
-// Activated pixels. Column c of a product is a pixel of run `4·(c % 2) + c / 2`, so that runs that follow each other are
-// stored by lanes that do.
+// Activated pixels. Column c of a product is a pixel of run `4·(c % 2) + c / 2`, so that runs that follow each other
+// are stored by lanes that do.
 template <class T> struct TransposeInput {
     using S = typename T::Stored;
     const S* values;
@@ -79,8 +79,8 @@ template <class T> struct ForwardWeights {
     }
 };
 
-// Stores what a warp has made, and leaves mean and squared deviations of each channel in `moments` [TILES · 4]. count: of
-// values of a channel.
+// Stores what a warp has made, and leaves mean and squared deviations of each channel in `moments` [TILES · 4]. count:
+// of values of a channel.
 template <bool WHOLE, class S, class G>
 __device__ __forceinline__ void finish_output(const float (&sum)[G::MINE][WARP_PRODUCTS][4], const PixelPlace<G>& place,
                                               S* output, const Transpose& shape, int count, float2* moments) {
@@ -126,8 +126,9 @@ __device__ __forceinline__ void finish_output(const float (&sum)[G::MINE][WARP_P
 
 // As conv_transpose.cu's; partial: [n·outputs, gridDim.x, 3].
 template <class T, class G>
-__device__ __forceinline__ void conv_transpose_mma(const typename T::Stored* values, const float* stats, const float* weight,
-                                                   typename T::Stored* output, float* partial, Transpose shape) {
+__device__ __forceinline__ void conv_transpose_mma(const typename T::Stored* values, const float* stats,
+                                                   const float* weight, typename T::Stored* output, float* partial,
+                                                   Transpose shape) {
     using S = typename T::Stored;
     SHARED(float2, of_warp, [G::PLACES][G::TILES * 4]);  // mean and squared deviations
     const PixelPlace<G> place;

@@ -1,7 +1,7 @@
 // The gradient of the transposed convolution's input on tensor cores.
 //
-// What is summed over are channels out by (channel, ky, kx): a lane has a row of the blocks of one channel, and of bf16, two
-// of whose values are a word, of another channel too.
+// What is summed over are channels out by (channel, ky, kx): a lane has a row of the blocks of one channel, and of
+// bf16, two of whose values are a word, of another channel too.
 #pragma once
 #include "conv_transpose_mma_pixels.cuh"
 
@@ -123,9 +123,9 @@ template <bool WHOLE, class S> struct TwoRuns {
 
 // Finishes and stores what a warp has made, and leaves sums of g and g·x̂ of each channel in `sums` [TILES · 16].
 template <bool WHOLE, class S, class G>
-__device__ __forceinline__ void finish_gradient(const float (&sum)[G::MINE][WARP_PRODUCTS][4], const PixelPlace<G>& place,
-                                                const S* values, const float* stats, S* d_input, const Transpose& shape,
-                                                float2* sums) {
+__device__ __forceinline__ void finish_gradient(const float (&sum)[G::MINE][WARP_PRODUCTS][4],
+                                                const PixelPlace<G>& place, const S* values, const float* stats,
+                                                S* d_input, const Transpose& shape, float2* sums) {
     const int pixels = shape.pixels(), member = threadIdx.x % 4, group = threadIdx.x % WARP / 4;
 #pragma unroll
     for (int t = 0; t < G::MINE; ++t)
@@ -145,7 +145,8 @@ __device__ __forceinline__ void finish_gradient(const float (&sum)[G::MINE][WARP
                     float d[2 * RUN<S>];
 #pragma unroll
                     for (int i = 0; i < 2 * RUN<S>; ++i)
-                        d[i] = norm.finish(sum[t][r * RUN<S> + i % RUN<S>][lower * 2 + i / RUN<S>], value_of<S>(read, i));
+                        d[i] = norm.finish(sum[t][r * RUN<S> + i % RUN<S>][lower * 2 + i / RUN<S>],
+                                           value_of<S>(read, i));
                     to_words<S>(d, words, 2 * RUN<S>);
                     at.store(d_input + (long long)plane * pixels, words);
 #pragma unroll
@@ -179,8 +180,8 @@ __device__ __forceinline__ void conv_transpose_inputs_mma(const typename T::Stor
     for (int r = 0; r < RUNS<S>; ++r)
         gradient.runs[r].find(shape, place.first_pixel + (r * 8 + threadIdx.x % WARP / 4) * RUN<S>, whole);
     constexpr int CHANNELS = TransposeGradient<T>::CHANNELS;
-    multiply_pixels<T, G>(sum, place, gradient, InputWeights<T>{weight, shape}, (shape.outputs + CHANNELS - 1) / CHANNELS,
-                          (shape.inputs + 15) / 16);
+    multiply_pixels<T, G>(sum, place, gradient, InputWeights<T>{weight, shape},
+                          (shape.outputs + CHANNELS - 1) / CHANNELS, (shape.inputs + 15) / 16);
 
     if (shape.pixels() % (2 * RUN<S>) == 0) {
         finish_gradient<true, S, G>(sum, place, values, stats, d_input, shape, of_warp[place.place]);

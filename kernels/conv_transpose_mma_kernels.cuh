@@ -1,4 +1,5 @@
-// The kernels of the transposed convolution on tensor cores, for one format: a file each, which nvcc compiles side by side.
+// The kernels of the transposed convolution on tensor cores, for one format: a file each, which nvcc compiles side by
+// side.
 #pragma once
 #include "conv_transpose_mma_forward.cuh"
 #include "conv_transpose_mma_inputs.cuh"
@@ -22,7 +23,8 @@
     }                                                                                                                \
     KERNEL(conv_transpose_inputs_##NAME)
 
-// So many blocks on a multiprocessor leave threads 128 registers, or 168. Sixteens of rows by three and five: 18 channels out, or 36 in, are a group. Forward no cut that goes deep is any quicker.
+// So many blocks on a multiprocessor leave threads 128 registers, or 168. Sixteens of rows by three and five: 18
+// channels out, or 36 in, are a group. Forward no cut that goes deep is any quicker.
 #define CONV_TRANSPOSE_FORMAT(NAME, T)                                                                               \
     CONV_TRANSPOSE_MMA(NAME##_wide_by3, T, 3, 1)                                                                     \
     CONV_TRANSPOSE_MMA(NAME##_wide_by5, T, 5, 1)                                                                     \

@@ -1,7 +1,7 @@
 // Products whose columns are pixels: the transposed convolution, and the gradient of its input.
 //
-// A warp makes TILES sixteens of rows for 32 pixels. Few pixels make few blocks: then warps go deep, two that share pixels,
-// each with every other step of what is summed over.
+// A warp makes TILES sixteens of rows for 32 pixels. Few pixels make few blocks: then warps go deep, two that share
+// pixels, each with every other step of what is summed over.
 #pragma once
 #include "conv_transpose_mma.cuh"
 
@@ -28,8 +28,8 @@ template <class G> struct PixelPlace {
           deep(threadIdx.x / WARP % G::DEEP), first_pixel(blockIdx.x * G::PIXELS + place * WARP_PIXELS) {}
 };
 
-// Makes sum [MINE][WARP_PRODUCTS][4]. source: columns, `load(raw, step)` and later `finish(raw, b)`; weights(tile, step,
-// lane): a lane's words of a product's rows. `steps` of 8 words, `tiles` sixteens of rows that there are.
+// Makes sum [MINE][WARP_PRODUCTS][4]. source: columns, `load(raw, step)` and later `finish(raw, b)`; weights(tile,
+// step, lane): a lane's words of a product's rows. `steps` of 8 words, `tiles` sixteens of rows that there are.
 template <class T, class G, class Source, class Weights>
 __device__ __forceinline__ void multiply_pixels(float (&sum)[G::MINE][WARP_PRODUCTS][4], const PixelPlace<G>& place,
                                                 const Source& source, const Weights& weights, int steps, int tiles) {

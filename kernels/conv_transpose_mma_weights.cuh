@@ -1,9 +1,9 @@
 // The gradient of the transposed convolution's weight on tensor cores: a sum over all pixels of all images.
 //
-// Rows of a product are channels in; its columns four channels out by (channel, ky), and there is one product for each kx. A
-// lane has a run of pixels of each of its rows, and their blocks in a row of each of its channels out. At the top of the
-// network a block has all channels, so that each value is read once; its warps take pixels in turn, and are added up at the
-// end.
+// Rows of a product are channels in; its columns four channels out by (channel, ky), and there is one product for each
+// kx. A lane has a run of pixels of each of its rows, and their blocks in a row of each of its channels out. At the top
+// of the network a block has all channels, so that each value is read once; its warps take pixels in turn, and are
+// added up at the end.
 #pragma once
 #include "conv_transpose_mma.cuh"
 

@@ -112,9 +112,10 @@ impl Cut {
         cuts.iter().map(cut).min_by(|a, b| clocks(a).total_cmp(&clocks(b))).expect("there are kernels")
     }
 
-    /// What a multiprocessor is thought to take, in clocks, after the model of `conv_mma`'s: a block takes what the busiest
-    /// of its parts takes, tensor cores, instructions (four a clock; about 100 for a warp's pixels of a step, 30 for the
-    /// weights of a tile of one) or the level-2 cache (24 bytes a clock), and waits once for each slice of weights.
+    /// What a multiprocessor is thought to take, in clocks, after the model of `conv_mma`'s: a block takes what the
+    /// busiest of its parts takes, tensor cores, instructions (four a clock; about 100 for a warp's pixels of a step,
+    /// 30 for the weights of a tile of one) or the level-2 cache (24 bytes a clock), and waits once for each slice of
+    /// weights.
     fn clocks(&self, n: usize, rows: usize, words: usize, maps: usize) -> f64 {
         let steps = words.div_ceil(STEP);
         let tiles = self.tiles.min(rows);
