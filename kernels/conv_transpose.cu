@@ -15,9 +15,10 @@ constexpr int BACKWARD_SLICE = 8;
 
 // output: [n, outputs, 2·height, 2·width], raw; partial: [n·outputs, parts, 3], count, mean and sum of squared
 // deviations. Blocks: parts of TRANSPOSE_TILE pixels, groups of FORWARD_OUTPUTS outputs, images.
-#define CONV_TRANSPOSE(T)                                                                                \
-    const T* values, const float* stats, const float* weight, T* output, float* partial, Transpose shape
-template <class T> __device__ __forceinline__ void conv_transpose_of(CONV_TRANSPOSE(T)) {
+extern "C" __global__ void __launch_bounds__(TRANSPOSE_THREADS)
+conv_transpose(const float* values, const float* stats, const float* weight, float* output, float* partial,
+               Transpose shape) {
+    await_inputs();
     SHARED(float, x, [FORWARD_SLICE][TRANSPOSE_TILE]);
     SHARED(float4, w, [FORWARD_SLICE][FORWARD_OUTPUTS]);
     const int n = blockIdx.z, pixels = shape.pixels(), first_pixel = blockIdx.x * TRANSPOSE_TILE;
@@ -32,7 +33,7 @@ template <class T> __device__ __forceinline__ void conv_transpose_of(CONV_TRANSP
             const int i = t / TRANSPOSE_TILE, pixel = first_pixel + t % TRANSPOSE_TILE;
             const int plane = n * shape.inputs + first + i;
             x[i][t % TRANSPOSE_TILE] =
-                pixel < pixels ? norm_of(stats, plane).activate(real(values[(long long)plane * pixels + pixel])) : 0.0f;
+                pixel < pixels ? norm_of(stats, plane).activate(values[(long long)plane * pixels + pixel]) : 0.0f;
         }
         for (int t = threadIdx.x; t < slice * 4 * FORWARD_OUTPUTS; t += TRANSPOSE_THREADS) {
             const int i = t / (4 * FORWARD_OUTPUTS), k = t % (4 * FORWARD_OUTPUTS);
@@ -59,11 +60,10 @@ template <class T> __device__ __forceinline__ void conv_transpose_of(CONV_TRANSP
         for (int p = 0; p < TRANSPOSE_LANE; ++p) {
             const int pixel = first_pixel + p * WARP + lane;
             if (pixel >= pixels) continue;
-            float4& v = sum[o][p];
-            T* to = output + 4ll * plane * pixels + shape.block_at(pixel);
-            const float2 upper = put_two(to, make_float2(v.x, v.y));
-            const float2 lower = put_two(to + 2 * shape.width, make_float2(v.z, v.w));
-            v = make_float4(upper.x, upper.y, lower.x, lower.y);
+            const float4 v = sum[o][p];
+            float* to = output + 4ll * plane * pixels + shape.block_at(pixel);
+            put_two(to, make_float2(v.x, v.y));
+            put_two(to + 2 * shape.width, make_float2(v.z, v.w));
             total += v.x + v.y + (v.z + v.w);
         }
         const float mean = warp_sum(total) / count;
@@ -82,15 +82,16 @@ template <class T> __device__ __forceinline__ void conv_transpose_of(CONV_TRANSP
         part[2] = squares;
     }
 }
-MAP_KERNEL(conv_transpose, (TRANSPOSE_THREADS), CONV_TRANSPOSE, (values, stats, weight, output, partial, shape))
+KERNEL(conv_transpose)
 
 // d_input: [n, inputs, height, width], finished; partial: [n·inputs, parts, 2], its sums of g and g·x̂. output, g,
 // output_stats and sums: the output map and its stored gradient. Blocks: parts of TRANSPOSE_TILE pixels, groups of
 // BACKWARD_INPUTS inputs, images.
-#define CONV_TRANSPOSE_BACKWARD(T)                                                                                 \
-    const T* values, const float* stats, const float* weight, const T* output, const float* output_stats, const T* \
-    g, const float* sums, T* d_input, float* partial, Transpose shape
-template <class T> __device__ __forceinline__ void conv_transpose_backward_of(CONV_TRANSPOSE_BACKWARD(T)) {
+extern "C" __global__ void __launch_bounds__(TRANSPOSE_THREADS)
+conv_transpose_backward(const float* values, const float* stats, const float* weight, const float* output,
+                        const float* output_stats, const float* g, const float* sums, float* d_input, float* partial,
+                        Transpose shape) {
+    await_inputs();
     SHARED(float4, d, [BACKWARD_SLICE][TRANSPOSE_TILE]);
     SHARED(float4, w, [BACKWARD_INPUTS][BACKWARD_SLICE]);
     const int n = blockIdx.z, pixels = shape.pixels(), first_pixel = blockIdx.x * TRANSPOSE_TILE;
@@ -136,7 +137,7 @@ template <class T> __device__ __forceinline__ void conv_transpose_backward_of(CO
             const int pixel = first_pixel + p * WARP + lane;
             if (pixel >= pixels) continue;
             const long long at = (long long)plane * pixels + pixel;
-            const float value = real(values[at]), finished = put(d_input + at, norm.finish(sum[i][p], value));
+            const float value = values[at], finished = put(d_input + at, norm.finish(sum[i][p], value));
             sum_g += finished;
             sum_gx += finished * norm.normalised(value);
         }
@@ -148,5 +149,4 @@ template <class T> __device__ __forceinline__ void conv_transpose_backward_of(CO
         part[1] = sum_gx;
     }
 }
-MAP_KERNEL(conv_transpose_backward, (TRANSPOSE_THREADS), CONV_TRANSPOSE_BACKWARD,
-           (values, stats, weight, output, output_stats, g, sums, d_input, partial, shape))
+KERNEL(conv_transpose_backward)

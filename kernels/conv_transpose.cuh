@@ -35,9 +35,8 @@ __device__ __forceinline__ float transpose_dot(float4 a, float4 b) {
 }
 
 // ∂L/∂(raw output) of an input pixel's block, which lies at `block` in plane `plane` of the output.
-template <class T>
-__device__ __forceinline__ float4 transpose_gradient(const Transpose& shape, const T* output, const T* g, const Undo& undo,
-                                                     int plane, int block) {
+__device__ __forceinline__ float4 transpose_gradient(const Transpose& shape, const float* output, const float* g,
+                                                     const Undo& undo, int plane, int block) {
     const long long at = 4ll * plane * shape.pixels() + block;
     const float2 upper = two(g + at);
     const float2 lower = two(g + at + 2 * shape.width);

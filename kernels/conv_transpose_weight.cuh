@@ -19,10 +19,10 @@ static_assert(WEIGHT_AT_WORK <= WEIGHT_THREADS, "every pair of channels has a th
 
 // partial: [parts, inputs, outputs, 4]. Part p takes slices p, p + parts, … of the batch's, of which each image has
 // `slices`. Blocks: parts, groups of WEIGHT_INPUTS inputs, groups of WEIGHT_OUTPUTS outputs.
-#define CONV_TRANSPOSE_WEIGHT(T)                                                                                    \
-    const T* values, const float* stats, const T* output, const float* output_stats, const T* g, const float* sums, \
-    float* partial, Transpose shape, int n, int slices
-template <class T> __device__ __forceinline__ void conv_transpose_weight_of(CONV_TRANSPOSE_WEIGHT(T)) {
+extern "C" __global__ void __launch_bounds__(WEIGHT_THREADS)
+conv_transpose_weight(const float* values, const float* stats, const float* output, const float* output_stats,
+                      const float* g, const float* sums, float* partial, Transpose shape, int n, int slices) {
+    await_inputs();
     SHARED(float, x, [WEIGHT_SLICE][WEIGHT_INPUT_ROW]);
     SHARED(float4, d, [WEIGHT_SLICE][WEIGHT_OUTPUT_ROW]);
     const int pixels = shape.pixels();
@@ -39,7 +39,7 @@ template <class T> __device__ __forceinline__ void conv_transpose_weight_of(CONV
         for (int i = warp; i < WEIGHT_INPUTS; i += WEIGHT_THREADS / WARP) {
             const int channel = first_input + i, plane = image * shape.inputs + channel;
             x[lane][i] = channel < shape.inputs && pixel < pixels
-                             ? norm_of(stats, plane).activate(real(values[(long long)plane * pixels + pixel]))
+                             ? norm_of(stats, plane).activate(values[(long long)plane * pixels + pixel])
                              : 0.0f;
         }
         for (int o = warp; o < WEIGHT_OUTPUTS; o += WEIGHT_THREADS / WARP) {
@@ -66,5 +66,4 @@ template <class T> __device__ __forceinline__ void conv_transpose_weight_of(CONV
         if (input < shape.inputs) part[(long long)input * shape.outputs + channel] = sum[i];
     }
 }
-MAP_KERNEL(conv_transpose_weight, (WEIGHT_THREADS), CONV_TRANSPOSE_WEIGHT,
-           (values, stats, output, output_stats, g, sums, partial, shape, n, slices))
+KERNEL(conv_transpose_weight)

@@ -191,7 +191,7 @@ Written by `scripts/kernel-resources.sh --markdown docs/kernel-resources.md`, wi
 - threads: of a block, at most; blocks, warps: what a multiprocessor holds of them at a time, as far as registers, threads
   and static shared memory bound it (`≤` where launches add shared memory, which may bound it further).
 - HMMA: instructions on tensor cores; LDG.128: loads of 16 bytes a thread from global memory; both as they stand in the
-  machine code. The script fails where a 3×3 convolution for tensor cores has none of the former, or a row kernel none of
+  machine code. The script fails where a convolution for tensor cores has none of the former, or a row kernel none of
   the latter.
 
 Row kernels that load 8 bytes a thread:
@@ -212,7 +212,7 @@ for kernel, architecture, name, values in found:
         complain("touches memory before it waits for the launches before it")
     file = Path(kernel)
     # What lays filters out for the others multiplies nothing.
-    if file.name.startswith("conv_mma") and "_filters_" not in name and not values["HMMA"]:
+    if "_mma" in file.name and "_filters_" not in name and not values["HMMA"]:
         complain("has no instruction on tensor cores")
     if re.search(r'#include "(cascade|fft)\.cuh"', file.read_text()):
         if not values["LDG.128"] and name not in BY_8_BYTES:

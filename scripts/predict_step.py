@@ -20,6 +20,11 @@ BANDWIDTH = 3.0e12  # bytes a second, of the 3.35 of the data sheet
 # Operations a second, of the 66.9e12 of the data sheet, where CUDA cores multiply: half, as each multiply-add has about
 # one other instruction beside it; a fifth for Fourier transforms, whose passes go through shared memory.
 PRODUCTS, TRANSFORMS = 0.5 * 66.9e12, 0.2 * 66.9e12
+# Products a second of transposed convolutions, on tensor cores: what mma.sync is thought to reach of the data sheet's.
+MATRIX = {"tf32": 0.64 * 494.7e12, "bf16": 0.64 * 989.4e12}
+# Bytes of the level-2 cache, of 50 MiB, that the gradient of a transposed convolution's weight finds its maps in, which that of
+# the input has read before it; what is more comes from memory again.
+CACHE = 40e6
 GAP = 1e-6  # seconds from the end of a launch to the beginning of the next
 SMALL = 2e-6  # of a launch that has next to nothing to do
 
@@ -47,12 +52,25 @@ def layer(shape):
     return int(n), sum(map(int, ins.split("+"))), int(out), int(height), int(width)
 
 
-def seconds(row, of_layers):
+def read_again(row):
+    """Bytes that the second kernel of a transposed convolution's backward reads from memory, of all calls."""
+    ins, out = map(int, re.match(r"(\d+)->(\d+) ", row["shape"]).groups())
+    # Both maps and the output's gradient of what is counted, which is the input's gradient too; the output has 4 times as
+    # many pixels.
+    maps = row["bytes"] / row["calls"] * (ins + 8 * out) / (2 * ins + 8 * out)
+    return row["calls"] * max(0.0, maps - CACHE)
+
+
+def seconds(row, of_layers, precision):
     """Of all calls of an operation at one shape, without what lies between launches."""
     name = row["operation"]
     if name in CONVOLUTIONS:
         return row["calls"] * sum(of_layers[layer(row["shape"]), part] for part in CONVOLUTIONS[name])
     moved = row["bytes"] / BANDWIDTH
+    if name.startswith("conv_transpose"):
+        if name == "conv_transpose_backward":
+            moved += read_again(row) / BANDWIDTH
+        return max(moved, row["matrix_flop"] / MATRIX[precision], row["flop"] / PRODUCTS)
     rate = TRANSFORMS if name in TRANSFORMED else PRODUCTS
     return max(moved, (row["matrix_flop"] + row["flop"]) / rate)
 
@@ -62,7 +80,7 @@ def table(kerase, document, precision):
     plan = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     of_layers, predicted = layers(document, precision), {}
     for row in plan["shapes"]:
-        predicted[row["operation"]] = predicted.get(row["operation"], 0.0) + seconds(row, of_layers)
+        predicted[row["operation"]] = predicted.get(row["operation"], 0.0) + seconds(row, of_layers, precision)
     launches = sum(plan["launches"].values())
     small = sum(count for name, count in plan["launches"].items() if any(name.startswith(join) for join in JOINS))
     lines = [f"| {precision}: operation | calls | GB | floor, ms | predicted, ms |", "|---|--:|--:|--:|--:|"]

@@ -153,9 +153,11 @@ pub struct InputGradient<'a, B> {
     pub partial: bool,
 }
 
-/// A 3×3 convolution that is to come, as its operation will be asked for it.
+/// A convolution that is to come, as its operation will be asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Convolution {
+    /// 2×2 with stride 2, and no 3×3 convolution.
+    pub transposed: bool,
     pub weight: Span,
     /// Channels of its inputs together.
     pub inputs: usize,
@@ -403,9 +405,10 @@ pub trait Backend: Memory {
 
     // ---- the U-Net ----------------------------------------------------------------------------------------
 
-    /// Says which 3×3 convolutions come next, in whatever order, all of them with these parameters, which change only
-    /// after the last: so that a device can do for all at once what they have in common. Of those of the backward pass,
-    /// all with the same gradient, it is complete after the last. Results are those without an announcement.
+    /// Says which 3×3 and transposed convolutions come next, in whatever order, all of them with these parameters, which
+    /// change only after the last: so that a device can do for all at once what they have in common. Of those of the
+    /// backward pass, all with the same gradient, it is complete after the last. Results are those without an
+    /// announcement.
     fn announce(&self, parameters: &Self::Buffer, convolutions: &[Convolution]) {
         let _ = (parameters, convolutions);
     }

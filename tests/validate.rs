@@ -47,8 +47,9 @@ fn every_kernel_passes_on_the_emulated_device() {
 fn convolutions_on_tensor_cores_pass_on_the_emulated_device() {
     let folder = Folder::new();
     let precisions = [("tf32", 1e-4), ("bf16", 1e-3)];
-    for ((precision, least), only) in
-        precisions.into_iter().flat_map(|precision| ["conv3x3", "announce"].map(|only| (precision, only)))
+    for ((precision, least), only) in precisions
+        .into_iter()
+        .flat_map(|precision| ["conv3x3", "conv_transpose", "announce"].map(|only| (precision, only)))
     {
         let out = format!("{precision}-{only}.json");
         folder

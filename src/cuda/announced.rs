@@ -124,8 +124,22 @@ mod tests {
         Cuda::new(Emulated::new(schedule, usize::MAX)).with_precision(precision)
     }
 
+    /// A transposed convolution from half of `MAP`.
+    const UP: Span = Span { offset: 2 * WEIGHTS, len: 4 * INPUTS * MAP.channels };
+    const BELOW: MapShape = MapShape { channels: INPUTS, height: 5, width: 11, ..MAP };
+    const ABOVE: MapShape = MapShape { height: 10, width: 22, ..MAP };
+    const PARAMETERS: usize = UP.offset + UP.len;
+
     fn announced(pass: &Pass) -> Vec<Convolution> {
-        SPANS.map(|weight| Convolution { weight, inputs: INPUTS, output: MAP, pass: pass.clone() }).to_vec()
+        let convolution = |transposed, weight, output| Convolution {
+            transposed,
+            weight,
+            inputs: INPUTS,
+            output,
+            pass: pass.clone(),
+        };
+        let [first, second] = SPANS.map(|weight| convolution(false, weight, MAP));
+        vec![first, second, convolution(true, UP, ABOVE)]
     }
 
     /// Some numbers, never the same twice in a row.
@@ -143,11 +157,11 @@ mod tests {
         }
     }
 
-    /// Everything that both convolutions make, forward and backward.
+    /// Everything that these convolutions make, forward and backward.
     fn results(precision: Precision, schedule: Schedule, announce: bool) -> Vec<u32> {
         let ops = device(precision, schedule);
-        let parameters = filled(&ops, ops.zeros(Purpose::Parameters, 2 * WEIGHTS));
-        let mut d_parameters = filled(&ops, ops.zeros(Purpose::Optimiser, 2 * WEIGHTS));
+        let parameters = filled(&ops, ops.zeros(Purpose::Parameters, PARAMETERS));
+        let mut d_parameters = filled(&ops, ops.zeros(Purpose::Optimiser, PARAMETERS));
         let input = map(&ops, MAP.with_channels(INPUTS));
         let mut bits = Vec::new();
         let mut keep = |buffer: &Buffer<Emulated>| {
@@ -163,12 +177,27 @@ mod tests {
             keep(&output.values);
             output
         });
+        let below = map(&ops, BELOW);
+        let mut above = map(&ops, ABOVE);
+        ops.conv_transpose(&below, &parameters, UP, &mut above);
+        keep(&above.values);
         tell(Pass::Backward(0..INPUTS));
+        let gradient = |shape| {
+            let FeatureMap { values, stats, .. } = map(&ops, shape);
+            MapGradient { values, sums: stats }
+        };
+        let (d_above, mut d_below) = (gradient(ABOVE), gradient(BELOW));
+        ops.conv_transpose_backward(
+            &below,
+            &parameters,
+            UP,
+            &above,
+            &d_above,
+            &mut d_parameters,
+            &mut d_below,
+        );
+        keep(&d_below.values);
         for (weight, output) in SPANS.into_iter().zip(&outputs) {
-            let gradient = |shape| {
-                let FeatureMap { values, stats, .. } = map(&ops, shape);
-                MapGradient { values, sums: stats }
-            };
             let (d_output, mut d_input) = (gradient(MAP), gradient(input.shape));
             let place = Some(InputGradient { gradient: &mut d_input, partial: false });
             ops.conv3x3_backward(
@@ -201,7 +230,7 @@ mod tests {
     #[should_panic(expected = "did not come")]
     fn what_was_announced_has_to_come() {
         let ops = device(Precision::Tf32, Schedule::Forward);
-        let parameters = ops.zeros(Purpose::Parameters, 2 * WEIGHTS);
+        let parameters = ops.zeros(Purpose::Parameters, PARAMETERS);
         ops.announce(&parameters, &announced(&Pass::Forward));
         ops.announce(&parameters, &announced(&Pass::Forward));
     }

@@ -5,8 +5,8 @@ use crate::cuda::conv_mma::FilterShape;
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::{
-    Buffer, Cuda, announced, blocks, blocks_with, conv_mma, conv_mma_weights, int, norm, partial, reals_for,
-    statistics,
+    Buffer, Cuda, announced, blocks, blocks_with, conv_mma, conv_mma_weights, conv_transpose_mma, int, norm,
+    partial, reals_for, statistics,
 };
 use crate::precision::Precision;
 
@@ -206,10 +206,13 @@ impl Wants {
 
 /// Nothing in float32: without tensor cores filters are taken as they are, and the parts of its gradients are many.
 pub fn wants<D: Driver>(cuda: &Cuda<D>, convolution: &Convolution) -> Wants {
-    let Convolution { weight, inputs, output, ref pass } = *convolution;
+    let Convolution { transposed, weight, inputs, output, ref pass } = *convolution;
     let (precision, outs) = (cuda.precision(), output.channels);
     if precision == Precision::Fp32 {
         return Wants { filters: None, parts: 0 };
+    }
+    if transposed {
+        return Wants { filters: None, parts: conv_transpose_mma::parts_len(precision, convolution) };
     }
     match pass {
         Pass::Forward => {
@@ -252,6 +255,7 @@ fn forward_mma<T: Stored, D: Driver>(
     let map = output.shape;
     let Inputs { shape, values, stats } = Inputs::<T>::of(inputs, map);
     let convolution = Convolution {
+        transposed: false,
         weight,
         inputs: (shape.first + shape.second) as usize,
         output: map,
@@ -395,6 +399,7 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
     let begin = if asked(0) { 0 } else { shape.first };
     let end = if asked(1) { shape.first + shape.second } else { shape.first };
     let convolution = Convolution {
+        transposed: false,
         weight,
         inputs: channels,
         output: map,

@@ -129,7 +129,7 @@ impl Tiling {
 }
 
 /// Two numbers in a register where the format has 16 bits.
-fn pack(precision: Precision) -> usize {
+pub fn pack(precision: Precision) -> usize {
     if precision == Precision::Bf16 { 2 } else { 1 }
 }
 

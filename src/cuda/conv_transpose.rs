@@ -1,9 +1,10 @@
-//! 2×2 transposed convolution with stride 2.
+//! 2×2 transposed convolution with stride 2: on tensor cores, or as it is in float32.
 
-use crate::backend::{FeatureMap, MapGradient, MapShape, Span};
+use crate::backend::{Convolution, FeatureMap, MapGradient, MapShape, Pass, Span};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
-use crate::cuda::{Buffer, Cuda, blocks_with, int, norm, partial, statistics};
+use crate::cuda::{Buffer, Cuda, announced, blocks_with, conv_transpose_mma, int, norm, partial, statistics};
+use crate::precision::Precision;
 
 /// Of a block of the forward or the data gradient: threads, pixels, and channels of what it makes.
 const THREADS: u32 = 96;
@@ -30,19 +31,53 @@ crate::parameter_struct! {
 }
 
 crate::kernels! {
-    fn conv_transpose<T>(
-        values: Const<T>, stats: Const<f32>, weight: Const<f32>, output: Mut<T>, partial: Mut<f32>,
+    fn conv_transpose(
+        values: Const<f32>, stats: Const<f32>, weight: Const<f32>, output: Mut<f32>, partial: Mut<f32>,
         shape: Transpose,
     );
-    fn conv_transpose_backward<T>(
-        values: Const<T>, stats: Const<f32>, weight: Const<f32>, output: Const<T>,
-        output_stats: Const<f32>, g: Const<T>, sums: Const<f32>, d_input: Mut<T>, partial: Mut<f32>,
+    fn conv_transpose_backward(
+        values: Const<f32>, stats: Const<f32>, weight: Const<f32>, output: Const<f32>,
+        output_stats: Const<f32>, g: Const<f32>, sums: Const<f32>, d_input: Mut<f32>, partial: Mut<f32>,
         shape: Transpose,
     );
-    fn conv_transpose_weight<T>(
-        values: Const<T>, stats: Const<f32>, output: Const<T>, output_stats: Const<f32>, g: Const<T>,
+    fn conv_transpose_weight(
+        values: Const<f32>, stats: Const<f32>, output: Const<f32>, output_stats: Const<f32>, g: Const<f32>,
         sums: Const<f32>, partial: Mut<f32>, shape: Transpose, n: i32, slices: i32,
     );
+}
+
+/// What is read forward, and again backward.
+#[derive(Clone, Copy)]
+pub struct Input<T> {
+    pub values: Const<T>,
+    pub stats: Const<f32>,
+    pub weight: Const<f32>,
+    pub shape: Transpose,
+}
+
+impl<T: Stored> Input<T> {
+    fn of<D: Driver>(
+        input: &FeatureMap<Buffer<D>>,
+        parameters: &Buffer<D>,
+        weight: Span,
+        output: MapShape,
+    ) -> Self {
+        Self {
+            values: input.values.read(input.shape.len()),
+            stats: statistics(input),
+            weight: parameters.read_from(weight.offset, weight.len),
+            shape: transpose(input.shape, output),
+        }
+    }
+}
+
+/// The output, raw, with its statistics, and its gradient as it is stored.
+#[derive(Clone, Copy)]
+pub struct OutputGradient<T> {
+    pub output: Const<T>,
+    pub output_stats: Const<f32>,
+    pub g: Const<T>,
+    pub sums: Const<f32>,
 }
 
 fn transpose(input: MapShape, output: MapShape) -> Transpose {
@@ -68,21 +103,26 @@ pub fn conv_transpose<T: Stored, D: Driver>(
     output: &mut FeatureMap<Buffer<D>>,
 ) {
     let (from, to) = (input.shape, output.shape);
-    let parts = from.pixels().div_ceil(TILE);
+    let reads = Input::<T>::of(input, parameters, weight, to);
+    let cut = on_tensor_cores(cuda)
+        .then(|| conv_transpose_mma::Cut::of_output(cuda.precision(), from, to.channels));
+    let parts = cut.as_ref().map_or(from.pixels().div_ceil(TILE), |cut| cut.parts);
     let [partial] = cuda.scratch([3 * to.planes() * parts]);
-    kernel::conv_transpose::<T, D>(
-        cuda,
-        blocks_with(parts, to.channels.div_ceil(FORWARD_OUTPUTS), from.n, THREADS, 0),
-        input.values.read(from.len()),
-        statistics(input),
-        parameters.read_from(weight.offset, weight.len),
-        output.values.write(to.len()),
-        partial,
-        transpose(from, to),
-    );
+    let made = output.values.write(to.len());
+    if let Some(cut) = cut {
+        conv_transpose_mma::forward(cuda, &cut, from.n, reads, made, partial);
+    } else {
+        let Input { values, stats, weight, shape } = reads;
+        let launch = blocks_with(parts, to.channels.div_ceil(FORWARD_OUTPUTS), from.n, THREADS, 0);
+        kernel::conv_transpose(cuda, launch, values.singles(), stats, weight, made.singles(), partial, shape);
+    }
     if let Some(stats) = &mut output.stats {
         norm::join_stats(cuda, to, partial.as_const(), parts, stats);
     }
+}
+
+fn on_tensor_cores<D: Driver>(cuda: &Cuda<D>) -> bool {
+    cuda.precision() != Precision::Fp32
 }
 
 /// See [`crate::backend::Backend::conv_transpose_backward`].
@@ -98,49 +138,116 @@ pub fn conv_transpose_backward<T: Stored, D: Driver>(
     d_input: &mut MapGradient<Buffer<D>>,
 ) {
     let (from, to) = (input.shape, output.shape);
-    let shape = transpose(from, to);
-    let (values, stats) = (input.values.read(from.len()), statistics(input));
-    let (raw, raw_stats) = (output.values.read(to.len()), statistics(output));
-    let g = d_output.values.read(to.len());
-    let sums = d_output.sums.as_ref().map_or(Const::null(), |sums| sums.read(2 * to.planes()));
-
-    let parts = from.pixels().div_ceil(TILE);
-    let tiles = [from.channels.div_ceil(WEIGHT_INPUTS), to.channels.div_ceil(WEIGHT_OUTPUTS)];
-    let slices = from.pixels().div_ceil(WEIGHT_SLICE);
-    let weight_parts = (WEIGHT_BLOCKS / (tiles[0] * tiles[1])).clamp(1, from.n * slices);
-    let [d_sums, d_weight] = cuda.scratch([2 * from.planes() * parts, weight_parts * weight.len]);
-
-    kernel::conv_transpose_backward::<T, D>(
-        cuda,
-        blocks_with(parts, from.channels.div_ceil(BACKWARD_INPUTS), from.n, THREADS, 0),
-        values,
-        stats,
-        parameters.read_from(weight.offset, weight.len),
-        raw,
-        raw_stats,
-        g,
-        sums,
-        d_input.values.write(from.len()),
-        d_sums,
-        shape,
-    );
+    let reads = Input::<T>::of(input, parameters, weight, to);
+    let gradient = OutputGradient {
+        output: output.values.read(to.len()),
+        output_stats: statistics(output),
+        g: d_output.values.read(to.len()),
+        sums: d_output.sums.as_ref().map_or(Const::null(), |sums| sums.read(2 * to.planes())),
+    };
+    let made = d_input.values.write(from.len());
+    let cuts = on_tensor_cores(cuda).then(|| {
+        let cut = conv_transpose_mma::Cut::of_input(cuda.precision(), from, to.channels);
+        (cut, conv_transpose_mma::SumCut::of(cuda.precision(), from, to.channels))
+    });
+    let plain = PlainCut::of(from, to.channels);
+    let [parts, weight_parts] =
+        cuts.as_ref().map_or([plain.parts, plain.weight_parts], |(cut, sum_cut)| [cut.parts, sum_cut.parts]);
+    let convolution = Convolution {
+        transposed: true,
+        weight,
+        inputs: from.channels,
+        output: to,
+        pass: Pass::Backward(0..from.channels),
+    };
+    let ahead = announced::take(cuda, reads.weight, &convolution);
+    let own = if ahead.is_some() { 0 } else { weight_parts * weight.len };
+    let [d_sums, d_weight] = cuda.scratch([2 * from.planes() * parts, own]);
+    let d_weight = ahead.map_or(d_weight, |ahead| ahead.parts);
+    if let Some((cut, sum_cut)) = &cuts {
+        let sum = || conv_transpose_mma::weight_gradient(cuda, sum_cut, from.n, reads, gradient, d_weight);
+        // Nobody waits for an announced one until all are there.
+        if ahead.is_some() {
+            cuda.beside(sum)
+        } else {
+            sum()
+        }
+        conv_transpose_mma::input_gradient(cuda, cut, from.n, reads, gradient, made, d_sums);
+    } else {
+        plain_backward(cuda, &plain, from.n, reads, gradient, made.singles(), [d_sums, d_weight]);
+    }
     if let Some(sums) = &mut d_input.sums {
         norm::join_sums(cuda, from, d_sums.as_const(), parts, sums);
     }
-    kernel::conv_transpose_weight::<T, D>(
+    if ahead.is_some() {
+        announced::owe(cuda, weight, d_weight.as_const(), weight_parts, d_parameters);
+    } else {
+        let into = d_parameters.write_from(weight.offset, weight.len);
+        partial::add(cuda, d_weight.as_const(), into, weight_parts, weight.len);
+    }
+}
+
+/// How the backward is cut into blocks without tensor cores.
+struct PlainCut {
+    parts: usize,
+    input_groups: usize,
+    weight_groups: [usize; 2],
+    slices: usize,
+    weight_parts: usize,
+}
+
+impl PlainCut {
+    fn of(input: MapShape, outputs: usize) -> Self {
+        let weight_groups = [input.channels.div_ceil(WEIGHT_INPUTS), outputs.div_ceil(WEIGHT_OUTPUTS)];
+        let slices = input.pixels().div_ceil(WEIGHT_SLICE);
+        Self {
+            parts: input.pixels().div_ceil(TILE),
+            input_groups: input.channels.div_ceil(BACKWARD_INPUTS),
+            weight_groups,
+            slices,
+            weight_parts: (WEIGHT_BLOCKS / (weight_groups[0] * weight_groups[1])).clamp(1, input.n * slices),
+        }
+    }
+}
+
+/// Both gradients without tensor cores: writes that of the input, and leaves parts of its sums and of the weight's.
+fn plain_backward<T: Stored, D: Driver>(
+    cuda: &Cuda<D>,
+    cut: &PlainCut,
+    n: usize,
+    Input { values, stats, weight, shape }: Input<T>,
+    OutputGradient { output, output_stats, g, sums }: OutputGradient<T>,
+    d_input: Mut<f32>,
+    [d_sums, d_weight]: [Mut<f32>; 2],
+) {
+    let [values, output, g] = [values, output, g].map(Const::singles);
+    kernel::conv_transpose_backward(
         cuda,
-        blocks_with(weight_parts, tiles[0], tiles[1], WEIGHT_THREADS, 0),
+        blocks_with(cut.parts, cut.input_groups, n, THREADS, 0),
         values,
         stats,
-        raw,
-        raw_stats,
+        weight,
+        output,
+        output_stats,
+        g,
+        sums,
+        d_input,
+        d_sums,
+        shape,
+    );
+    let [inputs, outputs] = cut.weight_groups;
+    kernel::conv_transpose_weight(
+        cuda,
+        blocks_with(cut.weight_parts, inputs, outputs, WEIGHT_THREADS, 0),
+        values,
+        stats,
+        output,
+        output_stats,
         g,
         sums,
         d_weight,
         shape,
-        int(from.n),
-        int(slices),
+        int(n),
+        int(cut.slices),
     );
-    let into = d_parameters.write_from(weight.offset, weight.len);
-    partial::add(cuda, d_weight.as_const(), into, weight_parts, weight.len);
 }

@@ -12,6 +12,7 @@ pub mod conv1x1;
 pub mod conv_mma;
 pub mod conv_mma_weights;
 pub mod conv_transpose;
+pub mod conv_transpose_mma;
 pub mod driver;
 pub mod fft;
 pub mod importance;
@@ -87,6 +88,7 @@ pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
         conv_mma::kernel::KERNELS,
         conv_mma_weights::kernel::KERNELS,
         conv_transpose::kernel::KERNELS,
+        conv_transpose_mma::kernel::KERNELS,
         fft::kernel::KERNELS,
         loss::kernel::KERNELS,
         importance::kernel::KERNELS,

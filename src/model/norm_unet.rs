@@ -161,25 +161,26 @@ impl NormUnet {
         let block =
             |level| ConvBlock { first: raw(self.level(shape, level)), second: raw(self.level(shape, level)) };
         let pools = self.pools();
-        // A transposed convolution doubles the level below, which may be one short of this level's size.
-        let transposed = |level: usize| {
-            let below = self.level(shape, level + 1);
-            MapShape {
-                channels: self.chans << level,
-                height: 2 * below.height,
-                width: 2 * below.width,
-                n: below.n,
-            }
-        };
         Activations {
             shape,
             input: plain(self.ends(shape)),
             moments: zeros(4 * shape.n),
             down: (0..pools).map(block).collect(),
             bottom: block(pools),
-            transposed: (0..pools).rev().map(|level| raw(transposed(level))).collect(),
+            transposed: (0..pools).rev().map(|level| raw(self.transposed(shape, level))).collect(),
             up: (0..pools).rev().map(block).collect(),
             output: plain(self.ends(shape)),
+        }
+    }
+
+    /// A transposed convolution doubles the level below, which may be one short of this level's size.
+    fn transposed(&self, shape: ImageShape, level: usize) -> MapShape {
+        let below = self.level(shape, level + 1);
+        MapShape {
+            channels: self.chans << level,
+            height: 2 * below.height,
+            width: 2 * below.width,
+            n: below.n,
         }
     }
 
@@ -212,7 +213,7 @@ impl NormUnet {
         let mut block = |level: usize, inputs: usize, spans: ConvBlockSpans| {
             let output = self.level(shape, level);
             for (weight, inputs) in [(spans[0], inputs), (spans[1], output.channels)] {
-                all.push(Convolution { weight, inputs, output, pass: Pass::Forward });
+                all.push(Convolution { transposed: false, weight, inputs, output, pass: Pass::Forward });
             }
         };
         let pools = self.pools();
@@ -223,6 +224,11 @@ impl NormUnet {
         block(pools, self.pooled(shape, pools - 1).channels, self.spans.bottom);
         for (i, level) in (0..pools).rev().enumerate() {
             block(level, 2 * self.level(shape, level).channels, self.spans.up[i]);
+        }
+        for (i, level) in (0..pools).rev().enumerate() {
+            let weight = self.spans.up_transpose[i];
+            let (inputs, output) = (self.level(shape, level + 1).channels, self.transposed(shape, level));
+            all.push(Convolution { transposed: true, weight, inputs, output, pass: Pass::Forward });
         }
         all
     }

@@ -69,7 +69,7 @@ impl Family for Announce {
                     false => Pass::Forward,
                     true => Pass::Backward(0..if asked(layer) { inputs } else { 0 }),
                 };
-                Convolution { weight: spans[layer], inputs, output: map, pass }
+                Convolution { transposed: false, weight: spans[layer], inputs, output: map, pass }
             })
             .collect();
         rig.ops().announce(&parameters, &announced);

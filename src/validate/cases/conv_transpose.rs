@@ -1,5 +1,6 @@
 //! 2×2 transposed convolution. A value of the output is a sum of one product for each channel in, a gradient of the
-//! input one of 4 for each channel out, a gradient of a weight one of as many as the input has pixels.
+//! input one of 4 for each channel out, a gradient of a weight one of as many as the input has pixels. On tensor cores the
+//! operands of these products are rounded as those of 3×3 convolutions are: see [`Tolerance::products`].
 
 use std::fmt;
 
@@ -21,7 +22,7 @@ pub struct ConvTranspose {
 }
 
 /// n, channels in and out, height and width of the input.
-const SHAPES: [[usize; 5]; 15] = [
+const SHAPES: [[usize; 5]; 22] = [
     [1, 1, 1, 1, 1],
     [1, 1, 2, 3, 5],
     [1, 2, 1, 1, 7],
@@ -37,6 +38,15 @@ const SHAPES: [[usize; 5]; 15] = [
     [1, 288, 144, 2, 3],
     [2, 36, 18, 70, 90],
     [1, 7, 13, 9, 17],
+    // Rows of whole runs of pixels, and planes of whole runs whose rows are not.
+    [2, 9, 5, 8, 12],
+    [1, 1, 1, 2, 4],
+    [2, 3, 1, 7, 6],
+    [2, 49, 21, 10, 9],
+    [1, 17, 7, 16, 16],
+    [1, 66, 37, 10, 46],
+    // Large enough for the cuts of tensor cores that make most rows a block.
+    [3, 70, 22, 62, 68],
 ];
 
 impl Family for ConvTranspose {
@@ -68,13 +78,14 @@ impl Family for ConvTranspose {
     fn run<B: Checked>(&self, rig: &mut Rig<'_, B>) {
         let MapShape { n, channels, height, width } = self.input;
         let shape = MapShape { n, channels: self.out, height: 2 * height, width: 2 * width };
+        let precision = rig.ops().precision();
         let input = rig.map("input", self.input, self.stats);
         let gain = gain(if self.backward { 4 * self.out } else { channels });
         let (parameters, spans) = rig.parameters(&[4 * channels * self.out], gain);
         if !self.backward {
             let mut output = rig.empty_map("output", shape, true);
             rig.ops().conv_transpose(&input, &parameters, spans[0], &mut output);
-            rig.map_result("output", &output, Tolerance::sum(channels));
+            rig.map_result("output", &output, Tolerance::sum(channels).products(precision));
         } else {
             let output = rig.written_map("output", shape, true);
             let d_output = rig.gradient("d_output", shape, true);
@@ -89,8 +100,9 @@ impl Family for ConvTranspose {
                 &mut d_parameters,
                 &mut d_input,
             );
-            rig.gradient_result("d_input", &d_input, Tolerance::sum(4 * self.out));
-            let weight = ("weight", spans[0], sum_over_pixels(n * height * width));
+            let tolerance = Tolerance::sum(4 * self.out).products(precision);
+            rig.gradient_result("d_input", &d_input, tolerance);
+            let weight = ("weight", spans[0], sum_over_pixels(n * height * width).products(precision));
             rig.result_in_parts("d_parameters", &d_parameters, &[weight]);
             rig.map_unchanged("output", &output);
             rig.gradient_unchanged("d_output", &d_output);
