@@ -64,6 +64,11 @@ CASES = [
         "five levels: 48 → 24 → 12 → 6 → 3 → 1, so that the U-Net reflect-pads where a size was odd",
         33, 65, 1, 1, 1, 5, 1, 1, (14, 13), 8, acceleration=4, seed=7, small=True,
     ),
+    Case(
+        "eight_cascades",
+        "more cascades than show the sensitivity maps their gradients at a time",
+        12, 14, 3, 8, 2, 1, 2, 1, (12, 12), 4, seed=8,
+    ),
 ]  # fmt: skip
 
 
