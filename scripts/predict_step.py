@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""predict_step.py [--kerase PROGRAM] [--doc FILE]: writes into docs/tensor-cores.md what each operation of the paper's
-training step is predicted to take on an H100, beside its floor, for the first run on one to test.
+"""predict_step.py [--kerase PROGRAM] [--doc FILE]: writes into docs/tensor-cores.md what the paper's training step and its
+inference are predicted to take on an H100, and each operation of the step, beside their floors, for the first run on one to
+test: where launches come one after the other (KERASE_OVERLAP=off), and where they overlap.
 
 Floors, bytes, arithmetic and launches are what `kerase bench --plan H100 --json` counts; the 3x3 convolutions are taken
 layer by layer from the tables under "Predictions" of the same document, which a test prints. How the rest is predicted
@@ -14,7 +15,6 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKS = "<!-- predicted-operations -->", "<!-- /predicted-operations -->"
 
 BANDWIDTH = 3.0e12  # bytes a second, of the 3.35 of the data sheet
 # Operations a second, of the 66.9e12 of the data sheet, where CUDA cores multiply: half, as each multiply-add has about
@@ -97,28 +97,65 @@ def launches_of(plan, names):
     return sum(count for name, count in plan["launches"].items() if any(name.startswith(start) for start in names))
 
 
-def table(kerase, document, precision):
-    command = [kerase, "bench", "--plan", "H100", "--precision", precision, "--json"]
-    plan = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    of_layers = layers(document, precision)
-    predicted = {row["operation"]: [0.0, 0.0] for row in plan["shapes"]}
-    for row in plan["shapes"]:
-        for i, take in enumerate([seconds, overlapping_seconds]):
-            predicted[row["operation"]][i] += take(row, of_layers, precision)
-    launches, small = sum(plan["launches"].values()), launches_of(plan, JOINS)
-    in_order = launches - sum(count(launches_of(plan, [name])) for name, count in BESIDE.items())
+class Prediction:
+    """What a pass is predicted to take, in order and overlapping: [seconds of each, …]."""
+
+    def __init__(self, kerase, document, precision, mode):
+        command = [kerase, "bench", "--plan", "H100", "--precision", precision, "--mode", mode, "--json"]
+        self.plan = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        of_layers, shapes = layers(document, precision), self.plan["shapes"]
+        self.operations = {row["operation"]: [0.0, 0.0] for row in shapes}
+        for row in shapes:
+            for i, take in enumerate([seconds, overlapping_seconds]):
+                # Inference pools nothing again.
+                take = seconds if mode == "inference" and row["operation"] == "avg_pool" else take
+                self.operations[row["operation"]][i] += take(row, of_layers, precision)
+        self.launches, self.small = sum(self.plan["launches"].values()), launches_of(self.plan, JOINS)
+        beside = {name: count for name, count in BESIDE.items() if mode == "train" or name != "avg_pool"}
+        in_order = self.launches - sum(count(launches_of(self.plan, [name])) for name, count in beside.items())
+        self.gaps = [GAP * self.launches, EARLY_GAP * in_order]
+        self.floor, self.bytes = self.plan["total"]["floor_seconds"], self.plan["total"]["bytes"]
+        self.total = [sum(of_all) + SMALL * self.small + gap for of_all, gap in zip(zip(*self.operations.values()), self.gaps)]
+
+
+def milliseconds(times, digits=2):
+    return " | ".join(f"{1e3 * time:.{digits}f}" for time in times)
+
+
+def table_of_operations(precision, of):
     lines = [f"| {precision}: operation | calls | GB | floor, ms | in order, ms | overlapping, ms |", "|---|--:|--:|--:|--:|--:|"]
-    for row in plan["operations"]:
-        name = row["operation"]
-        lines.append(f"| `{name}` | {row['calls']:.0f} | {row['bytes'] / 1e9:.2f} | {1e3 * row['floor_seconds']:.2f} | "
-                     f"{' | '.join(f'{1e3 * time:.2f}' for time in predicted[name])} |")
-    gaps = [GAP * launches, EARLY_GAP * in_order]
-    lines.append(f"| joins and laid out filters | {small} | | | {1e3 * SMALL * small:.2f} | {1e3 * SMALL * small:.2f} |")
-    lines.append(f"| between launches | {launches} | | | {1e3 * gaps[0]:.2f} | {1e3 * gaps[1]:.2f} |")
-    total = [sum(of_all) + SMALL * small + gap for of_all, gap in zip(zip(*predicted.values()), gaps)]
-    lines.append(f"| **step** | | {plan['total']['bytes'] / 1e9:.2f} | {1e3 * plan['total']['floor_seconds']:.2f} | "
-                 f"{' | '.join(f'{1e3 * time:.2f}' for time in total)} |")
+    for row in of.plan["operations"]:
+        times = [row["floor_seconds"], *of.operations[row["operation"]]]
+        lines.append(f"| `{row['operation']}` | {row['calls']:.0f} | {row['bytes'] / 1e9:.2f} | {milliseconds(times)} |")
+    lines.append(f"| joins and laid out filters | {of.small} | | | {milliseconds([SMALL * of.small] * 2)} |")
+    lines.append(f"| between launches | {of.launches} | | | {milliseconds(of.gaps)} |")
+    lines.append(f"| **step** | | {of.bytes / 1e9:.2f} | {milliseconds([of.floor, *of.total])} |")
     return "\n".join(lines)
+
+
+def table_of_passes(passes):
+    """passes: {heading: Prediction}"""
+    of_3x3 = lambda of: sum(of.operations.get(name, [0.0])[0] for name in CONVOLUTIONS)
+    others = lambda of: sum(row["bytes"] for row in of.plan["operations"] if row["operation"] not in CONVOLUTIONS)
+    rows = {
+        "floor, ms": lambda of: milliseconds([of.floor], 1),
+        "3×3 convolutions, ms": lambda of: milliseconds([of_3x3(of)], 1),
+        "other bytes, GB": lambda of: f"{others(of) / 1e9:.1f}",
+        "launches": lambda of: str(of.launches),
+        "of which small": lambda of: str(of.small),
+        "in order, ms": lambda of: milliseconds([of.total[0]], 1),
+        "overlapping, ms": lambda of: milliseconds([of.total[1]], 1),
+        "overlapping, over the floor": lambda of: f"{of.total[1] / of.floor:.1f}",
+    }
+    lines = [f"| one slice of 16 coils, 640 × 368, on an H100 | {' | '.join(passes)} |", "|---|" + "--:|" * len(passes)]
+    lines += [f"| {name} | {' | '.join(map(value, passes.values()))} |" for name, value in rows.items()]
+    return "\n".join(lines)
+
+
+def replaced(document, mark, text):
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, rest = document.split(begin, 1)
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}"
 
 
 def main():
@@ -127,10 +164,12 @@ def main():
     parser.add_argument("--doc", default=ROOT / "docs/tensor-cores.md", type=Path)
     options = parser.parse_args()
     document = options.doc.read_text()
-    before, rest = document.split(MARKS[0], 1)
-    after = rest.split(MARKS[1], 1)[1]
-    tables = "\n\n".join(table(options.kerase, document, precision) for precision in ["tf32", "bf16"])
-    options.doc.write_text(f"{before}{MARKS[0]}\n{tables}\n{MARKS[1]}{after}")
+    both = ["tf32", "bf16"]
+    passes = {f"{name}, {precision}": Prediction(options.kerase, document, precision, mode)
+              for name, mode in [("training", "train"), ("inference", "inference")] for precision in both}
+    operations = "\n\n".join(table_of_operations(precision, passes[f"training, {precision}"]) for precision in both)
+    document = replaced(document, "predicted-passes", table_of_passes(passes))
+    options.doc.write_text(replaced(document, "predicted-operations", operations))
 
 
 if __name__ == "__main__":

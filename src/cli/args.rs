@@ -152,7 +152,7 @@ pub struct DeviceArgs {
     #[arg(long, default_value_t)]
     pub device: DeviceChoice,
 
-    /// What 3×3 convolutions round the operands of their products to: fp32 (nothing), tf32 (11 bits) or bf16 (8 bits,
+    /// What 3×3 and transposed convolutions round their operands to: fp32 (nothing), tf32 (11 bits) or bf16 (8 bits,
     /// which feature maps and their gradients are stored with too, in half the memory); sums and all else stay float32
     /// [default: tf32 on a GPU, otherwise fp32, which is all that the CPU has]
     #[arg(long, value_name = "PRECISION")]

@@ -96,7 +96,7 @@ impl Context {
             modules: HashMap::new(),
         };
         opened.bind()?;
-        opened.stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
+        opened.stream = waited_for().map_err(failed)?;
         opened.copies = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
         opened.beside = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
         opened.load(&info).map_err(input)?;
@@ -187,6 +187,15 @@ impl Context {
             }
         }
     }
+}
+
+/// A stream whose blocks are given places before those of others: its work is waited for.
+///
+/// # Errors
+/// Where the driver makes none. The context is bound.
+pub fn waited_for() -> std::result::Result<sys::CUstream, DriverError> {
+    let (_least, greatest) = stream::get_priority_range()?;
+    stream::create_with_priority(stream::StreamKind::NonBlocking, greatest)
 }
 
 /// Lets a kernel have all the shared memory that it does not take itself.

@@ -51,10 +51,12 @@ impl Captured {
         let Recording { kernels, pinned, .. } = recording;
         let (executable, graph) = (std::ptr::null_mut(), std::ptr::null_mut());
         let mut captured = Self { executable, kernels, graph, pinned, context: Arc::clone(context) };
+        // Each launch with the priority of the stream that it was captured in.
+        let priorities = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
         // SAFETY: the stream is the context's; a broken capture is an error here. `drop` destroys what there is.
         unsafe {
             captured.graph = stream::end_capture(context.stream)?;
-            captured.executable = graph::instantiate(captured.graph, sys::CUgraphInstantiate_flags(0))?;
+            captured.executable = graph::instantiate(captured.graph, priorities)?;
         }
         Ok(captured)
     }

@@ -11,7 +11,7 @@ use ::cudarc::driver::result::{DriverError, event, stream};
 use ::cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, CUstream};
 use libloading::Library;
 
-use super::context::Context;
+use super::context::{Context, waited_for};
 use crate::error::{Error, Result};
 use crate::ranks::{Ranks, tag};
 
@@ -212,7 +212,7 @@ impl Communicator {
             )));
         }
         let failed = |e: DriverError| context.failed(e, "making ready for sums over ranks");
-        let stream = stream::create(stream::StreamKind::NonBlocking).map_err(failed)?;
+        let stream = waited_for().map_err(failed)?;
         let event = || event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(failed);
         let events = [event()?, event()?];
         let communicator = Arc::new(Self { nccl, comm, stream, events, context: Arc::clone(context) });
