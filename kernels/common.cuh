@@ -15,7 +15,7 @@
 #endif
 
 // What every kernel does first. On GPUs from 9.0 on the blocks of a launch may take their places while the launch before
-// is at work (programmatic dependent launch, src/cuda/driver/cudarc/dependent.rs), and wait here until it has ended and
+// is at work (programmatic dependent launch, src/cuda/driver/cudarc/overlap.rs), and wait here until it has ended and
 // all that it wrote can be seen: as it waited itself, all launches before have ended too. From here on the launch after
 // this one may have its blocks take their places. The emulated device refuses a kernel without it.
 #ifdef __CUDACC__

@@ -38,9 +38,7 @@ JOINS = ["norm_stats", "gradient_means", "add_parts", "add_all_parts", "conv3x3_
 
 # Kernels that run beside others, and how many of their launches: all, all but the first, or those of the backward pass.
 BESIDE = {"conv3x3_weights": lambda n: n, "conv_transpose_weight": lambda n: n, "avg_pool": lambda n: n // 2,
-          "cascade_dc": lambda n: n, "cascade_input": lambda n: n - 1, "normal_operator": lambda n: n,
-          # What is left for the end has a shape of its own.
-          "sens_backward": lambda n: n if n > 1 else 0}
+          "cascade_dc": lambda n: n, "cascade_input": lambda n: n - 1, "normal_operator": lambda n: n}
 
 
 def layers(document, precision):

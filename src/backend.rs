@@ -588,17 +588,17 @@ pub trait Backend: Memory {
         sum: &mut Self::Buffer,
     );
 
-    /// Adds to `d_sens` what the maps get from normal operators, S read once: `Σ_t (ḡ_t·P(S_c·v_t) + v̄_t·P(S_c·g_t))`
-    /// for the pairs (v_t, g_t = d_m_t); and from [`Self::sens_reduce`], `d̄_m0·x₀_c`, where its images x₀ and the gradient
-    /// of what it made are given as `reduced`.
+    /// Adds to `d_sens` what the maps get from m₀ and from all normal operators, S read once:
+    /// `d̄_m0·x₀_c + Σ_t (ḡ_t·P(S_c·v_t) + v̄_t·P(S_c·g_t))` for the pairs (v_t, g_t = d_m_t).
     #[allow(clippy::too_many_arguments)]
     fn sens_backward(
         &self,
         shape: ImageShape,
         sens_maps: &Self::Buffer,
         mask: &Self::Buffer,
+        x0: &Self::Buffer,
+        d_m0: &Self::Buffer,
         pairs: &[(&Self::Buffer, &Self::Buffer)],
-        reduced: Option<(&Self::Buffer, &Self::Buffer)>,
         d_sens: &mut Self::Buffer,
     );
 

@@ -13,6 +13,7 @@ use kerase::config::TrainConfig;
 use kerase::cuda::Cuda;
 use kerase::cuda::driver::dry::Dry;
 use kerase::data::loader::LoaderOptions;
+use kerase::precision::Precision;
 use kerase::ranks::ALONE;
 use kerase::run::{RunDirectory, Start};
 use kerase::simulate::Anatomy;
@@ -164,6 +165,36 @@ fn what_runs_beside_a_step_may_come_early_or_late() {
             folder.read(&format!("{run}/model.safetensors"))
         });
         assert!(early == late, "{options}");
+    }
+}
+
+/// Nobody waits for what runs beside before it is needed.
+#[test]
+fn what_runs_beside_is_not_waited_for() {
+    let folder = Folder::new();
+    folder.sets();
+    let network = "--cascades 4 --chans 2 --pools 2 --sens-chans 2 --sens-pools 1";
+    folder.kerase(&format!("train --data brain --out plan {network} {SAMPLING} --max-steps 1")).succeeded();
+    let directory = RunDirectory::check(&folder.path("plan"), Start::Resume).unwrap();
+    let config: TrainConfig = directory.settings("train").unwrap();
+    let device = Cuda::new(Dry::default()).with_precision(Precision::Tf32);
+    let (out, stop) = (&folder.path("run"), &AtomicBool::new(false));
+    let (loader, start, shown, ranks) = (LoaderOptions::default(), Start::New, false, &ALONE);
+    Training { config, out, start, loader, shown, ranks, stop }.run(&device).unwrap();
+    let overtaken = device.driver().overtaken();
+    // Ten convolutions with their joins are more. What is beside in the backward pass comes one after the other, so that
+    // whoever waits for filters' gradients waits for what was there before.
+    let [of_a_unet, of_some_layers] = [20, 8];
+    for (kernel, least) in [
+        ("cascade_dc", of_a_unet),
+        ("cascade_input", of_a_unet),
+        ("normal_operator", of_some_layers),
+        ("avg_pool", of_some_layers),
+        ("conv_transpose_weight_tf32", 2),
+        ("conv3x3_weights_tf32_8", 2),
+    ] {
+        let launches = overtaken.get(kernel).copied().unwrap_or_default();
+        assert!(launches >= least, "{kernel} was waited for after {launches} launches: {overtaken:?}");
     }
 }
 

@@ -203,8 +203,8 @@ impl Backend for Faulty {
         cascade_update_backward(p: &Buffer, w: Span, u: &Buffer, v: &Buffer, d_m: &Buffer, d_u: &mut Buffer,
             d_v: &mut Buffer, d_m0: &mut Buffer, d_p: &mut Buffer);
         normal_operator(s: ImageShape, sens: &Buffer, mask: &Buffer, v: &Buffer, sum: &mut Buffer);
-        sens_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, pairs: &[(&Buffer, &Buffer)],
-            reduced: Option<(&Buffer, &Buffer)>, d_sens: &mut Buffer);
+        sens_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, d_m0: &Buffer,
+            pairs: &[(&Buffer, &Buffer)], d_sens: &mut Buffer);
         divide_by_rss_backward(s: ImageShape, raw: &Buffer, sens: &Buffer, d_sens: &mut Buffer);
         unet_output_backward(s: ImageShape, map: &Map, moments: &Buffer, d_image: &Buffer, d_map: &mut Gradient,
             d_moments: &mut Buffer);

@@ -282,11 +282,12 @@ impl<T: Real> Backend for Cpu<T> {
         shape: ImageShape,
         sens_maps: &Vec<T>,
         mask: &Vec<T>,
+        x0: &Vec<T>,
+        d_m0: &Vec<T>,
         pairs: &[(&Vec<T>, &Vec<T>)],
-        reduced: Option<(&Vec<T>, &Vec<T>)>,
         d_sens: &mut Vec<T>,
     ) {
-        cascade::sens_backward(self, shape, sens_maps, mask, pairs, reduced, d_sens);
+        cascade::sens_backward(self, shape, sens_maps, mask, x0, d_m0, pairs, d_sens);
     }
 
     fn divide_by_rss_backward(

@@ -1,6 +1,6 @@
 //! What is made ahead for convolutions that were announced, for all of them at once: their filters as tensor cores take
 //! them, and room for the parts of their weights' gradients, which are added up together once the last is done. A launch
-//! for each of these takes longer than its work, and nothing runs beside it.
+//! for each of these takes longer than its work.
 
 use crate::backend::{Convolution, Span};
 use crate::cuda::driver::Driver;
@@ -53,8 +53,6 @@ pub fn announce<D: Driver>(cuda: &Cuda<D>, parameters: &Buffer<D>, convolutions:
         .iter()
         .flat_map(|(_, wants)| [wants.filters.as_ref().map_or(0, |(cut, _)| cut.filters()), wants.parts])
         .collect();
-    // They work with what was announced before.
-    cuda.attempt(|driver| cuda.await_beside(driver));
     let places = cuda.scratch_for(Lifetime::Announcement, &lens);
     let mut layers = Vec::new();
     let mut coming = Vec::new();
@@ -97,7 +95,7 @@ pub fn owe<D: Driver>(
         }
         std::mem::take(&mut announced.owed)
     };
-    // The parts lie within one block: of a launch that reads them all, no address says which it waits for.
+    // So nobody works with this memory any more when the next announcement has it.
     cuda.attempt(|driver| cuda.await_beside(driver));
     let mut sum = |Owed { weight, partial, parts }| {
         let into = d_parameters.write_from(weight.offset, weight.len);

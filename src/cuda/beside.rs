@@ -124,6 +124,7 @@ mod tests {
         let zeros = |len| ops.zeros(Purpose::Images, len);
         let (mut parts, mut sums) = (zeros(PARTS * LEN), [zeros(LEN), zeros(LEN)]);
         ops.upload(&[1.0; PARTS * LEN], &mut parts);
+        ops.upload(&[5.0; LEN], &mut sums[1]);
         ops.beside(|| add(&ops, &parts, &mut sums[0]));
         body(&ops, &mut parts, &mut sums);
         let values = [0, 1].map(|i| {
@@ -142,13 +143,10 @@ mod tests {
     fn who_would_write_what_is_read_waits() {
         for schedule in SCHEDULES {
             let made = sums(schedule, |ops, parts, [_, second]| {
-                // Threes are added to the first of the parts.
-                let from = second.write::<f32>(LEN);
-                ops.clear(second);
-                partial::add(ops, from.as_const(), parts.write(LEN), 1, LEN);
-                partial::add(ops, parts.read(LEN), from, 1, LEN);
+                // The first of the parts would be six.
+                partial::add(ops, second.read(LEN), parts.write(LEN), 1, LEN);
             });
-            assert_eq!(made, [3.0, 1.0], "{schedule}");
+            assert_eq!(made, [3.0, 5.0], "{schedule}");
         }
     }
 
@@ -158,7 +156,7 @@ mod tests {
             let made = sums(schedule, |ops, _, [first, second]| {
                 partial::add(ops, first.read(LEN), second.write(LEN), 1, LEN);
             });
-            assert_eq!(made, [3.0, 3.0], "{schedule}");
+            assert_eq!(made, [3.0, 8.0], "{schedule}");
         }
     }
 
@@ -170,7 +168,7 @@ mod tests {
                 let late = ops.beside.last();
                 assert!(late.is_some(), "{schedule}: nothing is in the way of it");
             });
-            assert_eq!(made, [3.0; 2], "{schedule}");
+            assert_eq!(made, [3.0, 8.0], "{schedule}");
         }
     }
 
@@ -182,7 +180,7 @@ mod tests {
                 ops.beside.ended(u64::MAX);
                 ops.clear(parts);
             });
-            assert_eq!(made, [first, 0.0], "{schedule}");
+            assert_eq!(made, [first, 5.0], "{schedule}");
         }
     }
 

@@ -462,79 +462,81 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
             );
         }
     }
+
+    if begin < end {
+        // What is folded is finished then.
+        let finish_stats = |i: usize| {
+            places[i].as_ref().filter(|place| !place.short).map_or(Const::null(), |place| place.stats)
+        };
+        let to = |i: usize| {
+            places[i].as_ref().map_or(Mut::null(), |place| if place.short { wide[i] } else { place.d })
+        };
+        if let Some((cut, filters_shape)) = &mma {
+            let filters = ahead.map_or_else(
+                || lay_out_one(cuda, weights, filters, cut, *filters_shape),
+                |ahead| ahead.filters,
+            );
+            let to = [0, 1].map(|i| conv_mma::InputPlace {
+                values: if finish_stats(i).is_null() { Const::null() } else { values[i] },
+                stats: finish_stats(i),
+                d: to(i),
+                partial: partial_sums[i],
+            });
+            conv_mma::input_gradients(cuda, cut, map.n, gradient, filters, to, shape, [begin, end]);
+        } else {
+            let (by, launch) = correlation(map, (end - begin) as usize);
+            let kernel = match by {
+                By::Two => kernel::conv3x3_inputs_by2,
+                By::Six => kernel::conv3x3_inputs_by6,
+                By::Eight => kernel::conv3x3_inputs_by8,
+            };
+            kernel(
+                cuda,
+                launch,
+                d_values.singles(),
+                output_values.singles(),
+                statistics(output),
+                means,
+                weights,
+                values[0].singles(),
+                finish_stats(0),
+                to(0).singles(),
+                partial_sums[0],
+                values[1].singles(),
+                finish_stats(1),
+                to(1).singles(),
+                partial_sums[1],
+                shape,
+                begin,
+                end,
+            );
+        }
+        for (i, place) in places.iter_mut().enumerate() {
+            let Some(place) = place else { continue };
+            if place.short {
+                kernel::conv3x3_fold::<T, D>(
+                    cuda,
+                    blocks(place.input.planes(), place.parts, FOLD_THREADS),
+                    wide[i].as_const(),
+                    place.values,
+                    place.stats,
+                    place.d,
+                    partial_sums[i],
+                    int(place.input.height),
+                    int(place.input.width),
+                    shape.height,
+                    shape.width,
+                );
+            }
+            if let Some(sums) = &mut place.sums {
+                norm::join_sums(cuda, place.input, partial_sums[i].as_const(), place.parts, sums);
+            }
+        }
+    }
     if ahead.is_some() {
         announced::owe(cuda, weight, d_weights.as_const(), parts, d_parameters);
     } else {
         let d_weight = d_parameters.write_from(weight.offset, weight.len);
         partial::add(cuda, d_weights.as_const(), d_weight, parts, weight.len);
-    }
-
-    if begin >= end {
-        return;
-    }
-    // What is folded is finished then.
-    let finish_stats =
-        |i: usize| places[i].as_ref().filter(|place| !place.short).map_or(Const::null(), |place| place.stats);
-    let to = |i: usize| {
-        places[i].as_ref().map_or(Mut::null(), |place| if place.short { wide[i] } else { place.d })
-    };
-    if let Some((cut, filters_shape)) = &mma {
-        let filters = ahead
-            .map_or_else(|| lay_out_one(cuda, weights, filters, cut, *filters_shape), |ahead| ahead.filters);
-        let to = [0, 1].map(|i| conv_mma::InputPlace {
-            values: if finish_stats(i).is_null() { Const::null() } else { values[i] },
-            stats: finish_stats(i),
-            d: to(i),
-            partial: partial_sums[i],
-        });
-        conv_mma::input_gradients(cuda, cut, map.n, gradient, filters, to, shape, [begin, end]);
-    } else {
-        let (by, launch) = correlation(map, (end - begin) as usize);
-        let kernel = match by {
-            By::Two => kernel::conv3x3_inputs_by2,
-            By::Six => kernel::conv3x3_inputs_by6,
-            By::Eight => kernel::conv3x3_inputs_by8,
-        };
-        kernel(
-            cuda,
-            launch,
-            d_values.singles(),
-            output_values.singles(),
-            statistics(output),
-            means,
-            weights,
-            values[0].singles(),
-            finish_stats(0),
-            to(0).singles(),
-            partial_sums[0],
-            values[1].singles(),
-            finish_stats(1),
-            to(1).singles(),
-            partial_sums[1],
-            shape,
-            begin,
-            end,
-        );
-    }
-    for (i, place) in places.iter_mut().enumerate() {
-        let Some(place) = place else { continue };
-        if place.short {
-            kernel::conv3x3_fold::<T, D>(
-                cuda,
-                blocks(place.input.planes(), place.parts, FOLD_THREADS),
-                wide[i].as_const(),
-                place.values,
-                place.stats,
-                place.d,
-                partial_sums[i],
-                int(place.input.height),
-                int(place.input.width),
-                shape.height,
-                shape.width,
-            );
-        }
-        if let Some(sums) = &mut place.sums {
-            norm::join_sums(cuda, place.input, partial_sums[i].as_const(), place.parts, sums);
-        }
     }
 }

@@ -152,7 +152,7 @@ impl<D: Driver> Cuda<D> {
         }
     }
 
-    /// The same device, on which feature maps are stored, and the 3×3 convolutions' products are made, like this.
+    /// The same device, on which feature maps are stored, and convolutions' products are made, like this.
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
@@ -195,7 +195,12 @@ impl<D: Driver> Cuda<D> {
         if self.failure().is_some() {
             return None;
         }
-        work(&self.driver).map_err(|error| *self.failure() = Some(error)).ok()
+        // What fails within it is the cause.
+        work(&self.driver)
+            .map_err(|error| {
+                self.failure().get_or_insert(error);
+            })
+            .ok()
     }
 
     /// The same, after all that runs beside.
@@ -312,8 +317,9 @@ impl<D: Driver> Cuda<D> {
         fences(buffer).into_iter().all(|fence| {
             let mut values = [0f32; memory::FENCE];
             // SAFETY: a fenced buffer has these on both sides.
-            let read = self
-                .attempt(|driver| unsafe { driver.download(fence, bytemuck::cast_slice_mut(&mut values)) });
+            let read = self.attempt_in_order(|driver| unsafe {
+                driver.download(fence, bytemuck::cast_slice_mut(&mut values))
+            });
             read.is_some() && is_intact(&values)
         })
     }

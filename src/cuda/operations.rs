@@ -455,11 +455,12 @@ impl<D: Driver> Backend for Cuda<D> {
         shape: ImageShape,
         sens_maps: &Buffer<D>,
         mask: &Buffer<D>,
+        x0: &Buffer<D>,
+        d_m0: &Buffer<D>,
         pairs: &[(&Buffer<D>, &Buffer<D>)],
-        reduced: Option<(&Buffer<D>, &Buffer<D>)>,
         d_sens: &mut Buffer<D>,
     ) {
-        cascade::sens_backward(self, shape, sens_maps, mask, pairs, reduced, d_sens);
+        cascade::sens_backward(self, shape, sens_maps, mask, x0, d_m0, pairs, d_sens);
     }
 
     fn divide_by_rss_backward(

@@ -237,13 +237,11 @@ pub fn rss_output_backward(shape: ImageShape) -> Cost {
     images + projection(shape) + projection(shape) + flop(30.0 * points(shape) as f64)
 }
 
-/// S and its gradient (twice) once; each pair's two images, and two projections; x₀ and one image more where they are
-/// given.
-pub fn sens_backward(shape: ImageShape, pairs: usize, reduced: bool) -> Cost {
-    let reduced = usize::from(reduced);
-    let images = moved((3 + reduced) * shape.multicoil() + (reduced + 2 * pairs) * shape.combined());
+/// S, x₀ and the gradient of S (twice) once; each pair's two images, and two projections.
+pub fn sens_backward(shape: ImageShape, pairs: usize) -> Cost {
+    let images = moved(4 * shape.multicoil() + (1 + 2 * pairs) * shape.combined());
     let projections = (0..2 * pairs).map(|_| projection(shape) + flop(8.0 * points(shape) as f64)).sum();
-    images + projections + flop((8 * reduced * points(shape)) as f64)
+    images + projections + flop(8.0 * points(shape) as f64)
 }
 
 /// Both images and the gradient; five sums over windows, once for values and once for the gradient.

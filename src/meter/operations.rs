@@ -373,13 +373,14 @@ impl<O: Backend> Backend for Metered<'_, O> {
         shape: ImageShape,
         sens_maps: &O::Buffer,
         mask: &O::Buffer,
+        x0: &O::Buffer,
+        d_m0: &O::Buffer,
         pairs: &[(&O::Buffer, &O::Buffer)],
-        reduced: Option<(&O::Buffer, &O::Buffer)>,
         d_sens: &mut O::Buffer,
     ) {
-        let cost = cost::sens_backward(shape, pairs.len(), reduced.is_some());
+        let cost = cost::sens_backward(shape, pairs.len());
         self.meter("sens_backward", format!("{}, {} pairs", coil_images(shape), pairs.len()), cost, |ops| {
-            ops.sens_backward(shape, sens_maps, mask, pairs, reduced, d_sens)
+            ops.sens_backward(shape, sens_maps, mask, x0, d_m0, pairs, d_sens)
         });
     }
 

@@ -103,9 +103,6 @@ impl Mode {
     }
 }
 
-/// Cascades whose gradients are shown to the sensitivity maps at a time: each time the maps are read again.
-const PAIRS: usize = 4;
-
 /// Reals of gradients that a group of coil images may take whatever the cascades take: below that there is nothing worth
 /// saving, and larger groups are fewer operations.
 const LEAST_GROUP: usize = 1 << 22;
@@ -394,17 +391,6 @@ impl VarNet {
         if t > 1 {
             ops.beside(|| ops.normal_operator(shape, sens_maps, mask, d_m, &mut g.d_v));
         }
-        if let Some(cascades) = self.shown_to_maps(t) {
-            let pairs: Vec<_> = cascades.map(|t| (&w.v[t], &w.u[t + 1])).collect();
-            ops.beside(|| ops.sens_backward(shape, sens_maps, mask, &pairs, None, &mut g.d_sens));
-        }
-    }
-
-    /// The cascades whose normal operators' gradients are shown to the maps once that of cascade t is there: some at a
-    /// time, beside the U-Nets of those before. What is left is the end's.
-    fn shown_to_maps(&self, t: usize) -> Option<Range<usize>> {
-        let last = self.cascades.len();
-        (t > 2 && (last - t).is_multiple_of(PAIRS)).then_some(t..t + PAIRS)
     }
 
     fn sens_maps_backward<B: Backend>(
@@ -418,10 +404,9 @@ impl VarNet {
         let shape = w.shape;
         let g = w.backward.as_mut().expect("a training workspace");
         let (sens_maps, mask, cascades) = (&w.sens_maps, &input.mask, self.cascades.len());
-        let shown = (0..cascades).find_map(|t| self.shown_to_maps(t)).map_or(cascades, |shown| shown.start);
         // v₀ and v₁ are zero: the first cascades' normal operators give the maps nothing.
-        let pairs: Vec<_> = (2..shown).map(|t| (&w.v[t], &w.u[t + 1])).collect();
-        ops.sens_backward(shape, sens_maps, mask, &pairs, Some((&w.x0, &g.d_m0)), &mut g.d_sens);
+        let pairs: Vec<_> = (2..cascades).map(|t| (&w.v[t], &w.u[t + 1])).collect();
+        ops.sens_backward(shape, sens_maps, mask, &w.x0, &g.d_m0, &pairs, &mut g.d_sens);
         ops.divide_by_rss_backward(shape, &w.raw_maps, sens_maps, &mut g.d_sens);
         if !w.mode.keeps_maps() {
             ops.ifft2c(shape, &input.kspace, &input.centre, &mut w.raw_maps);

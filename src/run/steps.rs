@@ -195,7 +195,7 @@ impl Run<'_> {
             }
         }
         if let Some(last) = under_way {
-            stopping = self.taken(engine, state, last, &feed, &mut told)?;
+            stopping |= self.taken(engine, state, last, &feed, &mut told)?;
         }
         told.finish();
         Ok(stopping)

@@ -16,27 +16,25 @@ pub fn sens_backward<T: Real>(
     shape: ImageShape,
     sens_maps: &[T],
     mask: &[T],
+    x0: &[T],
+    d_m0: &[T],
     pairs: &[(&Vec<T>, &Vec<T>)],
-    reduced: Option<(&Vec<T>, &Vec<T>)>,
     d_sens: &mut [T],
 ) {
     let projection = Projection::new(cpu, shape, mask);
-    let sens_maps = complex(sens_maps);
-    let reduced = reduced.map(|(x0, d_m0)| (complex(x0), complex(d_m0)));
+    let [sens_maps, x0, d_m0] = [sens_maps, x0, d_m0].map(complex);
     let pairs: Vec<_> = pairs.iter().map(|(v, g)| (complex(v), complex(g))).collect();
     coil_rows(shape, complex_mut(d_sens)).par_chunks_exact_mut(shape.coils).enumerate().for_each_init(
         || projection.scratch(2),
         |scratch, (i, d_sens)| {
             let row = Row::of(shape, i);
             let (projected, work) = complex_mut(scratch).split_at_mut(2 * shape.columns);
-            if let Some((x0, d_m0)) = reduced {
-                for (coil, d_sens) in d_sens.iter_mut().enumerate() {
-                    let (d_m0, x0) = (row.combined(shape, d_m0), row.coil(shape, x0, coil));
-                    cpu.vectorised(
-                        #[inline(always)]
-                        || add_conjugate_product(d_m0, x0, d_sens),
-                    );
-                }
+            for (coil, d_sens) in d_sens.iter_mut().enumerate() {
+                let (d_m0, x0) = (row.combined(shape, d_m0), row.coil(shape, x0, coil));
+                cpu.vectorised(
+                    #[inline(always)]
+                    || add_conjugate_product(d_m0, x0, d_sens),
+                );
             }
             // Both terms of a pair have the factor v.
             let pairs = pairs.iter().map(|(v, g)| (row.combined(shape, v), row.combined(shape, g)));

@@ -123,8 +123,7 @@ fn sens_backward_adds_what_m0_and_every_normal_operator_give() {
         let pairs: Vec<_> = vs.iter().zip(&gs).collect();
         let before = values(56, shape.multicoil());
         let mut d_sens = before.clone();
-        sens_backward(&cpu(), shape, &i.sens, &i.mask, &pairs[..1], None, &mut d_sens);
-        sens_backward(&cpu(), shape, &i.sens, &i.mask, &pairs[1..], Some((&i.x0, &d_m0)), &mut d_sens);
+        sens_backward(&cpu(), shape, &i.sens, &i.mask, &i.x0, &d_m0, &pairs, &mut d_sens);
         d_sens.iter_mut().zip(&before).for_each(|(after, before)| *after -= before);
         let loss = |sens: &[f64]| {
             let mut m0 = poison(shape.combined());
@@ -242,7 +241,7 @@ fn threads_do_not_change_a_bit() {
         let output = i.rss_output(&i.sens, &i.u, &i.v);
         let m = i.cascade_input(&i.sens, &i.m0, &i.u, &i.v);
         let mut d_sens = vec![0.0; i.sens.len()];
-        sens_backward(&cpu(), shape, &i.sens, &i.mask, &[(&i.v, &m)], Some((&i.x0, &i.m0)), &mut d_sens);
+        sens_backward(&cpu(), shape, &i.sens, &i.mask, &i.x0, &i.m0, &[(&i.v, &m)], &mut d_sens);
         let mut d_lambda = vec![0.0; 2];
         let [mut d_u, mut d_v, mut d_m0] = [d_u.clone(), d_v.clone(), d_m0.clone()];
         cascade_update_backward(

@@ -35,15 +35,16 @@ pub fn sens_backward<D: Driver>(
     shape: backend::ImageShape,
     sens_maps: &Buffer<D>,
     mask: &Buffer<D>,
+    x0: &Buffer<D>,
+    d_m0: &Buffer<D>,
     pairs: &[(&Buffer<D>, &Buffer<D>)],
-    reduced: Option<(&Buffer<D>, &Buffer<D>)>,
     d_sens: &mut Buffer<D>,
 ) {
     let coils = COILS.min(shape.coils);
     // Each coil is two lines and a sum.
     let grid = [shape.coils.div_ceil(COILS), shape.rows, shape.n];
     let launch = blocks_of_lines(grid, 2 * coils, coils, shape.columns);
-    // The first launch adds what is reduced, whether or not there are pairs.
+    // The first launch adds the term of m₀, whether or not there are pairs.
     for start in (0..pairs.len().max(1)).step_by(MOST_PAIRS) {
         let pairs = &pairs[start..pairs.len().min(start + MOST_PAIRS)];
         let image = |image: Option<&Buffer<D>>| {
@@ -54,8 +55,8 @@ pub fn sens_backward<D: Driver>(
             launch,
             sens_maps.read_complex(shape.multicoil()),
             mask.read(shape.n * shape.columns),
-            reduced.map_or(Const::null(), |(x0, _)| x0.read_complex(shape.multicoil())),
-            image(reduced.filter(|_| start == 0).map(|(_, d_m0)| d_m0)),
+            x0.read_complex(shape.multicoil()),
+            image((start == 0).then_some(d_m0)),
             d_sens.write_complex(shape.multicoil()),
             Pairs {
                 v: std::array::from_fn(|t| image(pairs.get(t).map(|pair| pair.0))),

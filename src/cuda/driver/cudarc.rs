@@ -240,7 +240,7 @@ impl Driver for Gpu {
 
     fn await_download(&self, download: Download, to: &mut [u8]) -> Result<()> {
         self.context.bind()?;
-        self.done(download.read(to), "waiting for a download")
+        download.read(to).map_err(|e| self.context.failed(e, "waiting for a download"))
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
@@ -295,10 +295,13 @@ impl Driver for Gpu {
         unsafe { Mark::of(context.stream).and_then(|now| now.precedes(context.beside)) }.map_err(failed)?;
         let mut values: Vec<_> = arguments.iter().map(|a| a.value.cast_mut()).collect();
         // SAFETY: as the caller promises.
-        unsafe { self.start(Call::new(kernel, launch, arguments), context.beside, &mut values) }?;
+        let started =
+            unsafe { self.start(Call::new(kernel, launch, arguments), context.beside, &mut values) };
+        // Also where it was refused: a capture that the stream has become part of has to be joined.
         // SAFETY: as above.
         let end = unsafe { Mark::of(context.beside) }.map_err(failed)?;
-        Ok(context.state().ends.push(end))
+        let number = context.state().ends.push(end);
+        started.map(|()| number)
     }
 
     fn await_beside(&self, number: u64) -> Result<()> {
@@ -338,6 +341,8 @@ impl Driver for Gpu {
         let freed = std::mem::take(&mut recording.freed);
         let graph = match outcome {
             Err(panic) => {
+                // What was captured beside is joined, so that nobody waits for it later.
+                let _ = self.await_beside(u64::MAX);
                 abandon(context, recording);
                 resume_unwind(panic);
             }

@@ -17,14 +17,31 @@ struct State {
     /// Where the next block begins. Nobody follows addresses, but they must differ.
     next: u64,
     launches: BTreeMap<&'static str, usize>,
+    /// Launches beside others that nobody waits for yet: how many others there were before.
+    beside: Vec<(&'static str, usize)>,
+    /// How many were waited for.
+    waited_for: usize,
+    /// Of each kernel, the most launches that came while one beside them was not waited for.
+    overtaken: BTreeMap<&'static str, usize>,
     /// Downloads that were begun and not waited for, and the most at a time.
     downloads: [usize; 2],
+}
+
+impl State {
+    fn launched(&self) -> usize {
+        self.launches.values().sum()
+    }
 }
 
 impl Dry {
     /// How often each kernel was launched.
     pub fn launches(&self) -> BTreeMap<&'static str, usize> {
         self.state().launches.clone()
+    }
+
+    /// How many launches, at the most, came between one of a kernel beside them and whoever waited for it.
+    pub fn overtaken(&self) -> BTreeMap<&'static str, usize> {
+        self.state().overtaken.clone()
     }
 
     /// The most downloads that were under way at a time.
@@ -98,6 +115,33 @@ impl Driver for Dry {
 
     unsafe fn launch(&self, kernel: &'static str, _launch: Launch, _arguments: &[Argument]) -> Result<()> {
         *self.state().launches.entry(kernel).or_default() += 1;
+        Ok(())
+    }
+
+    unsafe fn launch_beside(
+        &self,
+        kernel: &'static str,
+        launch: Launch,
+        arguments: &[Argument],
+    ) -> Result<u64> {
+        // SAFETY: nothing is carried out.
+        unsafe { self.launch(kernel, launch, arguments) }?;
+        let mut state = self.state();
+        let before = state.launched();
+        state.beside.push((kernel, before));
+        Ok((state.waited_for + state.beside.len()) as u64)
+    }
+
+    fn await_beside(&self, number: u64) -> Result<()> {
+        let mut state = self.state();
+        let launched = state.launched();
+        let ended = (number as usize).saturating_sub(state.waited_for).min(state.beside.len());
+        state.waited_for += ended;
+        let ended: Vec<_> = state.beside.drain(..ended).collect();
+        for (kernel, before) in ended {
+            let most = state.overtaken.entry(kernel).or_default();
+            *most = (launched - before).max(*most);
+        }
         Ok(())
     }
 

@@ -184,7 +184,7 @@ struct Work {
     recording: Mutex<Option<Vec<Task>>>,
     /// Launches beside others that were not awaited yet.
     late: Mutex<VecDeque<(u64, Task)>>,
-    beside: AtomicU64,
+    launched_beside: AtomicU64,
 }
 
 /// An argument's value, aligned for any type that a kernel takes.
@@ -224,7 +224,7 @@ impl Emulated {
             used: AtomicUsize::default(),
             recording: Mutex::default(),
             late: Mutex::default(),
-            beside: AtomicU64::default(),
+            launched_beside: AtomicU64::default(),
         };
         Self { kernels, limit, work: Arc::new(work), others: OnceLock::new() }
     }
@@ -423,7 +423,7 @@ impl Driver for Emulated {
     ) -> Result<u64> {
         // SAFETY: the caller's.
         let task = unsafe { self.task(name, launch, arguments) }?;
-        let number = self.work.beside.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.work.launched_beside.fetch_add(1, Ordering::Relaxed) + 1;
         self.work.late.lock().expect("nothing panics while it holds this").push_back((number, task));
         if self.work.schedule == Schedule::Forward {
             self.work.catch_up(number);
