@@ -4,6 +4,7 @@ use crate::backend::*;
 use crate::cuda::conv_mma::FilterShape;
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
+use crate::cuda::norm::OutputGradient;
 use crate::cuda::{
     Buffer, Cuda, announced, blocks, blocks_with, conv_mma, conv_mma_weights, conv_transpose_mma, int, norm,
     partial, reals_for, statistics,
@@ -423,15 +424,7 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
     let partial_sums = [first_sums, second_sums];
     let wide = [first_wide, second_wide].map(Mut::stored::<T>);
 
-    let d_values = d_output.values.read(map.len());
-    let output_values = output.values.read(map.len());
-    let means = d_output.sums.as_ref().map_or(Const::null(), |sums| sums.read(2 * map.planes()));
-    let gradient = conv_mma::OutputGradient {
-        d: d_values,
-        output: output_values,
-        stats: statistics(output),
-        sums: means,
-    };
+    let gradient = OutputGradient::<T>::of(output, d_output);
     match sum_cut {
         SumCut::Mma(cut) => {
             let from = [0, 1].map(|i| (values[i], stats[i]));
@@ -452,10 +445,10 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
                 stats[0],
                 values[1].singles(),
                 stats[1],
-                d_values.singles(),
-                output_values.singles(),
-                statistics(output),
-                means,
+                gradient.d.singles(),
+                gradient.output.singles(),
+                gradient.stats,
+                gradient.sums,
                 d_weights,
                 shape,
                 cut,
@@ -493,10 +486,10 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
             kernel(
                 cuda,
                 launch,
-                d_values.singles(),
-                output_values.singles(),
-                statistics(output),
-                means,
+                gradient.d.singles(),
+                gradient.output.singles(),
+                gradient.stats,
+                gradient.sums,
                 weights,
                 values[0].singles(),
                 finish_stats(0),

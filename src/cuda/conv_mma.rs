@@ -6,6 +6,7 @@ use crate::backend::MapShape;
 use crate::cuda::conv::ConvShape;
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
+use crate::cuda::norm::OutputGradient;
 use crate::cuda::partial::first_blocks;
 use crate::cuda::{Cuda, blocks, blocks_with, int};
 use crate::precision::Precision;
@@ -266,15 +267,6 @@ pub fn forward<T: Stored, D: Driver>(
     let [(first, first_stats), (second, second_stats)] = inputs;
     let kernel = forward_kernel::<T, D>(cut);
     kernel(cuda, cut.launch(n), first, first_stats, second, second_stats, filters, output, partial, shape);
-}
-
-/// The gradient of a convolution's output: its values, the output itself with its statistics, plane means.
-#[derive(Clone, Copy)]
-pub struct OutputGradient<T> {
-    pub d: Const<T>,
-    pub output: Const<T>,
-    pub stats: Const<f32>,
-    pub sums: Const<f32>,
 }
 
 /// An input, its statistics where the gradient is to be finished, and where that and its sums go.

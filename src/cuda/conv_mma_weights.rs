@@ -2,9 +2,10 @@
 
 use crate::backend::MapShape;
 use crate::cuda::conv::ConvShape;
-use crate::cuda::conv_mma::{MULTIPROCESSORS, OutputGradient, THREADS};
+use crate::cuda::conv_mma::{MULTIPROCESSORS, THREADS};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
+use crate::cuda::norm::OutputGradient;
 use crate::cuda::{Cuda, blocks_with, int};
 use crate::precision::Precision;
 

@@ -3,6 +3,7 @@
 use crate::backend::{Convolution, FeatureMap, MapGradient, MapShape, Pass, Span};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
+use crate::cuda::norm::OutputGradient;
 use crate::cuda::{Buffer, Cuda, announced, blocks_with, conv_transpose_mma, int, norm, partial, statistics};
 use crate::precision::Precision;
 
@@ -71,15 +72,6 @@ impl<T: Stored> Input<T> {
     }
 }
 
-/// The output, raw, with its statistics, and its gradient as it is stored.
-#[derive(Clone, Copy)]
-pub struct OutputGradient<T> {
-    pub output: Const<T>,
-    pub output_stats: Const<f32>,
-    pub g: Const<T>,
-    pub sums: Const<f32>,
-}
-
 fn transpose(input: MapShape, output: MapShape) -> Transpose {
     assert_eq!(
         [output.height, output.width],
@@ -139,12 +131,7 @@ pub fn conv_transpose_backward<T: Stored, D: Driver>(
 ) {
     let (from, to) = (input.shape, output.shape);
     let reads = Input::<T>::of(input, parameters, weight, to);
-    let gradient = OutputGradient {
-        output: output.values.read(to.len()),
-        output_stats: statistics(output),
-        g: d_output.values.read(to.len()),
-        sums: d_output.sums.as_ref().map_or(Const::null(), |sums| sums.read(2 * to.planes())),
-    };
+    let gradient = OutputGradient::of(output, d_output);
     let made = d_input.values.write(from.len());
     let cuts = on_tensor_cores(cuda).then(|| {
         let cut = conv_transpose_mma::Cut::of_input(cuda.precision(), from, to.channels);
@@ -216,7 +203,7 @@ fn plain_backward<T: Stored, D: Driver>(
     cut: &PlainCut,
     n: usize,
     Input { values, stats, weight, shape }: Input<T>,
-    OutputGradient { output, output_stats, g, sums }: OutputGradient<T>,
+    OutputGradient { d: g, output, stats: output_stats, sums }: OutputGradient<T>,
     d_input: Mut<f32>,
     [d_sums, d_weight]: [Mut<f32>; 2],
 ) {

@@ -2,9 +2,10 @@
 
 use crate::backend::{Convolution, MapShape, Pass};
 use crate::cuda::conv_mma::{MULTIPROCESSORS, pack};
-use crate::cuda::conv_transpose::{Input, OutputGradient, Transpose};
+use crate::cuda::conv_transpose::{Input, Transpose};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
+use crate::cuda::norm::OutputGradient;
 use crate::cuda::{Cuda, blocks_with, int};
 use crate::precision::Precision;
 
@@ -153,7 +154,7 @@ pub fn input_gradient<T: Stored, D: Driver>(
     cut: &Cut,
     n: usize,
     Input { values, stats, weight, shape }: Input<T>,
-    OutputGradient { output, output_stats, g, sums }: OutputGradient<T>,
+    OutputGradient { d: g, output, stats: output_stats, sums }: OutputGradient<T>,
     d_input: Mut<T>,
     partial: Mut<f32>,
 ) {
@@ -195,7 +196,7 @@ pub fn weight_gradient<T: Stored, D: Driver>(
     cut: &SumCut,
     n: usize,
     Input { values, stats, shape, .. }: Input<T>,
-    OutputGradient { output, output_stats, g, sums }: OutputGradient<T>,
+    OutputGradient { d: g, output, stats: output_stats, sums }: OutputGradient<T>,
     partial: Mut<f32>,
 ) {
     let launch = blocks_with(cut.parts, cut.groups[0], cut.groups[1], THREADS, 0);
