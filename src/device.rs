@@ -108,6 +108,15 @@ impl Device {
         }
     }
 
+    /// What a measurement was made on: which GPU, or with how many threads.
+    pub fn in_words(self) -> String {
+        let gpu = match self {
+            Self::Cuda(number, _) => gpus::find(number).ok(),
+            _ => None,
+        };
+        gpu.map_or_else(|| format!("{self}, {} threads", rayon::current_num_threads()), |gpu| gpu.to_string())
+    }
+
     /// The same device with another precision.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 // sanitizer what each barrier orders, and nothing else.
 #include "shim.h"
 #include "fiber.h"
+#include "launch.h"
 
 #include <atomic>
 #include <cstdio>
@@ -364,7 +365,6 @@ const char* emulation_source(const void* kernel) { return static_cast<const Kern
 
 unsigned emulation_most_threads(const void* kernel) { return static_cast<const Kernel*>(kernel)->most_threads; }
 
-// The caller gives room; returns the length of the whole text.
 size_t emulation_signature(const void* kernel, char* text, size_t room) {
     std::string whole = static_cast<const Kernel*>(kernel)->signature();
     size_t length = whole.size() < room ? whole.size() : room;
@@ -372,7 +372,10 @@ size_t emulation_signature(const void* kernel, char* text, size_t room) {
     return whole.size();
 }
 
-// Runs blocks [first, end) of a launch, counted in the schedule's order, on the calling thread.
+size_t emulation_argument_bytes(const void* kernel, size_t argument) {
+    return static_cast<const Kernel*>(kernel)->argument_bytes(argument);
+}
+
 void emulation_run(const void* kernel, void** arguments, const unsigned* grid, unsigned threads, size_t dynamic_bytes,
                    int schedule, uint64_t seed, uint64_t first, uint64_t end) {
     Processor& p = this_processor();

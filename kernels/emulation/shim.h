@@ -73,6 +73,7 @@ struct Kernel {
     const char* source;  // the file that the compiler was given, not a header
     void (*call)(void** arguments);
     std::string (*signature)();
+    size_t (*argument_bytes)(size_t argument);
     Kernel* next;
     unsigned most_threads;  // of a block
 };
@@ -88,6 +89,10 @@ template <class... P, void (*K)(P...)> struct Entry<K> {
         std::string all;
         ((all += (all.empty() ? "" : ", ") + Name<std::remove_const_t<P>>::get()), ...);
         return all;
+    }
+    static size_t argument_bytes(size_t argument) {
+        constexpr size_t BYTES[] = {sizeof(P)...};
+        return argument < sizeof...(P) ? BYTES[argument] : 0;
     }
 };
 
@@ -129,7 +134,8 @@ template <class... Blocks> constexpr unsigned emulation_most_threads(unsigned th
 #define KERNEL(k)                                                                                   \
     namespace {                                                                                     \
     ::emulation::Kernel kernel_##k{#k, __BASE_FILE__, &::emulation::Entry<&k>::call,                               \
-                                   &::emulation::Entry<&k>::signature, nullptr,                     \
+                                   &::emulation::Entry<&k>::signature,                              \
+                                   &::emulation::Entry<&k>::argument_bytes, nullptr,                \
                                    ::emulation::Bound<__COUNTER__ - 1>::THREADS};                                \
     const struct Enter_##k {                                                                        \
         Enter_##k() { ::emulation::enter(&kernel_##k); }                                            \

@@ -1,5 +1,8 @@
 //! Ranks as torchrun starts them: a process each, told in the environment who it is.
 
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
 use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;

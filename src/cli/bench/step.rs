@@ -108,7 +108,7 @@ impl Work for Measurement<'_> {
         let ImageShape { coils, rows, columns, .. } = problem.batch.shape;
         Ok(Report {
             program: format!("kerase {}", env!("CARGO_PKG_VERSION")),
-            device: format!("{device}, {} threads", rayon::current_num_threads()),
+            device: device.in_words(),
             precision: device.precision(),
             architecture: problem.architecture,
             coils,

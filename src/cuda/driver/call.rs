@@ -44,6 +44,9 @@ pub struct Argument<'v> {
     pub inspect: &'v dyn Inspect,
 }
 
+/// What a message says of a launch's arguments at most: some are tables.
+const MOST_SHOWN: usize = 240;
+
 /// A launch as messages name it: the kernel, its blocks and the sizes that it was given.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -54,7 +57,13 @@ pub struct Call {
 
 impl Call {
     pub fn new(kernel: &'static str, launch: Launch, arguments: &[Argument]) -> Self {
-        Self { kernel, launch, sizes: listed(arguments.iter().map(|a| (a.name, a.inspect.show()))) }
+        let mut sizes = listed(arguments.iter().map(|a| (a.name, a.inspect.show())));
+        if sizes.len() > MOST_SHOWN {
+            // Names and numbers are ASCII.
+            sizes.truncate(MOST_SHOWN);
+            sizes += " …";
+        }
+        Self { kernel, launch, sizes }
     }
 }
 

@@ -339,15 +339,18 @@ impl Driver for Gpu {
         context.state().kernel_before = false;
         let mut recording = context.state().recording.take().unwrap_or_default();
         let freed = std::mem::take(&mut recording.freed);
+        let give_back = || freed.into_iter().for_each(|address| context.free(address));
         let graph = match outcome {
             Err(panic) => {
                 // What was captured beside is joined, so that nobody waits for it later.
                 let _ = self.await_beside(u64::MAX);
                 abandon(context, recording);
+                give_back();
                 resume_unwind(panic);
             }
             Ok(Err(error)) => {
                 abandon(context, recording);
+                give_back();
                 return Err(error);
             }
             Ok(Ok(())) => match recording.commands.take() {
@@ -355,7 +358,7 @@ impl Driver for Gpu {
                 None => Captured::end(context, recording).map(Graph::Captured),
             },
         };
-        freed.into_iter().for_each(|address| context.free(address));
+        give_back();
         graph.map_err(|e| match e.0 {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::NoMemory(format!(
                 "{}: nothing is left of its memory for the recorded step itself, which takes some tens of MiB; \
@@ -383,6 +386,8 @@ impl Driver for Gpu {
         self.context.bind()?;
         // SAFETY: the context is bound, and its stream alive.
         let event = unsafe { Event::record(&self.context, self.context.stream) };
+        // A kernel that came early would have begun before the moment.
+        self.context.state().kernel_before = false;
         event.map_err(|e| self.context.failed(e, "marking a moment"))
     }
 

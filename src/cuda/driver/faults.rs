@@ -15,11 +15,20 @@ enum Asked {
     Recording { kernels: usize },
 }
 
+impl Asked {
+    fn name(&self) -> String {
+        match self {
+            Self::Kernel(call) => call.kernel.to_string(),
+            Self::Recording { kernels } => format!("a replayed recording of {kernels} kernels"),
+        }
+    }
+}
+
 impl std::fmt::Display for Asked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Kernel(call) => call.fmt(f),
-            Self::Recording { kernels } => write!(f, "a replayed recording of {kernels} kernels"),
+            Self::Recording { .. } => f.write_str(&self.name()),
         }
     }
 }
@@ -55,11 +64,11 @@ impl Recent {
         if at_once {
             return format!("{device}: {error} while {doing}, after the kernel {latest}");
         }
-        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let all: Vec<String> = self.0.iter().map(Asked::name).collect();
         format!(
             "{device}: {error} while {doing}. One of the kernels launched before may be the cause; the latest first: \
-             {}. Run again with KERASE_SYNC=1 in the environment to have the kernel named",
-            all.join("; ")
+             {}. Run again with KERASE_SYNC=1 in the environment to have the kernel named with its sizes",
+            all.join(", ")
         )
     }
 }
@@ -117,18 +126,26 @@ mod tests {
     }
 
     #[test]
+    fn a_table_among_the_arguments_is_cut_short() {
+        let table = [123_456_789; 64];
+        let launch = Launch { grid: [1; 3], threads: 32, shared: 0 };
+        let shown = Call::new("k", launch, &[argument("table", &table)]).to_string();
+        assert!(shown.len() < 400 && shown.ends_with(" …)"), "{shown}");
+    }
+
+    #[test]
     fn the_latest_kernels_are_named_with_their_launch() {
         let mut recent = Recent::default();
         for kernel in ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7"] {
             recent.launched(call(kernel));
         }
         let message = recent.explain("cuda:0 (X)", "downloading", "CUDA_ERROR_LAUNCH_FAILED", false);
-        assert!(message.contains("latest first: k7 (3x2x1 blocks of 128 threads"), "{message}");
-        assert!(message.contains("; shape (n 1, coils 15, rows 640, columns 372), parts 7)"), "{message}");
-        assert!(message.contains("k2 ") && !message.contains("k1 "), "{message}");
+        assert!(message.contains("latest first: k7, k6, k5, k4, k3, k2. Run"), "{message}");
         assert!(message.contains("KERASE_SYNC=1"), "{message}");
         let message = recent.explain("cuda:0 (X)", "waiting", "CUDA_ERROR_LAUNCH_FAILED", true);
-        assert!(message.contains("after the kernel k7") && !message.contains("KERASE_SYNC"), "{message}");
+        assert!(message.contains("after the kernel k7 (3x2x1 blocks of 128 threads"), "{message}");
+        assert!(message.ends_with("; shape (n 1, coils 15, rows 640, columns 372), parts 7)"), "{message}");
+        assert!(!message.contains("KERASE_SYNC"), "{message}");
         recent.clear();
         assert!(recent.explain("cuda:0", "waiting", "E", false).contains("no kernel under way"));
         recent.replayed(812);

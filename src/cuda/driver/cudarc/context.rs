@@ -74,8 +74,8 @@ impl Context {
 
     pub fn open(ordinal: usize, kernels: &[Located]) -> Result<Self> {
         let input = |why: String| Error::input(format!("--device cuda:{ordinal}: {why}"));
-        let overlap = Overlap::from_environment().map_err(Error::Input)?;
         let info = gpus::find(ordinal)?;
+        let overlap = Overlap::from_environment(gpus::driver().map_err(input)?).map_err(Error::Input)?;
         let failed = |e: DriverError| input(text(e));
         let number = i32::try_from(ordinal).expect("the driver counts in these");
         let device = device::get(number).map_err(failed)?;

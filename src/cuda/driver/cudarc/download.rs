@@ -6,20 +6,10 @@ use ::cudarc::driver::result::{self, DriverError, event, stream};
 use ::cudarc::driver::sys;
 
 use super::context::Context;
-use super::staging::Pinned;
+use super::staging::Slot;
 
 /// What a step has to say fits in it several times.
 const LEAST_BYTES: usize = 4 << 10;
-
-struct Slot {
-    memory: Pinned,
-    bytes: usize,
-    /// The GPU has written what it was asked for last.
-    written: sys::CUevent,
-}
-
-// SAFETY: an event is valid in every thread that has bound its context.
-unsafe impl Send for Slot {}
 
 /// Memory that downloads have in turn: to make some page-locked, the driver waits for the GPU.
 pub struct Downloads {
@@ -54,11 +44,11 @@ impl Downloads {
         // SAFETY: nobody else has the slot, and its event says that the GPU is done with it; the rest is as the caller
         // says.
         unsafe {
-            event::synchronize(slot.written)?;
+            event::synchronize(slot.done)?;
             if bytes > 0 {
                 result::memcpy_dtoh_async(&mut slot.memory.bytes_mut()[..bytes], from, stream)?;
             }
-            event::record(slot.written, stream)?;
+            event::record(slot.done, stream)?;
         }
         Ok(download)
     }
@@ -66,18 +56,9 @@ impl Downloads {
     /// The context is bound.
     fn slot(&self, bytes: usize) -> Result<Slot, DriverError> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = idle.iter().position(|slot| slot.bytes >= bytes) {
-            return Ok(idle.swap_remove(at));
-        }
-        let bytes = bytes.max(LEAST_BYTES);
-        let written = event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
-        match Pinned::new(bytes) {
-            Ok(memory) => Ok(Slot { memory, bytes, written }),
-            Err(error) => {
-                // SAFETY: nobody else has it.
-                let _ = unsafe { event::destroy(written) };
-                Err(error)
-            }
+        match idle.iter().position(|slot| slot.memory.len() >= bytes) {
+            Some(at) => Ok(idle.swap_remove(at)),
+            None => Slot::new(bytes.max(LEAST_BYTES)),
         }
     }
 }
@@ -89,7 +70,7 @@ impl Download {
         let slot = self.slot.as_mut().expect("only `drop` takes it");
         // SAFETY: the event is alive, and once the GPU has passed it the memory is written.
         unsafe {
-            event::synchronize(slot.written)?;
+            event::synchronize(slot.done)?;
             to.copy_from_slice(&slot.memory.bytes_mut()[..to.len()]);
         }
         Ok(())
@@ -113,10 +94,7 @@ impl Drop for Downloads {
         // SAFETY: no download is left, as each holds this; the stream is done with their memory before that goes.
         unsafe {
             let _ = stream::synchronize(self.context.stream);
-            for slot in idle.drain(..) {
-                let _ = event::destroy(slot.written);
-                slot.memory.free();
-            }
+            idle.drain(..).for_each(|slot| slot.free());
         }
     }
 }

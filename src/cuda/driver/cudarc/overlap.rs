@@ -14,10 +14,14 @@ use ::cudarc::driver::sys::{
 };
 
 use crate::cuda::driver::Launch;
+use crate::cuda::driver::gpus::Version;
 
 /// Kernels that are compiled for this compute capability (times ten) and later wait by themselves for what was launched
 /// before: `await_inputs` in kernels/common.cuh.
 const WAITING_FROM: i32 = 90;
+
+/// What is recorded can overlap so with drivers from this version on: before it, a graph knew one kind of order.
+const RECORDED_FROM: Version = Version::new(12, 3);
 
 /// Which launches may overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +33,13 @@ pub struct Overlap {
 }
 
 impl Overlap {
+    /// As the environment says, and the driver can.
+    ///
     /// # Errors
     /// What is wrong with the variable.
-    pub fn from_environment() -> Result<Self, String> {
-        Self::named(std::env::var("KERASE_OVERLAP").as_deref().unwrap_or("on"))
+    pub fn from_environment(driver: Version) -> Result<Self, String> {
+        let named = Self::named(std::env::var("KERASE_OVERLAP").as_deref().unwrap_or("on"))?;
+        Ok(Self { dependent: named.dependent && driver >= RECORDED_FROM, ..named })
     }
 
     fn named(name: &str) -> Result<Self, String> {

@@ -35,6 +35,10 @@ impl Pinned {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
     /// All of it.
     ///
     /// # Safety
@@ -52,14 +56,40 @@ impl Pinned {
     }
 }
 
-struct Slot {
-    memory: Pinned,
-    /// The GPU has read it.
-    read: sys::CUevent,
+/// Page-locked memory that is used again and again.
+pub struct Slot {
+    pub memory: Pinned,
+    /// The GPU is done with what it was last asked to do with the memory.
+    pub done: sys::CUevent,
 }
 
 // SAFETY: an event is valid in every thread that has bound its context.
 unsafe impl Send for Slot {}
+
+impl Slot {
+    /// The context is bound.
+    pub fn new(bytes: usize) -> Result<Self, DriverError> {
+        let memory = Pinned::new(bytes)?;
+        match event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING) {
+            Ok(done) => Ok(Self { memory, done }),
+            Err(error) => {
+                // SAFETY: nobody else has it.
+                unsafe { memory.free() };
+                Err(error)
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Pinned::free`].
+    pub unsafe fn free(self) {
+        // SAFETY: nobody else has the event; the rest is as the caller says.
+        unsafe {
+            let _ = event::destroy(self.done);
+            self.memory.free();
+        }
+    }
+}
 
 /// Slots that are filled in turn.
 #[derive(Default)]
@@ -78,9 +108,9 @@ impl Staging {
             let slot = self.turn()?;
             // SAFETY: the slot's event says that the GPU has read what was there; the rest is as the caller says.
             unsafe {
-                event::synchronize(slot.read)?;
+                event::synchronize(slot.done)?;
                 result::memcpy_htod_async(address, slot.memory.fill(part), stream)?;
-                event::record(slot.read, stream)?;
+                event::record(slot.done, stream)?;
             }
         }
         Ok(())
@@ -89,9 +119,7 @@ impl Staging {
     fn turn(&mut self) -> Result<&mut Slot, DriverError> {
         let index = self.next % SLOTS;
         if index == self.slots.len() {
-            let read = event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
-            let memory = Pinned::new(SLOT_BYTES)?;
-            self.slots.push(Slot { memory, read });
+            self.slots.push(Slot::new(SLOT_BYTES)?);
         }
         self.next += 1;
         Ok(&mut self.slots[index])
@@ -100,13 +128,8 @@ impl Staging {
     /// # Safety
     /// The context is bound, and its stream has nothing left to do.
     pub unsafe fn free(&mut self) {
-        for slot in self.slots.drain(..) {
-            // SAFETY: as the caller says; both were made by `turn`.
-            unsafe {
-                let _ = event::destroy(slot.read);
-                slot.memory.free();
-            }
-        }
+        // SAFETY: as the caller says.
+        self.slots.drain(..).for_each(|slot| unsafe { slot.free() });
         self.next = 0;
     }
 }

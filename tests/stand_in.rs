@@ -1,0 +1,214 @@
+//! The code that talks to a GPU, as it is, with a driver library that stands in for NVIDIA's: streams, events, captures,
+//! graphs, page-locked memory and NCCL by their rules, kernels as the emulated device has them. What comes of a run is
+//! the emulated device's to the bit, however late streams do what nobody waits for.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+#[path = "cli_support/mod.rs"]
+mod support;
+
+#[path = "run_support/mod.rs"]
+mod run_support;
+
+#[path = "ranks_support/mod.rs"]
+mod ranks_support;
+
+#[path = "stand_in_driver/mod.rs"]
+mod stand_in_driver;
+
+use std::time::Duration;
+
+use ranks_support::Job;
+use run_support::{NETWORK_OPTIONS, SAMPLING, Sets};
+use stand_in_driver::{kerase, library, report};
+use support::Folder;
+
+/// More cascades than show the maps their gradients at a time.
+const CASCADES: &str = "--cascades 8 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1";
+
+#[test]
+fn a_training_has_the_same_bits_however_late_streams_are() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    folder.sets();
+    let line = |run: &str, device: &str, options: &str| {
+        format!(
+            "train --data brain --out {run} {CASCADES} {SAMPLING} --max-steps 5 --device {device} {options}"
+        )
+    };
+    for options in ["--precision tf32", "--precision bf16 --low-memory"] {
+        folder.kerase(&line("emulated", "emulated", &format!("{options} --overwrite"))).succeeded();
+        let expected = folder.read("emulated/model.safetensors");
+        for (variables, replayed, overlapping) in [
+            ("", true, true),
+            ("STAND_IN_LATE=1", true, true),
+            ("STAND_IN_LATE=1 KERASE_OVERLAP=off", true, false),
+            ("KERASE_SYNC=1", false, false),
+        ] {
+            let options = format!("{options} --overwrite");
+            kerase(&folder, library, variables, &line("run", "cuda", &options)).succeeded();
+            assert!(folder.read("run/model.safetensors") == expected, "{variables} {options}");
+            let counts = report(&folder);
+            let count = |name: &str| counts.get(name).copied().unwrap_or_default();
+            assert_eq!(count("cuGraphLaunch"), if replayed { 4 } else { 0 }, "{variables}");
+            // Launches of the first step and of the recorded one.
+            assert_eq!(count("cuStreamWaitEvent") > 100, overlapping, "{variables}: {counts:?}");
+            assert_eq!(count("early launches") > 200, overlapping || !replayed, "{variables}: {counts:?}");
+            let left: Vec<_> =
+                counts.iter().filter(|(name, n)| name.starts_with("left ") && **n > 0).collect();
+            assert!(left.is_empty(), "{variables}: {left:?}");
+        }
+    }
+}
+
+/// The test above would fail without the waits.
+#[test]
+fn a_wait_that_is_forgotten_shows() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    folder.sets();
+    let line = |out: &str| {
+        format!(
+            "train --data brain --out {out} {CASCADES} {SAMPLING} --max-steps 3 --device cuda --precision tf32"
+        )
+    };
+    kerase(&folder, library, "STAND_IN_LATE=1", &line("right")).succeeded();
+    let wrong = kerase(&folder, library, "STAND_IN_LATE=1 STAND_IN_FORGETFUL=1", &line("wrong"));
+    let model = |run: &str| folder.read(&format!("{run}/model.safetensors"));
+    assert!(wrong.code != Some(0) || model("wrong") != model("right"));
+}
+
+#[test]
+fn a_run_is_resumed_unlearned_evaluated_and_reconstructed() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    folder.sets();
+    for (device, variables) in [("emulated", ""), ("cuda", "STAND_IN_LATE=1")] {
+        let run = |line: &str| {
+            let line = format!("{} --device {device} --precision tf32", line.replace('@', device));
+            kerase(&folder, library, variables, &line).succeeded()
+        };
+        let new = format!("--data brain --data knee --out @-run {NETWORK_OPTIONS} {SAMPLING}");
+        run(&format!("train {new} --epochs 2 --max-steps 5"));
+        run("train --out @-run --resume --max-steps 100");
+        run(&format!(
+            "unlearn --method bad-teacher --model @-run/model.safetensors --retain brain --forget knee --out @-unlearned \
+             {SAMPLING} --epochs 1"
+        ));
+        run(&format!(
+            "evaluate --model @-unlearned/model.safetensors --data test {SAMPLING} --out @-scores.json"
+        ));
+        run(&format!(
+            "reconstruct --model @-unlearned/model.safetensors --data test {SAMPLING} --out @-images"
+        ));
+    }
+    assert_eq!(folder.lasting("emulated-run"), folder.lasting("cuda-run"));
+    assert_eq!(
+        folder.read("emulated-unlearned/model.safetensors"),
+        folder.read("cuda-unlearned/model.safetensors")
+    );
+    let slices = |device: &str| folder.json(&format!("{device}-scores.json"))["slices"].clone();
+    assert_eq!(slices("emulated").as_array().map(Vec::len), Some(3));
+    let without_names = |device: &str| slices(device).to_string().replace(device, "");
+    assert_eq!(without_names("emulated"), without_names("cuda"));
+    let image = |device: &str| {
+        let file =
+            folder.list(&format!("{device}-images")).into_iter().find(|name| name.ends_with(".h5")).unwrap();
+        let file = hdf5_pure::File::open(folder.path(&format!("{device}-images/{file}"))).unwrap();
+        file.dataset("reconstruction").unwrap().read_f32().unwrap()
+    };
+    assert!(image("emulated") == image("cuda"));
+}
+
+#[test]
+fn operations_agree_and_a_step_is_timed() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    for only in ["announce", "upload", "cascade"] {
+        let line = format!("validate --device cuda --precision tf32 --only {only}");
+        kerase(&folder, library, "STAND_IN_LATE=1", &line).succeeded();
+    }
+    let sizes = format!("{NETWORK_OPTIONS} --coils 2 --height 32 --width 24");
+    let said =
+        kerase(&folder, library, "", &format!("bench --step --device cuda --json {sizes}")).succeeded();
+    let step: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(step.to_string().contains("stand-in"), "{step}");
+}
+
+#[test]
+fn ranks_add_up_by_nccl() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    folder.sets();
+    let line = |out: &str, device: &str| {
+        format!(
+            "train --data brain --data knee --out {out} {CASCADES} {SAMPLING} --batch 2 --max-steps 2 --device {device} \
+             --precision tf32"
+        )
+    };
+    let mut emulated = Job::start(&folder, 2, &line("emulated", "emulated"));
+    let ended = emulated.wait(Duration::from_secs(120));
+    assert_eq!(ended.codes, [Some(0); 2], "{}", ended.text);
+    let on_gpus = |count: &str, line: &str, late: bool| {
+        let mut job = Job::with(&folder, 2, line, |command, rank| {
+            command
+                .env("LD_LIBRARY_PATH", library)
+                .env("STAND_IN_GPUS", count)
+                .env("TMPDIR", folder.path(""));
+            command.env("STAND_IN_REPORT", format!("report-{rank}"));
+            if late {
+                command.env("STAND_IN_LATE", "1");
+            }
+        });
+        job.wait(Duration::from_secs(120))
+    };
+    for late in [false, true] {
+        let run = format!("late-{late}");
+        let ended = on_gpus("2", &line(&run, "cuda"), late);
+        assert_eq!(ended.codes, [Some(0); 2], "{}", ended.text);
+        let [a, b] = ["emulated", &run].map(|run| folder.read(&format!("{run}/model.safetensors")));
+        assert!(a == b, "{run}");
+        let summed = String::from_utf8(folder.read("report-1")).unwrap();
+        assert!(summed.contains("cuLaunchHostFunc: "), "{summed}");
+    }
+    let refused = on_gpus("1", &line("shared", "cuda"), false);
+    assert!(refused.text.contains("have one GPU"), "{}", refused.text);
+    assert_eq!(refused.codes, [Some(2); 2]);
+}
+
+#[test]
+fn what_a_driver_refuses_is_said_with_the_remedy() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    folder.sets();
+    let train =
+        format!("train --data brain --out run {NETWORK_OPTIONS} {SAMPLING} --max-steps 3 --device cuda");
+    let failed = |variables: &str, code: i32, parts: &[&str]| {
+        let line = format!("{train} --overwrite");
+        kerase(&folder, library, variables, &line).failed(code, parts);
+    };
+    failed("STAND_IN_GPUS=0", 2, &["--device cuda", "driver"]);
+    failed("STAND_IN_DRIVER=12040", 2, &["CUDA 12.4", "update the driver"]);
+    failed("STAND_IN_MEMORY=0", 2, &["has not enough memory", "--low-memory"]);
+    failed("STAND_IN_FAIL=cuModuleLoadData:3:200", 2, &["the driver does not load kernels/"]);
+    failed("STAND_IN_FAIL=cuModuleGetFunction:7:500", 2, &["kernel "]);
+    failed("STAND_IN_FAIL=cuGraphInstantiateWithFlags:1:2", 2, &["recorded step itself", "--low-memory"]);
+    failed(
+        "STAND_IN_FAIL=cuStreamEndCapture:1:901",
+        1,
+        &["CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "recording a step"],
+    );
+    failed("STAND_IN_FAIL=kernel:200:700", 1, &["CUDA_ERROR_ILLEGAL_ADDRESS", "KERASE_SYNC=1"]);
+    // The kernel that fails is named.
+    failed(
+        "KERASE_SYNC=1 STAND_IN_FAIL=kernel:1:700",
+        1,
+        &["CUDA_ERROR_ILLEGAL_ADDRESS", "after the kernel"],
+    );
+    // Nothing of what was there is lost.
+    assert!(!folder.path("run").join("model.safetensors").exists());
+    kerase(&folder, library, "", &format!("{train} --overwrite")).succeeded();
+    let before = folder.read("run/model.safetensors");
+    failed("STAND_IN_MEMORY=0", 2, &["has not enough memory"]);
+    assert_eq!(folder.read("run/model.safetensors"), before);
+}
