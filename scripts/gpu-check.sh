@@ -11,9 +11,9 @@
 #   --only PARTS      with commas, of, in this order: info, starts (a short training; where that works with
 #                     KERASE_OVERLAP=off alone, so do all others), validate-tf32, bench, pytorch-tf32, operations, step
 #                     (the paper's network in every precision against float64), validate-bf16, validate, train, overlap
-#                     (what it gains that launches overlap, and that it changes no bit), pytorch-bf16, pytorch, ranks (a
-#                     training over NCCL, on one GPU), kernels (times by ncu), memcheck, racecheck, demo,
-#                     pytorch-compiled. bench is in TF32; each pytorch part compares with kerase in the precision that
+#                     (what it gains that launches overlap, and that it changes no bit), pytorch-bf16,
+#                     pytorch-low-memory (beside kerase with that option), pytorch, ranks (a training over NCCL, on one
+#                     GPU), kernels (times by ncu), memcheck, racecheck, demo, pytorch-compiled. bench is in TF32; each pytorch part compares with kerase in the precision that
 #                     PyTorch is allowed. Parts that were run before with the same executable stay in the file
 #   --out DIR         where the JSON goes (default benches/results)
 #   --timeout SECONDS for each command (default 600)

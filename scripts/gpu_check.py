@@ -226,14 +226,16 @@ class Check:
         if not self.device.startswith("cuda"):
             raise NotAvailable(f"nothing overlaps on {self.device}")
         found, weights = {}, {}
+        often = ["--device", self.device, *self.often()]
         for allowed in ["off", "dependent", "beside", "on"]:
             # Of a small network launches hardly meet; of the paper's they do.
             for name, network, shape in [("tiny", TINY, TINY_DATA), ("paper", PAPER, PAPER_DATA)]:
                 run = f"overlap-{name}-{allowed}"
                 self.call(self.training(run, self.device, STEPS, "tf32", network, shape), KERASE_OVERLAP=allowed)
                 weights.setdefault(allowed, []).append(self.weights(run))
-            found[allowed] = self.json(
-                "bench", "--step", "--device", self.device, *self.often(), KERASE_OVERLAP=allowed)
+            found[allowed] = self.json("bench", "--step", *often, KERASE_OVERLAP=allowed)
+        # Kernels that split a multiprocessor's cache otherwise cannot share it: does it help to have all split it alike?
+        found["on, all split alike"] = self.json("bench", "--step", *often, KERASE_OVERLAP="on", KERASE_CARVEOUT="100")
         if different := [allowed for allowed in weights if weights[allowed] != weights["off"]]:
             raise Failed(f"weights differ with KERASE_OVERLAP={', '.join(different)}", result=found)
         return found
@@ -274,12 +276,13 @@ class Check:
     def operations(self):
         return self.json("bench", "--operations", "--device", self.device)
 
-    def pytorch(self, precision, options):
+    def pytorch(self, precision, of_kerase, of_pytorch):
         python = self.python_with_torch()
         # The CPU has float32 alone.
         precision = "fp32" if self.device == "cpu" else precision
-        bench = shlex.join([str(self.kerase), "bench", "--step", "--json", "--device", self.device, "--precision", precision])
-        command = [python, ROOT / "scripts" / "bench_pytorch.py", "--device", self.device, *options, *self.often()]
+        bench = ["bench", "--step", "--json", "--device", self.device, "--precision", precision, *of_kerase]
+        bench = shlex.join([str(self.kerase), *bench])
+        command = [python, ROOT / "scripts" / "bench_pytorch.py", "--device", self.device, *of_pytorch, *self.often()]
         budget = max(1, self.limit() - ENDING)
         output = self.shown(self.call([*command, "--rounds", 3, "--budget", budget, "--alternate", bench]))
         result = readable(output)
@@ -297,17 +300,19 @@ class Check:
         raise NotAvailable(self.shown(f"of {tried} none has torch and fastmri that work on {self.device}; --wheels brings fastmri"))
 
 
-# kerase's precision, and what PyTorch is allowed, by part.
+# kerase's precision and options, and what PyTorch is allowed, by part.
 PYTORCH = {
-    "pytorch": ("fp32", []),
-    "pytorch-tf32": ("tf32", ["--matmul", "high"]),
+    "pytorch": ("fp32", [], []),
+    "pytorch-tf32": ("tf32", [], ["--matmul", "high"]),
+    "pytorch-low-memory": ("tf32", ["--low-memory"], ["--matmul", "high", "--mode", "train"]),
     # Compiling takes minutes, and inference would be compiled apart.
-    "pytorch-compiled": ("tf32", ["--matmul", "high", "--channels-last", "--compile", "--mode", "train"]),
-    "pytorch-bf16": ("bf16", ["--matmul", "high", "--channels-last", "--autocast", "bf16"]),
+    "pytorch-compiled": ("tf32", [], ["--matmul", "high", "--channels-last", "--compile", "--mode", "train"]),
+    "pytorch-bf16": ("bf16", [], ["--matmul", "high", "--channels-last", "--autocast", "bf16"]),
 }
 # What says most comes first, and what may hang last: time on a GPU may end before the parts do.
 PARTS = ["info", "starts", "validate-tf32", "bench", "pytorch-tf32", "operations", "step", "validate-bf16", "validate"]
-PARTS += ["train", "overlap", "pytorch-bf16", "pytorch", "ranks", "kernels", "memcheck", "racecheck", "demo", "pytorch-compiled"]
+PARTS += ["train", "overlap", "pytorch-bf16", "pytorch-low-memory", "pytorch", "ranks", "kernels", "memcheck", "racecheck"]
+PARTS += ["demo", "pytorch-compiled"]
 
 
 def kernel_times(output):

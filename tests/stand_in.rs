@@ -41,7 +41,7 @@ fn a_training_has_the_same_bits_however_late_streams_are() {
         let expected = folder.read("emulated/model.safetensors");
         for (variables, replayed, overlapping) in [
             ("", true, true),
-            ("STAND_IN_LATE=1", true, true),
+            ("STAND_IN_LATE=1 KERASE_CARVEOUT=100", true, true),
             ("STAND_IN_LATE=1 KERASE_OVERLAP=off", true, false),
             ("KERASE_SYNC=1", false, false),
         ] {
@@ -188,6 +188,7 @@ fn what_a_driver_refuses_is_said_with_the_remedy() {
         kerase(&folder, library, variables, &line).failed(code, parts);
     };
     failed("STAND_IN_GPUS=0", 2, &["--device cuda", "driver"]);
+    failed("KERASE_CARVEOUT=all", 2, &["expected a number from 0 to 100"]);
     failed("STAND_IN_DRIVER=12040", 2, &["CUDA 12.4", "update the driver"]);
     failed("STAND_IN_MEMORY=0", 2, &["has not enough memory", "--low-memory"]);
     failed("STAND_IN_FAIL=cuModuleLoadData:3:200", 2, &["the driver does not load kernels/"]);

@@ -122,6 +122,7 @@ impl Context {
     /// Each kernel is asked of the one module that has it: a module that is asked for another's is an error to
     /// compute-sanitizer, whatever becomes of the answer.
     fn find(&mut self, kernels: &[Located]) -> std::result::Result<(), String> {
+        let carveout = carveout()?;
         // SAFETY: the device was named by the driver.
         let most = unsafe {
             device::get_attribute(
@@ -139,6 +140,10 @@ impl Context {
             // SAFETY: the module is loaded, and stays so until `drop`.
             let function = unsafe { result::module::get_function(module, symbol) }.map_err(failed)?;
             let shared = allow_shared(function, most).map_err(failed)?;
+            if let Some(percent) = carveout {
+                // SAFETY: as above.
+                unsafe { function::set_function_attribute(function, CARVEOUT, percent) }.map_err(failed)?;
+            }
             // SAFETY: as above.
             let waits = unsafe { overlap::waits(function) }.map_err(failed)?;
             self.kernels.insert(name, Kernel { function, shared, waits });
@@ -196,6 +201,20 @@ impl Context {
 pub fn waited_for() -> std::result::Result<sys::CUstream, DriverError> {
     let (_least, greatest) = stream::get_priority_range()?;
     stream::create_with_priority(stream::StreamKind::NonBlocking, greatest)
+}
+
+const CARVEOUT: CUfunction_attribute =
+    CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+
+/// `KERASE_CARVEOUT=PERCENT` in the environment: how much of a multiprocessor's cache all kernels are to have as shared
+/// memory. Without it the driver decides for each, and kernels for which it decides otherwise cannot share a
+/// multiprocessor.
+fn carveout() -> std::result::Result<Option<i32>, String> {
+    let Ok(percent) = std::env::var("KERASE_CARVEOUT") else { return Ok(None) };
+    match percent.parse() {
+        Ok(number @ 0..=100) => Ok(Some(number)),
+        _ => Err(format!("KERASE_CARVEOUT={percent}: expected a number from 0 to 100")),
+    }
 }
 
 /// Lets a kernel have all the shared memory that it does not take itself.
