@@ -25,15 +25,7 @@
     }                                                                                                                \
     KERNEL(conv_transpose_inputs_##NAME)
 
-// So many blocks on a multiprocessor leave threads 128 registers, or 168. Sixteens of rows by three and five: 18
-// channels out, or 36 in, are a group. Forward no cut that goes deep is any quicker.
-#define CONV_TRANSPOSE_FORMAT(NAME, T)                                                                               \
-    CONV_TRANSPOSE_MMA(NAME##_wide_by3, T, 3, 1)                                                                     \
-    CONV_TRANSPOSE_MMA(NAME##_wide_by5, T, 5, 1)                                                                     \
-    CONV_TRANSPOSE_INPUTS_MMA(NAME##_wide_by3, T, 3, 1, 4)                                                           \
-    CONV_TRANSPOSE_INPUTS_MMA(NAME##_wide_by5, T, 5, 1, 3)                                                           \
-    CONV_TRANSPOSE_INPUTS_MMA(NAME##_deep_by4, T, 4, 2, 4)                                                           \
-                                                                                                                     \
+#define CONV_TRANSPOSE_WEIGHT_MMA(NAME, T)                                                                           \
     extern "C" __global__ void __launch_bounds__(TRANSPOSE_MMA_THREADS, 2)                                           \
     conv_transpose_weight_##NAME(const T::Stored* values, const float* stats, const T::Stored* output,               \
                                  const float* output_stats, const T::Stored* g, const float* sums, float* partial,   \
@@ -42,3 +34,13 @@
         conv_transpose_weight_mma<T>(values, stats, output, output_stats, g, sums, partial, shape, n, steps);        \
     }                                                                                                                \
     KERNEL(conv_transpose_weight_##NAME)
+
+// So many blocks on a multiprocessor leave threads 128 registers, or 168. Sixteens of rows by three and five: 18
+// channels out, or 36 in, are a group. Forward no cut that goes deep is any quicker.
+#define CONV_TRANSPOSE_FORMAT(NAME, T)                                                                               \
+    CONV_TRANSPOSE_MMA(NAME##_wide_by3, T, 3, 1)                                                                     \
+    CONV_TRANSPOSE_MMA(NAME##_wide_by5, T, 5, 1)                                                                     \
+    CONV_TRANSPOSE_INPUTS_MMA(NAME##_wide_by3, T, 3, 1, 4)                                                           \
+    CONV_TRANSPOSE_INPUTS_MMA(NAME##_wide_by5, T, 5, 1, 3)                                                           \
+    CONV_TRANSPOSE_INPUTS_MMA(NAME##_deep_by4, T, 4, 2, 4)                                                           \
+    CONV_TRANSPOSE_WEIGHT_MMA(NAME, T)

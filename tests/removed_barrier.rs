@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use rayon::prelude::*;
+
 const BARRIER: &str = "__syncthreads();";
 
 /// A piece of code with barriers of its own, in a kernel that tests/removed_barrier/run.cpp runs.
@@ -27,8 +29,14 @@ const DEEP: Option<[&str; 2]> =
     Some(["CONV3X3_FORMAT(tf32", "CONV3X3_MMA(tf32_deep_by2, Tf32, Deep, 2, 4)\n"]);
 const BY_8: Option<[&str; 2]> =
     Some(["CONV3X3_WEIGHTS_FORMAT(tf32", "CONV3X3_WEIGHTS_MMA(tf32_8, Tf32, 3, 1)\n"]);
+const TRANSPOSE_FORWARD: Option<[&str; 2]> =
+    Some(["CONV_TRANSPOSE_FORMAT(tf32", "CONV_TRANSPOSE_MMA(tf32_wide_by3, Tf32, 3, 1)\n"]);
+const TRANSPOSE_INPUTS: Option<[&str; 2]> =
+    Some(["CONV_TRANSPOSE_FORMAT(tf32", "CONV_TRANSPOSE_INPUTS_MMA(tf32_deep_by4, Tf32, 4, 2, 4)\n"]);
+const TRANSPOSE_WEIGHT: Option<[&str; 2]> =
+    Some(["CONV_TRANSPOSE_FORMAT(tf32", "CONV_TRANSPOSE_WEIGHT_MMA(tf32, Tf32)\n"]);
 
-const PIECES: [Piece; 5] = [
+const PIECES: [Piece; 9] = [
     Piece {
         kernel: "add_parts",
         compiled: "partial.cu",
@@ -74,9 +82,46 @@ const PIECES: [Piece; 5] = [
         apart: &["plane[y * pitch + x] =", "plane[y * pitch + x] =", "*to =", "*to ="],
         in_step: &[0],
     },
+    Piece {
+        kernel: "conv_transpose_inputs_tf32_deep_by4",
+        compiled: "conv_transpose_mma_tf32.cu",
+        only: TRANSPOSE_INPUTS,
+        file: "conv_transpose_mma_pixels.cuh",
+        behind: " multiply_pixels(",
+        apart: &["memory[at] =", "memory[at] =", "shared[at(warp, i)] =", "shared[at(warp, i)] ="],
+        // Every slice but the last has as many steps for each warp.
+        in_step: &[0],
+    },
+    Piece {
+        kernel: "conv_transpose_inputs_tf32_deep_by4",
+        compiled: "conv_transpose_mma_tf32.cu",
+        only: TRANSPOSE_INPUTS,
+        file: "conv_transpose_mma_inputs.cuh",
+        behind: " conv_transpose_inputs_mma(",
+        apart: &["sums[of_block] ="],
+        in_step: &[],
+    },
+    Piece {
+        kernel: "conv_transpose_tf32_wide_by3",
+        compiled: "conv_transpose_mma_tf32.cu",
+        only: TRANSPOSE_FORWARD,
+        file: "conv_transpose_mma_forward.cuh",
+        behind: " conv_transpose_mma(",
+        apart: &["moments[of_block] ="],
+        in_step: &[],
+    },
+    Piece {
+        kernel: "conv_transpose_weight_tf32",
+        compiled: "conv_transpose_mma_tf32.cu",
+        only: TRANSPOSE_WEIGHT,
+        file: "conv_transpose_mma_weights.cuh",
+        behind: " conv_transpose_weight_mma(",
+        apart: &["to = make_float4("; 2],
+        in_step: &[],
+    },
 ];
 
-/// The kernels' sources and what runs them, in a folder of its own.
+/// What runs a kernel, in a folder of its own.
 struct Bench {
     folder: tempfile::TempDir,
     flags: &'static [&'static str],
@@ -85,22 +130,23 @@ struct Bench {
     objects: Vec<PathBuf>,
 }
 
+fn kernels() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
+}
+
 impl Bench {
     /// The kernels alone are compiled with `flags`.
     fn new(flags: &'static [&'static str], defines: &'static [&'static str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels"), folder.path());
-        let mut bench = Self { folder, flags, defines, objects: Vec::new() };
-        let emulation = bench.folder.path().join("emulation");
+        let mut bench = Self { folder: tempfile::tempdir().unwrap(), flags, defines, objects: Vec::new() };
+        let emulation = kernels().join("emulation");
         let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/removed_barrier/run.cpp");
-        for source in [emulation.join("runtime.cpp"), emulation.join("fiber.cpp"), run] {
-            bench.objects.push(bench.compile(&source, &[]));
-        }
+        let sources = [emulation.join("runtime.cpp"), emulation.join("fiber.cpp"), run];
+        bench.objects = sources.par_iter().map(|of| bench.compile(of, bench.folder.path(), &[])).collect();
         bench
     }
 
-    fn compile(&self, source: &Path, flags: &[&str]) -> PathBuf {
-        let object = self.folder.path().join(source.with_extension("o").file_name().unwrap());
+    fn compile(&self, source: &Path, folder: &Path, flags: &[&str]) -> PathBuf {
+        let object = folder.join(source.with_extension("o").file_name().unwrap());
         let mut compile = compiler();
         compile.args(["-std=c++17", "-O1", "-g", "-c", "-Wno-unknown-pragmas", "-x", "c++"]);
         succeed(compile.args(flags).args(self.defines).arg(source).arg("-o").arg(&object));
@@ -109,27 +155,23 @@ impl Bench {
 
     /// Runs the piece's kernel without the `removed`-th of its barriers, if any.
     fn run(&self, piece: &Piece, removed: Option<usize>) -> Output {
-        let original = |file: &str| {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").join(file);
-            fs::read_to_string(path).unwrap()
-        };
-        let mut text = original(piece.compiled);
+        let folder = tempfile::tempdir_in(self.folder.path()).unwrap();
+        copy_folder(&kernels(), folder.path());
         if let Some([from, instead]) = piece.only {
-            text.truncate(text.find(from).expect("it says so"));
-            text += instead;
+            edit(&folder.path().join(piece.compiled), |text| {
+                text.truncate(text.find(from).expect("it says so"));
+                *text += instead;
+            });
         }
-        fs::write(self.folder.path().join(piece.compiled), text).unwrap();
-        let edited = self.folder.path().join(piece.file);
         if let Some(removed) = removed {
-            let mut text = fs::read_to_string(&edited).unwrap();
-            let begin = text.find(piece.behind).expect("the barriers are in this file");
-            let (at, _) = text[begin..].match_indices(BARRIER).nth(removed).expect("it has that barrier");
-            text.replace_range(begin + at..begin + at + BARRIER.len(), "");
-            fs::write(&edited, text).unwrap();
+            edit(&folder.path().join(piece.file), |text| {
+                let begin = text.find(piece.behind).expect("the barriers are in this file");
+                let (at, _) = text[begin..].match_indices(BARRIER).nth(removed).expect("it has that barrier");
+                text.replace_range(begin + at..begin + at + BARRIER.len(), "");
+            });
         }
-        let kernel = self.compile(&self.folder.path().join(piece.compiled), self.flags);
-        fs::write(&edited, original(piece.file)).unwrap();
-        let program = self.folder.path().join("run");
+        let kernel = self.compile(&folder.path().join(piece.compiled), folder.path(), self.flags);
+        let program = folder.path().join("run");
         succeed(compiler().args(self.flags).args(&self.objects).arg(kernel).arg("-o").arg(&program));
         Command::new(program)
             .arg(piece.kernel)
@@ -149,6 +191,12 @@ impl Bench {
         let results = |line: &str| line.split_once(' ').expect("a name, then results").1.to_string();
         printed.lines().map(results).collect()
     }
+}
+
+fn edit(file: &Path, change: impl FnOnce(&mut String)) {
+    let mut text = fs::read_to_string(file).unwrap();
+    change(&mut text);
+    fs::write(file, text).unwrap();
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -181,15 +229,15 @@ fn succeed(command: &mut Command) {
 #[test]
 fn schedules_show_it() {
     let bench = Bench::new(&[], &[]);
-    for piece in &PIECES {
+    PIECES.par_iter().for_each(|piece| {
         let Piece { kernel, file, apart, in_step, .. } = piece;
         let intact = bench.results(piece, None);
         assert!(intact.len() > 2 && !intact[0].contains("nan"), "{kernel}: {intact:?}");
         assert!(intact.iter().all(|results| *results == intact[0]), "{kernel}: {intact:?}");
         let same = |&barrier: &usize| bench.results(piece, Some(barrier)) == intact;
-        let unseen: Vec<usize> = (0..apart.len()).filter(same).collect();
+        let unseen: Vec<usize> = (0..apart.len()).into_par_iter().filter(same).collect();
         assert_eq!(unseen, *in_step, "{kernel} gives the same without these barriers of {file}");
-    }
+    });
 }
 
 /// scripts/sanitize.sh runs this.
@@ -197,13 +245,13 @@ fn schedules_show_it() {
 #[ignore = "needs a C++ compiler with ThreadSanitizer"]
 fn thread_sanitizer_names_the_line() {
     let bench = Bench::new(&["-fsanitize=thread"], &["-DEMULATION_TSAN"]);
-    for piece in &PIECES {
+    PIECES.par_iter().for_each(|piece| {
         let Piece { kernel, file, apart, .. } = piece;
         let intact = bench.run(piece, None);
         let said = String::from_utf8_lossy(&intact.stderr);
         assert!(intact.status.success(), "{kernel} as it is:\n{said}");
-        let text = fs::read_to_string(bench.folder.path().join(file)).unwrap();
-        for (barrier, apart) in apart.iter().enumerate() {
+        let text = fs::read_to_string(kernels().join(file)).unwrap();
+        apart.par_iter().enumerate().for_each(|(barrier, apart)| {
             let removed = bench.run(piece, Some(barrier));
             let said = String::from_utf8_lossy(&removed.stderr);
             assert!(
@@ -217,6 +265,6 @@ fn thread_sanitizer_names_the_line() {
                 lines.any(|(i, _)| is_named(i + 1)),
                 "{kernel} without barrier {barrier} of {file}:\n{said}"
             );
-        }
-    }
+        });
+    });
 }

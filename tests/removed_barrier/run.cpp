@@ -101,6 +101,54 @@ void conv3x3_weights(const Schedule& schedule) {
     print(partial);
 }
 
+// Three sixteens of channels in, of which the last is half. 41 channels out: a slice of 18 steps and one of three, of
+// which each second warp has one. One block of pixels, its rows and planes whole runs.
+void conv_transpose_inputs(const Schedule& schedule) {
+    const unsigned grid[] = {1, 1, 1};
+    int shape[] = {40, 41, 8, 8};
+    const auto [in, out, height, width] = shape;
+    const std::vector<float> values = numbers(in * height * width), stats = numbers(2 * in),
+                             weight = numbers(in * out * 4), g = numbers(out * 4 * height * width);
+    std::vector<float> d_input(in * height * width), partial(2 * in);
+    const float *first = values.data(), *of_first = stats.data(), *filters = weight.data(), *d = g.data(),
+                *none = nullptr;
+    float *to = d_input.data(), *sums = partial.data();
+    void* arguments[] = {&first, &of_first, &filters, &d, &none, &d, &none, &to, &sums, shape};
+    emulation_run(find("conv_transpose_inputs_tf32_deep_by4"), arguments, grid, 128, 0, schedule.order, schedule.seed,
+                  0, 1);
+    print(d_input);
+    print(partial);
+}
+
+// Twelve channels out, all of a block; pixels for each of its warps.
+void conv_transpose_forward(const Schedule& schedule) {
+    const unsigned grid[] = {1, 1, 1};
+    int shape[] = {9, 12, 8, 16};
+    const auto [in, out, height, width] = shape;
+    const std::vector<float> values = numbers(in * height * width), weight = numbers(in * out * 4);
+    std::vector<float> output(out * 4 * height * width), partial(3 * out);
+    const float *first = values.data(), *none = nullptr, *filters = weight.data();
+    float *to = output.data(), *moments = partial.data();
+    void* arguments[] = {&first, &none, &filters, &to, &moments, shape};
+    emulation_run(find("conv_transpose_tf32_wide_by3"), arguments, grid, 128, 0, schedule.order, schedule.seed, 0, 1);
+    print(output);
+    print(partial);
+}
+
+// Five steps: the first warp has two of them.
+void conv_transpose_weight(const Schedule& schedule) {
+    const unsigned grid[] = {1, 1, 1};
+    int shape[] = {17, 5, 5, 8}, n = 1, steps = 5;
+    const auto [in, out, height, width] = shape;
+    const std::vector<float> values = numbers(in * height * width), g = numbers(out * 4 * height * width);
+    std::vector<float> partial(in * out * 4);
+    const float *first = values.data(), *d = g.data(), *none = nullptr;
+    float* to = partial.data();
+    void* arguments[] = {&first, &none, &d, &none, &d, &none, &to, shape, &n, &steps};
+    emulation_run(find("conv_transpose_weight_tf32"), arguments, grid, 128, 0, schedule.order, schedule.seed, 0, 1);
+    print(partial);
+}
+
 const struct {
     const char* kernel;
     void (*run)(const Schedule&);
@@ -109,6 +157,9 @@ const struct {
     {"ssim_windows", ssim_windows},
     {"conv3x3_tf32_deep_by2", conv3x3_deep},
     {"conv3x3_weights_tf32_8", conv3x3_weights},
+    {"conv_transpose_inputs_tf32_deep_by4", conv_transpose_inputs},
+    {"conv_transpose_tf32_wide_by3", conv_transpose_forward},
+    {"conv_transpose_weight_tf32", conv_transpose_weight},
 };
 
 }  // namespace
