@@ -345,20 +345,47 @@ fn the_command_says_what_ran() {
     folder.kerase("validate --only nothing").failed(2, &["'nothing'", "--list"]);
 }
 
-/// What no case launches is checked by none, here and under sanitizers.
-#[test]
-fn the_table_launches_every_kernel() {
+/// What these cases do not launch.
+fn idle(selected: impl Fn(Precision) -> Vec<Selection>) -> Vec<&'static str> {
     let launched: BTreeSet<&str> = Precision::ALL
         .into_iter()
         .flat_map(|precision| {
             let device = Cuda::new(Dry::default()).with_precision(precision);
-            // Nothing is computed: results are wrong, launches are right.
-            validate(&device, "dry", &Selection::default(), |_| ());
+            for selection in selected(precision) {
+                // Nothing is computed: results are wrong, launches are right.
+                validate(&device, "dry", &selection, |_| ());
+            }
             device.driver().launches().into_keys()
         })
         .collect();
-    let idle: Vec<&str> = Kernel::all().map(Kernel::name).filter(|name| !launched.contains(name)).collect();
+    Kernel::all().map(Kernel::name).filter(|name| !launched.contains(name)).collect()
+}
+
+/// What no case launches is checked by none.
+#[test]
+fn the_table_launches_every_kernel() {
+    let idle = idle(|_| vec![Selection::default()]);
     assert!(idle.is_empty(), "no case launches {idle:?}");
+}
+
+/// Under sanitizers the whole table runs in float32, and what scripts/sanitize.sh names in the other precisions.
+#[test]
+fn sanitizers_see_every_kernel() {
+    let script =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/sanitize.sh")).unwrap();
+    let named = |precision: Precision| {
+        let list =
+            script.lines().find_map(|line| line.strip_prefix(&format!("{precision}=("))?.strip_suffix(')'));
+        list.unwrap_or_else(|| panic!("sanitize.sh names operations in {precision}"))
+    };
+    let idle = idle(|precision| match precision {
+        Precision::Fp32 => vec![Selection::default()],
+        _ => {
+            let only = named(precision).split_whitespace().map(|only| Some(only.to_string()));
+            only.map(|only| Selection { only, ..Selection::default() }).collect()
+        }
+    });
+    assert!(idle.is_empty(), "scripts/sanitize.sh does not run {idle:?}");
 }
 
 /// A whole network's step, where a device repeats what it recorded.
