@@ -9,7 +9,7 @@
 #   --device NAME     what to check (default cuda:0)
 #   --commit HASH     what the executable was built from (default: what it says itself, or git's HEAD here)
 #   --only PARTS      with commas, of, in this order: info, starts (a short training; where that works with
-#                     KERASE_OVERLAP=off alone, so do all others), validate-tf32, bench, pytorch-tf32, operations, step
+#                     KERASE_OVERLAP=off alone, the others of this call are run so), validate-tf32, bench, pytorch-tf32, operations, step
 #                     (the paper's network in every precision against float64), validate-bf16, validate, train, overlap
 #                     (what it gains that launches overlap, and that it changes no bit), pytorch-bf16,
 #                     pytorch-low-memory (beside kerase with that option), pytorch, ranks (a training over NCCL, on one

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use ranks_support::Job;
 use run_support::{NETWORK_OPTIONS, SAMPLING, Sets};
-use stand_in_driver::{kerase, library, report};
+use stand_in_driver::{capability, environment, kerase, library, report};
 use support::Folder;
 
 /// More cascades than show the maps their gradients at a time.
@@ -48,34 +48,40 @@ fn a_training_has_the_same_bits_however_late_streams_are() {
             let options = format!("{options} --overwrite");
             kerase(&folder, library, variables, &line("run", "cuda", &options)).succeeded();
             assert!(folder.read("run/model.safetensors") == expected, "{variables} {options}");
-            let counts = report(&folder);
+            let counts = report(&folder, "report");
             let count = |name: &str| counts.get(name).copied().unwrap_or_default();
             assert_eq!(count("cuGraphLaunch"), if replayed { 4 } else { 0 }, "{variables}");
             // Launches of the first step and of the recorded one.
             assert_eq!(count("cuStreamWaitEvent") > 100, overlapping, "{variables}: {counts:?}");
-            assert_eq!(count("early launches") > 200, overlapping || !replayed, "{variables}: {counts:?}");
-            let left: Vec<_> =
-                counts.iter().filter(|(name, n)| name.starts_with("left ") && **n > 0).collect();
-            assert!(left.is_empty(), "{variables}: {left:?}");
+            let early = capability() >= 90 && (overlapping || !replayed);
+            assert_eq!(count("early launches") > 200, early, "{variables}: {counts:?}");
         }
     }
 }
 
-/// The test above would fail without the waits.
+/// Without one kind of waits the test above would fail.
 #[test]
 fn a_wait_that_is_forgotten_shows() {
     let Some(library) = library() else { return };
     let folder = Folder::new();
     folder.sets();
-    let line = |out: &str| {
-        format!(
-            "train --data brain --out {out} {CASCADES} {SAMPLING} --max-steps 3 --device cuda --precision tf32"
-        )
+    let line = format!(
+        "train --data brain --out run {CASCADES} {SAMPLING} --max-steps 2 --device cuda --precision tf32 --overwrite"
+    );
+    let mut run = |variables: &str| {
+        let ended = kerase(&folder, library, &format!("STAND_IN_LATE=1 {variables}"), &line);
+        let model = ended.code.is_some_and(|code| code == 0).then(|| folder.read("run/model.safetensors"));
+        (model, ended.stderr)
     };
-    kerase(&folder, library, "STAND_IN_LATE=1", &line("right")).succeeded();
-    let wrong = kerase(&folder, library, "STAND_IN_LATE=1 STAND_IN_FORGETFUL=1", &line("wrong"));
-    let model = |run: &str| folder.read(&format!("{run}/model.safetensors"));
-    assert!(wrong.code != Some(0) || model("wrong") != model("right"));
+    let (right, said) = run("");
+    assert!(right.is_some(), "{said}");
+    let [main, uploads, beside] = [0, 1, 2];
+    for [first, then] in [[uploads, main], [main, beside], [beside, main]] {
+        let (wrong, said) = run(&format!("STAND_IN_FORGET={first}-{then}"));
+        assert!(wrong != right, "nothing came of {then} not waiting for {first}");
+        let nonsense = ["NaN", "CUDA_ERROR_STREAM_CAPTURE_UNJOINED"].iter().any(|why| said.contains(why));
+        assert!(wrong.is_some() || nonsense, "{said}");
+    }
 }
 
 #[test]
@@ -151,10 +157,7 @@ fn ranks_add_up_by_nccl() {
     assert_eq!(ended.codes, [Some(0); 2], "{}", ended.text);
     let on_gpus = |count: &str, line: &str, late: bool| {
         let mut job = Job::with(&folder, 2, line, |command, rank| {
-            command
-                .env("LD_LIBRARY_PATH", library)
-                .env("STAND_IN_GPUS", count)
-                .env("TMPDIR", folder.path(""));
+            command.envs(environment(library)).env("STAND_IN_GPUS", count).env("TMPDIR", folder.path(""));
             command.env("STAND_IN_REPORT", format!("report-{rank}"));
             if late {
                 command.env("STAND_IN_LATE", "1");
@@ -168,8 +171,9 @@ fn ranks_add_up_by_nccl() {
         assert_eq!(ended.codes, [Some(0); 2], "{}", ended.text);
         let [a, b] = ["emulated", &run].map(|run| folder.read(&format!("{run}/model.safetensors")));
         assert!(a == b, "{run}");
-        let summed = String::from_utf8(folder.read("report-1")).unwrap();
-        assert!(summed.contains("cuLaunchHostFunc: "), "{summed}");
+        for rank in 0..2 {
+            assert!(report(&folder, &format!("report-{rank}")).contains_key("cuLaunchHostFunc"));
+        }
     }
     let refused = on_gpus("1", &line("shared", "cuda"), false);
     assert!(refused.text.contains("have one GPU"), "{}", refused.text);
@@ -187,9 +191,9 @@ fn what_a_driver_refuses_is_said_with_the_remedy() {
         let line = format!("{train} --overwrite");
         kerase(&folder, library, variables, &line).failed(code, parts);
     };
-    failed("STAND_IN_GPUS=0", 2, &["--device cuda", "driver"]);
+    failed("STAND_IN_GPUS=0", 2, &["--device cuda", "finds no GPU"]);
     failed("KERASE_CARVEOUT=all", 2, &["expected a number from 0 to 100"]);
-    failed("STAND_IN_DRIVER=12040", 2, &["CUDA 12.4", "update the driver"]);
+    failed("STAND_IN_DRIVER=11080", 2, &["CUDA 11.8", "update the driver"]);
     failed("STAND_IN_MEMORY=0", 2, &["has not enough memory", "--low-memory"]);
     failed("STAND_IN_FAIL=cuModuleLoadData:3:200", 2, &["the driver does not load kernels/"]);
     failed("STAND_IN_FAIL=cuModuleGetFunction:7:500", 2, &["kernel "]);

@@ -49,8 +49,6 @@ struct Link {
     /// On rank 0 to ranks 1, 2, …; elsewhere to rank 0.
     lines: Mutex<Vec<TcpStream>>,
     watch: Arc<Watch>,
-    /// What others may need of this rank until all have come to their end.
-    kept: Mutex<Vec<Box<dyn Any + Send>>>,
     /// What sums, where mpirun started the ranks.
     #[cfg(feature = "mpi")]
     world: Option<mpi::World>,
@@ -104,7 +102,6 @@ impl Ranks {
         let link = Link {
             lines: Mutex::new(met.work),
             watch,
-            kept: Mutex::default(),
             #[cfg(feature = "mpi")]
             world: None,
         };
@@ -149,13 +146,6 @@ impl Ranks {
         }
     }
 
-    /// Keeps something until all ranks have come to their end.
-    pub fn keep(&self, what: impl Send + 'static) {
-        if let Some(link) = &self.link {
-            link.kept.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(what));
-        }
-    }
-
     /// Does `work` and leaves together with the others; where it fails, they end too, and rank 0 says why.
     ///
     /// # Errors
@@ -184,14 +174,6 @@ impl Ranks {
 
     /// Waits until all have come to their end, after which none misses another.
     fn part(&self) -> Result<()> {
-        self.meet_at_the_end()?;
-        if let Some(link) = &self.link {
-            link.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        Ok(())
-    }
-
-    fn meet_at_the_end(&self) -> Result<()> {
         const PARTING: Tag = tag("parting");
         self.exchange(PARTING, |lines, watch| {
             if self.is_first() {

@@ -1,15 +1,18 @@
 // The functions of the driver API that kerase calls, by the names that its library exports.
 //
 // In the environment: STAND_IN_GPUS says how many there are, STAND_IN_MEMORY their MiB, STAND_IN_DRIVER the driver's
-// version; STAND_IN_LATE has streams put off what nobody waits for; STAND_IN_FAIL=NAME:N:CODE has the N-th call of a
-// function, or run of a kernel (NAME is `kernel`), fail; STAND_IN_REPORT names a file for how often each function was
-// called and what was left in the end.
+// version, STAND_IN_CAPABILITY their compute capability (times ten); STAND_IN_LATE=1 has streams put off what nobody waits
+// for; STAND_IN_FORGET=A-B has stream B of a context not wait for stream A, counted as they are made;
+// STAND_IN_FAIL=NAME:N:CODE has the N-th call of a function, or run of a kernel (NAME is `kernel`), fail; STAND_IN_REPORT
+// names a file for how often each function was called and what was left in the end.
 #include "device.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <fstream>
+
+#include <sys/mman.h>
 
 // cuda.h renames some to newer versions than cudarc asks for.
 #undef cuEventElapsedTime
@@ -20,7 +23,7 @@ using namespace stand_in;
 namespace {
 
 constexpr unsigned MAGIC = 0xba55ed50;  // of a fatbin
-constexpr int MOST_SHARED = 227 << 10, CAPABILITY = 90;
+constexpr int MOST_SHARED = 227 << 10;
 
 thread_local CUcontext current;
 bool is_initialised;
@@ -28,6 +31,7 @@ bool is_initialised;
 std::vector<CUctx_st>& contexts = *new std::vector<CUctx_st>;
 std::map<std::string, uint64_t>& calls = *new std::map<std::string, uint64_t>;
 size_t memory_of_a_gpu;
+int capability;
 
 uint64_t number(const char* variable, uint64_t otherwise) {
     const char* text = std::getenv(variable);
@@ -62,10 +66,13 @@ void report() {
 // What every call begins with: it is counted, and may be made to fail.
 class Call {
     std::unique_lock<std::mutex> lock_{guard};
-    CUresult failure_;
+    CUresult failure_ = CUDA_SUCCESS;
 
 public:
-    explicit Call(const char* name) : failure_(planned_failure(name)) {
+    explicit Call(std::string name) {
+        // cuda.h gives some names an ending.
+        if (name.size() > 3 && name.compare(name.size() - 3, 3, "_v2") == 0) name.resize(name.size() - 3);
+        failure_ = planned_failure(name);
         count(name);
         if (!failure_ && !is_initialised) failure_ = CUDA_ERROR_NOT_INITIALIZED;
     }
@@ -85,6 +92,12 @@ public:
 #define CALL_IN_CONTEXT               \
     Call call(__func__, current);     \
     if (call.failure()) return call.failure()
+
+// So that a test can see what comes of a wait that is missing.
+bool is_forgotten(const Stream& before, const Stream& after) {
+    const char* plan = std::getenv("STAND_IN_FORGET");
+    return plan && std::to_string(before.number) + "-" + std::to_string(after.number) == plan;
+}
 
 template <class T> void known(const std::set<T>& all, T handle, const char* what) {
     if (!all.count(handle)) fault(std::string(what) + " is used that this context has not, or no longer");
@@ -111,17 +124,18 @@ CUresult forbidden_while_capturing() {
 }
 
 void* new_memory(std::map<uintptr_t, size_t>& memory, size_t bytes) {
-    const size_t whole = (bytes + 511) / 512 * 512;
-    void* at = std::aligned_alloc(512, whole);
-    if (!at) fault("the host has no memory left");
-    std::memset(at, 0xff, whole);  // NaN: nobody may count on what is in it
+    void* at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) fault("the host has no memory left");
+    std::memset(at, 0xff, bytes);  // NaN: nobody may count on what is in it
     memory[reinterpret_cast<uintptr_t>(at)] = bytes;
     return at;
 }
 
+// Nobody gets these addresses again: who still uses them ends the process.
 void free_memory(std::map<uintptr_t, size_t>& memory, uintptr_t at, size_t bytes) {
-    std::memset(reinterpret_cast<void*>(at), 0xff, bytes);
-    std::free(reinterpret_cast<void*>(at));
+    void* const begin = reinterpret_cast<void*>(at);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    if (mmap(begin, bytes, PROT_NONE, flags, -1, 0) == MAP_FAILED) fault("memory cannot be given back");
     memory.erase(at);
 }
 
@@ -137,7 +151,7 @@ CUresult copy(Call& call, const char* name, uintptr_t to, uintptr_t from, size_t
     if (read.meets(written)) fault(std::string(name) + " between places that overlap");
     const bool is_pageable = (from_host && !is_within(current->host_memory, read)) ||
                              (to_host && !is_within(current->host_memory, written));
-    const std::shared_ptr<Stream>& stream = handle->stream;
+    const std::shared_ptr<Stream> stream = handle->stream;
     if (is_pageable && stream->capture) fault(std::string(name) + " with memory that is not page-locked, in a capture");
     auto task = std::make_shared<Task>();
     task->name = name;
@@ -162,7 +176,8 @@ namespace stand_in {
 void count(const std::string& name, uint64_t times) { calls[name] += times; }
 
 CUresult planned_failure(const std::string& name) {
-    static const std::string plan = std::getenv("STAND_IN_FAIL") ? std::getenv("STAND_IN_FAIL") : "";
+    static const char* const given = std::getenv("STAND_IN_FAIL");
+    static const std::string& plan = *new std::string(given ? given : "");  // never destroyed: streams look at it
     static uint64_t left = plan.empty() ? 0 : std::strtoull(plan.c_str() + plan.find(':') + 1, nullptr, 10);
     if (plan.compare(0, name.size() + 1, name + ":") || --left) return CUDA_SUCCESS;
     return CUresult(std::atoi(plan.c_str() + plan.rfind(':') + 1));
@@ -180,12 +195,14 @@ CUresult cuInit(unsigned) {
     if (is_initialised) return CUDA_SUCCESS;
     if (const CUresult failure = planned_failure(__func__)) return failure;
     contexts.resize(number("STAND_IN_GPUS", 1));
+    if (contexts.empty()) return CUDA_ERROR_NO_DEVICE;
     for (size_t gpu = 0; gpu < contexts.size(); ++gpu) contexts[gpu].device = int(gpu);
     memory_of_a_gpu = number("STAND_IN_MEMORY", 8 << 10) << 20;
-    is_late = std::getenv("STAND_IN_LATE") != nullptr;
+    capability = int(number("STAND_IN_CAPABILITY", 90));
+    is_late = number("STAND_IN_LATE", 0) != 0;
     is_initialised = true;
     std::atexit(report);
-    return contexts.empty() ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuDriverGetVersion(int* version) {
@@ -235,8 +252,8 @@ CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
 CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice) {
     CALL;
     switch (attribute) {
-        case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = CAPABILITY / 10; return CUDA_SUCCESS;
-        case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = CAPABILITY % 10; return CUDA_SUCCESS;
+        case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = capability / 10; return CUDA_SUCCESS;
+        case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = capability % 10; return CUDA_SUCCESS;
         case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *value = MOST_SHARED; return CUDA_SUCCESS;
         default: fault("an attribute of a device is asked for that the stand-in does not know: " + std::to_string(attribute));
     }
@@ -362,7 +379,7 @@ CUresult cuModuleLoadData(CUmodule* module, const void* image) {
     unsigned magic;
     std::memcpy(&magic, image, sizeof magic);
     if (magic != MAGIC) return CUDA_ERROR_INVALID_IMAGE;
-    *module = new CUmod_st{image, {}, {}};
+    *module = new CUmod_st{};
     current->modules.insert(*module);
     return CUDA_SUCCESS;
 }
@@ -399,7 +416,7 @@ CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfuncti
         // Of static shared memory the emulated device knows when a block runs.
         case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: *value = 0; return CUDA_SUCCESS;
         case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: *value = function->most_dynamic; return CUDA_SUCCESS;
-        case CU_FUNC_ATTRIBUTE_PTX_VERSION: *value = CAPABILITY; return CUDA_SUCCESS;
+        case CU_FUNC_ATTRIBUTE_PTX_VERSION: *value = capability; return CUDA_SUCCESS;
         default: fault("an attribute of a function is asked for that the stand-in does not know: " + std::to_string(attribute));
     }
 }
@@ -425,7 +442,10 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, voi
         return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; i < config->numAttrs; ++i)
         if (config->attrs[i].id != CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION) return CUDA_ERROR_NOT_SUPPORTED;
-    if (config->numAttrs && config->attrs[0].value.programmaticStreamSerializationAllowed) count("early launches");
+    if (config->numAttrs && config->attrs[0].value.programmaticStreamSerializationAllowed) {
+        count("early launches");
+        if (!is_behind_kernel(*config->hStream->stream)) fault("a kernel is launched early behind what is no kernel");
+    }
 
     // Arguments are taken over now, each at a multiple of 16 bytes.
     auto values = std::make_shared<std::vector<uint64_t>>();
@@ -465,11 +485,11 @@ CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void* data) {
 
 // ---- streams and events -----------------------------------------------------------------------------------------
 
-CUresult cuStreamCreateWithPriority(CUstream* handle, unsigned flags, int priority) {
+CUresult cuStreamCreateWithPriority(CUstream* handle, unsigned flags, int) {
     CALL_IN_CONTEXT;
     // Others would wait for the stream 0, of which there is none here.
     if (flags != CU_STREAM_NON_BLOCKING) return CUDA_ERROR_NOT_SUPPORTED;
-    *handle = new CUstream_st{new_stream(current, priority)};
+    *handle = new CUstream_st{new_stream(current)};
     current->streams.insert(*handle);
     return CUDA_SUCCESS;
 }
@@ -500,14 +520,13 @@ CUresult cuStreamWaitEvent(CUstream handle, CUevent event, unsigned flags) {
     STREAM(handle);
     EVENT(event);
     if (flags != CU_EVENT_WAIT_DEFAULT) return CUDA_ERROR_INVALID_VALUE;
-    // So that a test can see what comes of a wait that is missing.
-    if (std::getenv("STAND_IN_FORGETFUL") && !handle->stream->capture && !event->capture) return CUDA_SUCCESS;
+    if (event->stream && is_forgotten(*event->stream, *handle->stream)) return CUDA_SUCCESS;
     return join(handle->stream, event);
 }
 
 CUresult cuEventCreate(CUevent* event, unsigned flags) {
     CALL_IN_CONTEXT;
-    *event = new CUevent_st{current, !(flags & CU_EVENT_DISABLE_TIMING), {}, {}, {}, {}};
+    *event = new CUevent_st{!(flags & CU_EVENT_DISABLE_TIMING), {}, {}, {}, {}, {}};
     current->events.insert(*event);
     return CUDA_SUCCESS;
 }
@@ -525,6 +544,8 @@ CUresult cuEventRecord(CUevent event, CUstream handle) {
     EVENT(event);
     STREAM(handle);
     const std::shared_ptr<Stream>& stream = handle->stream;
+    if (stream->capture && stream->capture->broken) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    event->stream = stream;
     event->capture = stream->capture;
     event->nodes = stream->last;
     event->moment = {};
@@ -533,6 +554,7 @@ CUresult cuEventRecord(CUevent event, CUstream handle) {
     auto passed = std::make_shared<double>(0);
     auto task = std::make_shared<Task>();
     task->name = "an event";
+    task->is_event = true;
     task->work = [=] { *passed = now(); };
     const CUresult asked = ask(stream, task);
     event->moment = {stream, stream->asked};
@@ -579,7 +601,7 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph) {
     // A capture that cannot be ended well ends nevertheless.
     const CUresult ended = end_capture(*handle->stream, capture);
     if (const CUresult broken = call.failure() ? call.failure() : ended) return broken;
-    *graph = new CUgraph_st{current, capture};
+    *graph = new CUgraph_st{capture};
     current->graphs.insert(*graph);
     return CUDA_SUCCESS;
 }
@@ -607,7 +629,7 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec* executable, CUgraph graph, uns
     all->work = [=] {
         for (const auto& node : nodes) run(context, *node);
     };
-    *executable = new CUgraphExec_st{current, all};
+    *executable = new CUgraphExec_st{all};
     current->executables.insert(*executable);
     return CUDA_SUCCESS;
 }

@@ -51,6 +51,8 @@ CUresult refuse_in_capture(Stream& stream) {
 }
 
 CUresult join(const std::shared_ptr<Stream>& stream, CUevent event) {
+    for (const auto& capture : {stream->capture, event->capture})
+        if (capture && capture->broken && !capture->ended) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     if (!event->capture) {
         if (!event->moment.stream) return CUDA_SUCCESS;  // it was never recorded
         if (stream->capture) {

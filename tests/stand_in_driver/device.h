@@ -2,7 +2,7 @@
 // captures and graphs by the rules of the CUDA driver API's reference, and kernels as the emulated device has them.
 //
 // With it the code that talks to a GPU (src/cuda/driver/cudarc.rs and its folder) runs as it is: tests/stand_in.rs
-// builds it as libcuda.so and lets kerase find that. What a real driver answers with an error code is answered so here;
+// builds it as libcuda.so.1 and lets kerase find that. What a real driver answers with an error code is answered so here;
 // what it lets pass and a GPU would compute nonsense from, such as memory given back while a kernel may still use it, ends
 // the process with a message.
 #pragma once
@@ -51,6 +51,7 @@ struct Task {
     // What may be addresses among a kernel's arguments.
     std::vector<uintptr_t> words;
     bool is_kernel = false;
+    bool is_event = false;
     // Instead of work: waits for another stream.
     Moment after;
 
@@ -73,11 +74,13 @@ struct Capture {
 
 struct Stream {
     CUcontext context;
-    int priority;
+    int number;  // in the order in which its context's streams were made
     std::deque<std::shared_ptr<Task>> queue;
     // Of tasks: asked for, finished, and those that somebody waits for.
     uint64_t asked = 0, done = 0, demanded = 0;
     bool is_ending = false;
+    // The last thing that it was asked for, but for events, is a kernel.
+    bool is_behind_kernel = false;
     std::thread worker;
     // While it is part of a capture: that, and the nodes that come last in it.
     std::shared_ptr<Capture> capture;
@@ -96,6 +99,7 @@ extern bool is_late;
 struct CUctx_st {
     int device;
     unsigned retained = 0;
+    int streams_made = 0;
     std::set<CUstream> streams;
     std::set<CUevent> events;
     std::set<CUmodule> modules;
@@ -110,16 +114,15 @@ struct CUstream_st {
     std::shared_ptr<stand_in::Stream> stream;
 };
 struct CUevent_st {
-    CUcontext context;
     bool is_timed;
-    // Where it was recorded last: in a stream, or in a capture behind these nodes.
+    // Where it was recorded last: in a stream, or in a capture of it behind these nodes.
+    std::shared_ptr<stand_in::Stream> stream;
     stand_in::Moment moment;
     std::shared_ptr<stand_in::Capture> capture;
     std::vector<size_t> nodes;
     std::shared_ptr<double> passed;  // seconds
 };
 struct CUmod_st {
-    const void* image;
     // The file of kernels/ that it is of, known from the first kernel that is asked of it.
     std::string source;
     std::map<std::string, std::unique_ptr<CUfunc_st>> functions;
@@ -129,11 +132,9 @@ struct CUfunc_st {
     int most_dynamic = 48 << 10;
 };
 struct CUgraph_st {
-    CUcontext context;
     std::shared_ptr<stand_in::Capture> capture;
 };
 struct CUgraphExec_st {
-    CUcontext context;
     std::shared_ptr<stand_in::Task> task;  // all of it
 };
 
@@ -141,8 +142,10 @@ namespace stand_in {
 
 // All of these want the guard to be held.
 
-std::shared_ptr<Stream> new_stream(CUcontext context, int priority);
+std::shared_ptr<Stream> new_stream(CUcontext context);
 void end_stream(Stream& stream, std::unique_lock<std::mutex>& lock);
+// Whether a kernel that is launched now comes right behind another.
+bool is_behind_kernel(const Stream& stream);
 // Puts a task into a stream, or into the capture that it is part of.
 CUresult ask(const std::shared_ptr<Stream>& stream, std::shared_ptr<Task> task);
 // Waits until a stream has come to there.

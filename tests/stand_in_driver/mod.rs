@@ -37,37 +37,64 @@ fn build() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stand-in");
     std::fs::create_dir_all(&folder).unwrap();
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand_in_driver");
+    // Another test program may be using what is there.
+    let own = |library: &str| folder.join(format!("{library}.{}", std::process::id()));
     let compile = |library: &str, sources: &[&str], links: &[String]| {
         let named = std::env::var("CXX").unwrap_or_default();
         let mut words = named.split_whitespace();
         let mut command = Command::new(words.next().unwrap_or("c++"));
         command.args(words).args(["-std=c++17", "-O2", "-g", "-fPIC", "-shared", "-pthread"]);
         command.arg("-I").arg(&include).args(sources.iter().map(|source| here.join(source)));
-        command.args(links).arg("-o").arg(folder.join(library));
+        command.args(links).arg(format!("-Wl,-soname,{library}")).arg("-o").arg(own(library));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::rename(own(library), folder.join(library)).unwrap();
     };
     // The kernels as this build compiled them for the emulated device, all of them: they enter themselves into a list.
     let archive = |name: &str| format!("{}/lib{name}.a", env!("OUT_DIR"));
     let whole = format!("-Wl,--whole-archive,{},--no-whole-archive", archive("kerase_kernels"));
     let links = [whole, archive("kerase_emulation"), "-Wl,-Bsymbolic,--no-undefined".into()];
     compile("libcuda.so.1", &["api.cpp", "streams.cpp", "captures.cpp"], &links);
+    // The name that is looked for first, of the same file: as another it would be loaded twice.
+    let _ = std::fs::remove_file(folder.join("libcuda.so"));
+    std::os::unix::fs::symlink("libcuda.so.1", folder.join("libcuda.so")).unwrap();
     let links = [format!("-L{}", folder.display()), "-l:libcuda.so.1".into()];
     compile("libnccl.so.2", &["nccl.cpp"], &links);
     folder
 }
 
+/// The greatest compute capability (times ten) of what this build has kernels for.
+pub fn capability() -> u32 {
+    let CudaBuild::Compiled { architectures, .. } = CUDA_BUILD else { return 0 };
+    let digits = |name: &str| name.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap();
+    architectures.iter().map(|name| digits(name)).max().unwrap()
+}
+
+/// What a process needs in its environment to find the stand-in.
+pub fn environment(library: &Path) -> [(&'static str, String); 2] {
+    let others = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    [
+        ("LD_LIBRARY_PATH", format!("{}:{others}", library.display())),
+        ("STAND_IN_CAPABILITY", capability().to_string()),
+    ]
+}
+
 /// Runs `kerase` with the stand-in and these variables.
 pub fn kerase(folder: &Folder, library: &Path, variables: &str, line: &str) -> Ended {
+    let found = environment(library).map(|(name, value)| format!("{name}='{value}'")).join(" ");
     folder.shell(&format!(
-        "LD_LIBRARY_PATH={} STAND_IN_REPORT=report {variables} \"$KERASE\" {line}",
-        library.display()
+        "unset KERASE_OVERLAP KERASE_SYNC KERASE_CARVEOUT; {found} STAND_IN_REPORT=report {variables} \"$KERASE\" {line}"
     ))
 }
 
-/// What the stand-in counted in the last run.
-pub fn report(folder: &Folder) -> HashMap<String, u64> {
-    let text = String::from_utf8(folder.read("report")).unwrap();
+/// What the stand-in counted; nothing may be left.
+#[track_caller]
+pub fn report(folder: &Folder, name: &str) -> HashMap<String, u64> {
+    let text = String::from_utf8(folder.read(name)).unwrap();
     let counts = text.lines().map(|line| line.split_once(": ").expect("a name and a number"));
-    counts.map(|(name, number)| (name.to_string(), number.parse().unwrap())).collect()
+    let counts: HashMap<String, u64> =
+        counts.map(|(name, number)| (name.to_string(), number.parse().unwrap())).collect();
+    let left: Vec<_> = counts.iter().filter(|(name, n)| name.starts_with("left ") && **n > 0).collect();
+    assert!(left.is_empty() && counts.contains_key("left contexts"), "{counts:?}");
+    counts
 }

@@ -50,10 +50,10 @@ static void work(std::shared_ptr<Stream> stream) {
     }
 }
 
-std::shared_ptr<Stream> new_stream(CUcontext context, int priority) {
+std::shared_ptr<Stream> new_stream(CUcontext context) {
     auto stream = std::make_shared<Stream>();
     stream->context = context;
-    stream->priority = priority;
+    stream->number = context->streams_made++;
     stream->worker = std::thread(work, stream);
     return stream;
 }
@@ -67,6 +67,11 @@ void end_stream(Stream& stream, std::unique_lock<std::mutex>& lock) {
     lock.lock();
 }
 
+bool is_behind_kernel(const Stream& stream) {
+    if (!stream.capture) return stream.is_behind_kernel;
+    return stream.last.size() == 1 && stream.capture->nodes[stream.last[0]].task->is_kernel;
+}
+
 CUresult ask(const std::shared_ptr<Stream>& stream, std::shared_ptr<Task> task) {
     if (stream->capture) {
         Capture& capture = *stream->capture;
@@ -75,6 +80,7 @@ CUresult ask(const std::shared_ptr<Stream>& stream, std::shared_ptr<Task> task) 
         stream->last = {capture.nodes.size() - 1};
         return CUDA_SUCCESS;
     }
+    if (!task->is_event) stream->is_behind_kernel = task->is_kernel;
     stream->queue.push_back(std::move(task));
     ++stream->asked;
     if (!is_late) stream->demanded = stream->asked;

@@ -125,7 +125,7 @@ pub fn devices() -> std::result::Result<Vec<DeviceInfo>, String> {
 }
 
 /// Initialises the driver, once, and says which CUDA it understands.
-pub fn driver() -> std::result::Result<Version, String> {
+pub(super) fn driver() -> std::result::Result<Version, String> {
     static PRESENT: OnceLock<bool> = OnceLock::new();
     // SAFETY: loads the driver's library, whose initialisers are made for that; every later call needs it loaded.
     if !*PRESENT.get_or_init(|| unsafe { sys::is_culib_present() }) {

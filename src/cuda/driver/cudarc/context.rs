@@ -30,7 +30,7 @@ pub struct Kernel {
 pub struct State {
     pub recent: Recent,
     pub recording: Option<Recording>,
-    /// The last thing that the stream was asked for is a kernel.
+    /// The last thing that the stream was asked for, but for marks, is a kernel.
     pub kernel_before: bool,
     /// Of launches beside the stream.
     pub ends: Ends,

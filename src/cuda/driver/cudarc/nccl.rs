@@ -218,8 +218,6 @@ impl Communicator {
         let communicator = Arc::new(Self { nccl, comm, stream, events, context: Arc::clone(context) });
         let watched = Arc::downgrade(&communicator);
         ranks.watch_over(move || watched.upgrade()?.failure());
-        // A sum that is done here may still be on its way to another rank.
-        ranks.keep(Arc::clone(&communicator));
         Ok(communicator)
     }
 

@@ -38,8 +38,12 @@ impl Overlap {
     /// # Errors
     /// What is wrong with the variable.
     pub fn from_environment(driver: Version) -> Result<Self, String> {
-        let named = Self::named(std::env::var("KERASE_OVERLAP").as_deref().unwrap_or("on"))?;
-        Ok(Self { dependent: named.dependent && driver >= RECORDED_FROM, ..named })
+        Self::named(std::env::var("KERASE_OVERLAP").as_deref().unwrap_or("on"))
+            .map(|named| named.with(driver))
+    }
+
+    fn with(self, driver: Version) -> Self {
+        Self { dependent: self.dependent && driver >= RECORDED_FROM, ..self }
     }
 
     fn named(name: &str) -> Result<Self, String> {
@@ -164,6 +168,9 @@ mod tests {
         assert_eq!(Overlap::named("on"), Ok(Overlap { beside: true, dependent: true }));
         assert_eq!(Overlap::named("off"), Ok(Overlap { beside: false, dependent: false }));
         assert_eq!(Overlap::named("beside"), Ok(Overlap { beside: true, dependent: false }));
+        let on = Overlap::named("on").unwrap();
+        assert_eq!(on.with(Version::new(12, 2)), Overlap::named("beside").unwrap());
+        assert_eq!(on.with(Version::new(12, 3)), on);
         assert!(Overlap::named("1").is_err_and(|message| message.contains("beside, dependent or off")));
     }
 }
