@@ -36,7 +36,14 @@ __device__ __forceinline__ int afresh(int value) {
     asm volatile("" : "+r"(value));
     return value;
 }
+// Of a place in memory: what is added to it later is not added to an offset before it, in 64 bits, once for each.
+template <class T> __device__ __forceinline__ const T* afresh(const T* at) {
+    asm volatile("" : "+l"(at));
+    __builtin_assume(__isGlobal(at));
+    return at;
+}
 #else
+template <class T> inline const T* afresh(const T* at) { return at; }
 inline int afresh(int value) { return value; }
 #endif
 

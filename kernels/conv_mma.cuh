@@ -16,10 +16,8 @@
 // the image, a column of ten rows in registers serves all three taps of one kx: 10 words read for 12 products' halves.
 // What is read from shared memory, in words a lane and product, is (20/3 + 2·NT) / 4·NT: 1.06 for 18 channels.
 #pragma once
-#include "conv_planes.cuh"
-#include "mma.cuh"
+#include "conv_mma_cells.cuh"
 
-constexpr int MMA_WARPS = 4, MMA_THREADS = MMA_WARPS * WARP;
 constexpr int SIDE = 8;                // pixels of a warp, each way
 constexpr int STEP = 8;                // words of channels in that a product sums over
 constexpr int FILTER_WORDS = 9 * 64;   // words of eight channels out and a step
@@ -29,13 +27,8 @@ constexpr int FILTER_WORDS = 9 * 64;   // words of eight channels out and a step
 template <int ACROSS_, int DOWN_, int DEEP_> struct Tiling {
     static constexpr int ACROSS = ACROSS_, DOWN = DOWN_, DEEP = DEEP_;
     static constexpr int WIDTH = SIDE * ACROSS, HEIGHT = SIDE * DOWN;
-    static constexpr int PITCH = WIDTH + 2, POSITIONS = PITCH * (HEIGHT + 2);
-    // Words of a channel in shared memory: 8 or 24 more than a multiple of 32, so that the four channels and eight
-    // columns that a warp reads at once lie in 32 banks.
-    static constexpr int PLANE = (POSITIONS - 8 + 15) / 16 * 16 + 8;
     static constexpr int WORDS = STEP * DEEP;
     static constexpr int OF_WARP = WORDS / MMA_WARPS;                        // words that a warp stages
-    static constexpr int CHUNK = ((POSITIONS + WARP - 1) / WARP + 2) / 3;    // positions of a lane, a third of a slice
     static constexpr int TILES = 4 / DEEP;                                   // products' rows that a warp finishes
     static_assert(ACROSS * DOWN * DEEP == MMA_WARPS && (DEEP == 1 || DEEP == 2), "every warp has a part");
 
@@ -47,157 +40,70 @@ template <int ACROSS_, int DOWN_, int DEEP_> struct Tiling {
 using Wide = Tiling<4, 1, 1>;
 using Deep = Tiling<1, 2, 2>;
 
-// What a source makes of a pixel is decided by four numbers of its plane, which a block keeps of all channels.
-using Constants = float4;
-
-// Both inputs, activated. S: as what maps are stored.
-template <class S> struct MmaInputs {
-    const S* first;
-    const float* first_stats;
-    const S* second;
-    const float* second_stats;
-    ConvShape shape;
-    using Raw = S;
-
-    // Where a pixel lies in a plane of either input; negative outside of the image.
-    struct Place {
-        int first, second;
-        __device__ __forceinline__ bool inside() const { return first >= 0; }
-    };
-    static constexpr int PLACES = 2;
-
-    static __device__ __forceinline__ int place(int y, int x, int height, int width) {
-        // A row or column that is missing is the last but one: the edge itself is not repeated.
-        y = y < height ? y : 2 * (height - 1) - y;
-        x = x < width ? x : 2 * (width - 1) - x;
-        return y * width + x;
-    }
-    __device__ __forceinline__ void find(int y, int x, bool inside, int* places, int stride) const {
-        places[0] = inside ? place(y, x, shape.first_height, shape.first_width) : -1;
-        places[stride] = inside ? place(y, x, shape.second_height, shape.second_width) : -1;
-    }
-    __device__ __forceinline__ Place look_up(const int* places, int stride) const {
-        const bool same = shape.first_width == shape.second_width && shape.first_height == shape.second_height;
-        return {places[0], same ? places[0] : places[stride]};
-    }
-    __device__ __forceinline__ int channels() const { return shape.inputs(); }
-    // Mean, 1/σ and slope.
-    __device__ __forceinline__ Constants constants(int image, int channel) const {
-        const bool in_first = channel < shape.first;
-        const int plane = in_first ? image * shape.first + channel : image * shape.second + channel - shape.first;
-        const Norm norm = norm_of(in_first ? first_stats : second_stats, plane);
-        return make_float4(norm.mean, norm.rstd, norm.present ? SLOPE : 1.0f, 0.0f);
-    }
-
-    struct Plane {
-        const S* values;
-        bool in_first;
-        __device__ __forceinline__ Raw operator()(Place place) const { return values[in_first ? place.first : place.second]; }
-    };
-    __device__ __forceinline__ Plane plane(int image, int channel) const {
-        const bool in_first = channel < shape.first;
-        const int height = in_first ? shape.first_height : shape.second_height;
-        const int width = in_first ? shape.first_width : shape.second_width;
-        const int plane = in_first ? image * shape.first + channel : image * shape.second + channel - shape.first;
-        return {(in_first ? first : second) + (long long)plane * height * width, in_first};
-    }
-    __device__ __forceinline__ float finish(Raw x, Constants c) const {
-        const float v = (real(x) - c.x) * c.y;
-        return v > 0.0f ? v : v * c.z;
-    }
+// A tile with what filters read around it, in cells: a row more above and below, a cell more on either side.
+template <class T, class G> struct Surrounded {
+    static constexpr int ROWS = G::HEIGHT + 2, ACROSS = G::WIDTH / T::PACK + 2, CELLS = ROWS * ACROSS;
+    static constexpr int PITCH = ACROSS * T::PACK;
+    // Words of a channel in shared memory: 8 or 24 more than a multiple of 32, so that the four channels and eight
+    // columns that a warp reads at once lie in 32 banks.
+    static constexpr int PLANE = (CELLS * T::PACK - 8 + 15) / 16 * 16 + 8;
+    static constexpr int OF_LANE = (CELLS + WARP - 1) / WARP;  // cells of a channel that a lane stages
 };
 
-// The gradient of the convolution's raw output.
-template <class S> struct MmaGradient {
-    const S *d_output, *output;
-    const float *stats, *sums;
-    ConvShape shape;
-    struct Raw {
-        S d, output;
-    };
-
-    struct Place {
-        int at;
-        __device__ __forceinline__ bool inside() const { return at >= 0; }
-    };
-    static constexpr int PLACES = 1;
-
-    __device__ __forceinline__ void find(int y, int x, bool inside, int* places, int) const {
-        places[0] = inside ? y * shape.width + x : -1;
-    }
-    __device__ __forceinline__ Place look_up(const int* places, int) const { return {places[0]}; }
-    __device__ __forceinline__ int channels() const { return shape.out; }
-    // Mean, 1/σ, mean of g and of g·x̂.
-    __device__ __forceinline__ Constants constants(int image, int channel) const {
-        const Undo undo = undo_of(stats, sums, image * shape.out + channel);
-        return make_float4(undo.norm.mean, undo.norm.rstd, undo.mean_g, undo.mean_gx);
-    }
-
-    struct Plane {
-        const S *d_output, *output;
-        __device__ __forceinline__ Raw operator()(Place place) const { return {d_output[place.at], output[place.at]}; }
-    };
-    __device__ __forceinline__ Plane plane(int image, int channel) const {
-        const long long at = (long long)(image * shape.out + channel) * shape.height * shape.width;
-        return {d_output + at, output + at};
-    }
-    __device__ __forceinline__ float finish(Raw raw, Constants c) const {
-        const float g = real(raw.d);
-        return stats ? c.y * (g - c.z - (real(raw.output) - c.x) * c.y * c.w) : g;
-    }
-};
-
-// Of a warp, what it stages of a third of a slice: first all is loaded, into registers, and later, when it has come,
-// finished and stored. In between there is time for something else.
+// Of a warp, what it stages of a slice beside one column of taps: a third of its words, or a half. First all is loaded,
+// into registers, and later, when it has come, finished and stored. In between there is time for something else.
 template <class T, class G, class Source> struct Chunk {
-    typename Source::Place places[G::CHUNK];
-    typename Source::Raw raw[G::OF_WARP][G::CHUNK][T::PACK];
+    using Window = Surrounded<T, G>;
+    using Table = CellTable<T, Source, Window::ROWS, Window::ACROSS>;
+    static constexpr int WORDS = (G::OF_WARP + 2) / 3;
+    typename Source::Raw raw[WORDS][T::PACK][Window::OF_LANE];
 
-    // Of the slice that begins at word `from` and has `count` words. `places`: see correlate_mma.
-    __device__ __forceinline__ void load(const Source& source, int image, int third, int from, int count,
-                                         const int* table) {
-        const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, channels = source.channels();
+    // Which word of the slice is the w-th of a third; none of `count` where the third has no more.
+    static __device__ __forceinline__ int word(int third, int w, int count) {
+        const int of_warp = third * WORDS + w;
+        return of_warp < G::OF_WARP ? of_warp * MMA_WARPS + (int)(threadIdx.x / WARP) : count;
+    }
+    static __device__ __forceinline__ int cell(int i) { return i * WARP + threadIdx.x % WARP; }
+
+    // Of the slice that begins at word `from` and has `count` words.
+    __device__ __forceinline__ void load(const Source& source, const Table& table, bool by_cells, int image, int third,
+                                         int from, int count) {
+        if (word(third, 0, count) >= count) return;
+        const LaneCells<T, Table, Window::OF_LANE> mine(table, [](int i) { return min(cell(i), Window::CELLS - 1); });
 #pragma unroll
-        for (int i = 0; i < G::CHUNK; ++i) {
-            const int position = (third * G::CHUNK + i) * WARP + lane;
-            places[i] = source.look_up(table + min(position, G::POSITIONS), G::POSITIONS + 1);
-        }
-#pragma unroll
-        for (int w = 0; w < G::OF_WARP; ++w) {
-            const int word = warp + w * MMA_WARPS;
-            if (word >= count) continue;
+        for (int w = 0; w < WORDS; ++w) {
+            if (word(third, w, count) >= count) continue;
 #pragma unroll
             for (int k = 0; k < T::PACK; ++k) {
-                const int channel = (from + word) * T::PACK + k;
-                const auto plane = source.plane(image, channel);
+                const int channel = (from + word(third, w, count)) * T::PACK + k;
+                if (channel < source.channels()) {
+                    mine.load(source, by_cells, image, channel, raw[w][k]);
+                } else {
 #pragma unroll
-                for (int i = 0; i < G::CHUNK; ++i) {
-                    raw[w][i][k] = {};
-                    if (places[i].inside() && channel < channels) raw[w][i][k] = plane(places[i]);
+                    for (int i = 0; i < Window::OF_LANE; ++i) raw[w][k][i] = {};
                 }
             }
         }
     }
 
     // To window [words, PLANE]. constants: of channel `from`, and those that follow.
-    __device__ __forceinline__ void store(const Source& source, int third, int count, const Constants* constants,
-                                          unsigned* window) const {
-        const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    __device__ __forceinline__ void store(const Source& source, const Table& table, int third, int count,
+                                          const Constants* constants, unsigned* window) const {
 #pragma unroll
-        for (int w = 0; w < G::OF_WARP; ++w) {
-            const int word = warp + w * MMA_WARPS;
-            if (word >= count) continue;
+        for (int w = 0; w < WORDS; ++w) {
+            const int to = word(third, w, count);
+            if (to >= count) continue;
             Constants of[T::PACK];
 #pragma unroll
-            for (int k = 0; k < T::PACK; ++k) of[k] = constants[word * T::PACK + k];
+            for (int k = 0; k < T::PACK; ++k) of[k] = constants[to * T::PACK + k];
 #pragma unroll
-            for (int i = 0; i < G::CHUNK; ++i) {
-                const int position = (third * G::CHUNK + i) * WARP + lane;
-                float x[T::PACK];
+            for (int i = 0; i < Window::OF_LANE; ++i) {
+                if (cell(i) >= Window::CELLS) continue;
+                unsigned x[T::PACK];
 #pragma unroll
-                for (int k = 0; k < T::PACK; ++k)
-                    x[k] = places[i].inside() ? source.finish(raw[w][i][k], of[k]) : 0.0f;
-                if (position < G::POSITIONS) window[word * G::PLANE + position] = T::word(x);
+                for (int k = 0; k < T::PACK; ++k) x[k] = finished<T>(source, raw[w][k][i], of[k], table.masks[cell(i)]);
+                transpose(x);
+                put_words(window + to * Window::PLANE + cell(i) * T::PACK, x);
             }
         }
     }
@@ -208,11 +114,12 @@ template <class T, class G, class Source> struct Chunk {
 template <class T, class G, int NT, int HALVES>
 __device__ __forceinline__ void multiply_column(float (&sum)[4][NT][4], const unsigned* window, const uint2* filters,
                                                 int kx) {
+    using Window = Surrounded<T, G>;
     unsigned x[HALVES][SIDE + 2];
 #pragma unroll
     for (int h = 0; h < HALVES; ++h)
 #pragma unroll
-        for (int y = 0; y < SIDE + 2; ++y) x[h][y] = window[4 * h * G::PLANE + y * G::PITCH + kx];
+        for (int y = 0; y < SIDE + 2; ++y) x[h][y] = window[4 * h * Window::PLANE + y * Window::PITCH + kx];
 #pragma unroll
     for (int ky = 0; ky < 3; ++ky) {
 #pragma unroll
@@ -257,9 +164,11 @@ __device__ __forceinline__ float column_sum(float value) {
 // channels, up to a whole slice. Blocks: tiles, groups of channels, images.
 template <class T, class G, int NT, class Source, class Store>
 __device__ __forceinline__ void correlate_mma(const Source& source, const unsigned* filters, const Store& store) {
-    SHARED(int, places, [Source::PLACES][G::POSITIONS + 1]);
+    using Window = Surrounded<T, G>;
+    using Table = CellTable<T, Source, Window::ROWS, Window::ACROSS>;
+    SHARED(Table, table, );
     DYNAMIC_SHARED(unsigned, memory);
-    constexpr int WINDOW_WORDS = G::WORDS * G::PLANE, BUFFER = WINDOW_WORDS + G::DEEP * NT * FILTER_WORDS;
+    constexpr int WINDOW_WORDS = G::WORDS * Window::PLANE, BUFFER = WINDOW_WORDS + G::DEEP * NT * FILTER_WORDS;
     Constants* constants = reinterpret_cast<Constants*>(memory + 2 * BUFFER);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, image = blockIdx.z;
     const int deep = warp % G::DEEP, square = warp / G::DEEP;
@@ -269,11 +178,8 @@ __device__ __forceinline__ void correlate_mma(const Source& source, const unsign
     const int steps = (words + STEP - 1) / STEP, slices = (words + G::WORDS - 1) / G::WORDS;
     const unsigned* of_group = filters + (long long)blockIdx.y * steps * NT * FILTER_WORDS;
 
-    for (int position = threadIdx.x; position <= G::POSITIONS; position += MMA_THREADS) {
-        const int y = corner.y - 1 + position / G::PITCH, x = corner.x - 1 + position % G::PITCH;
-        const bool inside = position < G::POSITIONS && y >= 0 && y < source.shape.height && x >= 0 && x < source.shape.width;
-        source.find(y, x, inside, &places[0][position], G::POSITIONS + 1);
-    }
+    const bool by_cells = source.by_cells();
+    table.fill(source, TileCorner{corner.y - 1, corner.x - T::PACK});
     for (int channel = threadIdx.x; channel < slices * G::WORDS * T::PACK; channel += MMA_THREADS)
         constants[channel] = channel < channels ? source.constants(image, channel) : Constants{};
     __syncthreads();
@@ -292,8 +198,8 @@ __device__ __forceinline__ void correlate_mma(const Source& source, const unsign
     copy_filters(0);
 #pragma unroll
     for (int third = 0; third < 3; ++third) {
-        chunk.load(source, image, third, 0, count_of(0), &places[0][0]);
-        chunk.store(source, third, count_of(0), constants, memory);
+        chunk.load(source, table, by_cells, image, third, 0, count_of(0));
+        chunk.store(source, table, third, count_of(0), constants, memory);
     }
     float sum[4][NT][4] = {};
     for (int slice = 0; slice < slices; ++slice) {
@@ -303,20 +209,20 @@ __device__ __forceinline__ void correlate_mma(const Source& source, const unsign
         if (more) copy_filters(slice + 1);
         const unsigned* buffer = memory + slice % 2 * BUFFER;
         unsigned* next = memory + (slice + 1) % 2 * BUFFER;
-        const unsigned* window =
-            buffer + (deep * STEP + lane % 4) * G::PLANE + top * G::PITCH + left + lane / 4;
+        const unsigned* window = buffer + (deep * STEP + lane % 4) * Window::PLANE + top * Window::PITCH + left + lane / 4 +
+                                 T::PACK - 1;
         const uint2* of_step = reinterpret_cast<const uint2*>(buffer + WINDOW_WORDS + deep * NT * FILTER_WORDS) + lane;
         const int mine = count_of(slice) - deep * STEP;
 #pragma unroll
         for (int kx = 0; kx < 3; ++kx) {
-            if (more) chunk.load(source, image, kx, (slice + 1) * G::WORDS, count_of(slice + 1), &places[0][0]);
+            if (more) chunk.load(source, table, by_cells, image, kx, (slice + 1) * G::WORDS, count_of(slice + 1));
             if (mine > 4) {
                 multiply_column<T, G, NT, 2>(sum, window, of_step, kx);
             } else if (mine > 0) {
                 multiply_column<T, G, NT, 1>(sum, window, of_step, kx);
             }
             if (more)
-                chunk.store(source, kx, count_of(slice + 1), constants + (slice + 1) * G::WORDS * T::PACK, next);
+                chunk.store(source, table, kx, count_of(slice + 1), constants + (slice + 1) * G::WORDS * T::PACK, next);
         }
     }
 

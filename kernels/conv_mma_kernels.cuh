@@ -58,7 +58,7 @@ template <class T> __device__ __forceinline__ void lay_out_filters(const FilterL
     KERNEL(conv3x3_filters_##NAME)
 
 #define CONV3X3_MMA(NAME, T, G, NT, BLOCKS)                                                                          \
-    extern "C" __global__ void __launch_bounds__(MMA_THREADS)                                                         \
+    extern "C" __global__ void __launch_bounds__(MMA_THREADS, BLOCKS)                                                 \
     conv3x3_##NAME(const T::Stored* first, const float* first_stats, const T::Stored* second,                         \
                    const float* second_stats, const unsigned* filters, T::Stored* output, float* partial,             \
                    ConvShape shape) {                                                                                 \
@@ -83,14 +83,13 @@ template <class T> __device__ __forceinline__ void lay_out_filters(const FilterL
     }                                                                                                                 \
     KERNEL(conv3x3_inputs_##NAME)
 
-// So many blocks on a multiprocessor leave the gradient's threads 128, 168 or 255 registers; left to itself, nvcc spills
-// a few of those that in bf16 hold twice as many values on their way.
-#define CONV3X3_FORMAT(NAME, T, BY3, BY5)         \
+// So many blocks on a multiprocessor leave threads 128 or 168 registers; left to itself, nvcc takes fewer and spills.
+#define CONV3X3_FORMAT(NAME, T, BY3)              \
     FILTERS(NAME, T)                              \
     CONV3X3_MMA(NAME##_wide_by1, T, Wide, 1, 4)   \
     CONV3X3_MMA(NAME##_wide_by2, T, Wide, 2, 4)   \
     CONV3X3_MMA(NAME##_wide_by3, T, Wide, 3, BY3) \
-    CONV3X3_MMA(NAME##_wide_by5, T, Wide, 5, BY5) \
+    CONV3X3_MMA(NAME##_wide_by5, T, Wide, 5, 3)   \
     CONV3X3_MMA(NAME##_deep_by2, T, Deep, 2, 4)   \
     CONV3X3_MMA(NAME##_deep_by3, T, Deep, 3, 3)   \
     CONV3X3_MMA(NAME##_deep_by4, T, Deep, 4, 3)

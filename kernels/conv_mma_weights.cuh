@@ -13,11 +13,7 @@
 #include "conv_mma.cuh"
 
 constexpr int SUM_TILE = 16, SUM_WINDOW = SUM_TILE + 2;
-// Channels that a warp stages at a time, of the 5 and 6 that it has at most: with more, registers are spilt (sm_80).
-template <class T> constexpr int WINDOWS_AT_ONCE = T::PACK == 1 ? 3 : 2;
-constexpr int GRADIENTS_AT_ONCE = 2;
-// Positions of a lane in a window and in a tile.
-constexpr int SUM_OF_WINDOW = (SUM_WINDOW * SUM_WINDOW + WARP - 1) / WARP, SUM_OF_TILE = SUM_TILE * SUM_TILE / WARP;
+template <class T> constexpr int SUM_ACROSS = SUM_TILE / T::PACK + 2;  // cells of a row of the window
 
 // Whether the words that a warp reads of the window at once, for any eight of (channel, ky), lie in banks of their own,
 // but for those that are the same word. Threes of eights begin with another ky each, and then again.
@@ -42,80 +38,110 @@ template <class T, int EIGHTS_, int OUTS_> struct Summing {
     // Words of a row and of a channel. What a warp reads at once are four rows of pixels, T::PACK apart, for each of eight
     // (channel, ky) that follow each other: rows 0 to 5 of up to four channels in TF32, 0 to 8 in bf16. `banks_apart` counts
     // that no two of these words share a bank. In the gradient it is four rows of eight channels, 4 apart (mod 32).
-    static constexpr int PITCH = SUM_WINDOW + 1, PLANE = T::PACK == 1 ? 360 : 363;
+    static constexpr int PITCH = SUM_ACROSS<T> * T::PACK + 1, PLANE = T::PACK == 1 ? 360 : 359;
     static constexpr int OUT_PITCH = SUM_TILE + 1, OUT_PLANE = T::PACK == 1 ? 292 : 164;
     static constexpr int DOWN = 2 / T::PACK, ACROSS = MMA_WARPS / DOWN;  // warps
     static constexpr int COLUMNS = SUM_TILE / ACROSS;                    // of a warp
     static constexpr int WORDS = IN * PLANE + OUT * OUT_PLANE;           // of shared memory
-    static_assert(PITCH * SUM_WINDOW <= PLANE && banks_apart(PLANE, PITCH, T::PACK), "banks");
+    // Channels that a warp stages at a time, all or half of those that it has at most: with more, registers are spilt.
+    static constexpr int WINDOWS_AT_ONCE = IN > 16 ? 3 : IN / MMA_WARPS, GRADIENTS_AT_ONCE = OUT > 16 ? 3 : OUT / MMA_WARPS;
+    static_assert(PITCH * (SUM_WINDOW - T::PACK + 1) <= PLANE && banks_apart(PLANE, PITCH, T::PACK), "banks");
     static_assert(OUT_PITCH * SUM_TILE / T::PACK <= OUT_PLANE && OUT_PLANE % 32 == 4, "banks");
     static_assert(PRODUCTS * OUTS * 4 * WARP <= WORDS, "the sums of a warp fit");
 };
 
-// A pixel of row y in a plane of the window. In bf16 a word holds a pixel and the one below it.
-__device__ __forceinline__ void put_in(Tf32, unsigned* plane, int pitch, int y, int x, float value) {
-    const float values[1] = {value};
-    plane[y * pitch + x] = Tf32::word(values);
-}
-__device__ __forceinline__ void put_in(Bf16, unsigned* plane, int pitch, int y, int x, float value) {
-    const float values[2] = {value, 0.0f};
-    const unsigned short half = (unsigned short)Bf16::word(values);
-    unsigned short* halves = reinterpret_cast<unsigned short*>(plane);
-    halves[2 * (y * pitch + x)] = half;
-    if (y > 0) halves[2 * ((y - 1) * pitch + x) + 1] = half;
-}
-// The same in a plane of the gradient, whose words are pairs of rows that do not overlap.
-__device__ __forceinline__ void put_out(Tf32 format, unsigned* plane, int pitch, int y, int x, float value) {
-    put_in(format, plane, pitch, y, x, value);
-}
-__device__ __forceinline__ void put_out(Bf16, unsigned* plane, int pitch, int y, int x, float value) {
-    const float values[2] = {value, 0.0f};
-    reinterpret_cast<unsigned short*>(plane)[2 * (y / 2 * pitch + x) + y % 2] = (unsigned short)Bf16::word(values);
-}
-
-// Stages `count` channels from `first` on of a square of pixels, SIZE wide; `put(channel − first, y, x, value)`. Each
-// warp takes every fourth channel, AT_ONCE of them at a time: all that it loads of these is on the way before the first
-// value is waited for. A lane's positions are the same in all channels.
-template <int SIZE, int OF_LANE, int AT_ONCE, class Source, class Put>
-__device__ __forceinline__ void stage_square(const Source& source, int image, int first, int count, TileCorner corner,
-                                             Put put) {
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    typename Source::Place places[OF_LANE];
+// Which cells of a square a lane stages, and how their words lie in a plane. In TF32 a word is a pixel.
+template <int SIDE, int PITCH> struct Pixels {
+    static constexpr int CELLS = (SIDE * SIDE + WARP - 1) / WARP;
+    static __device__ __forceinline__ int cell(int lane, int i) { return min(i * (int)WARP + lane, SIDE * SIDE - 1); }
+    static __device__ __forceinline__ void put(int lane, unsigned* plane, const unsigned (&cells)[CELLS]) {
 #pragma unroll
-    for (int i = 0; i < OF_LANE; ++i) {
-        const int position = i * WARP + lane, y = corner.y + position / SIZE, x = corner.x + position % SIZE;
-        const bool inside = position < SIZE * SIZE && y >= 0 && y < source.shape.height && x >= 0 && x < source.shape.width;
-        int at[Source::PLACES];
-        source.find(y, x, inside, at, 1);
-        places[i] = source.look_up(at, 1);
+        for (int i = 0; i < CELLS; ++i) {
+            const int at = i * WARP + lane;
+            if (at < SIDE * SIDE) plane[at / SIDE * PITCH + at % SIDE] = cells[i];
+        }
     }
+};
+
+// In bf16 a word of the window is a pixel and the one below it: a lane has a strip, and the row below that.
+template <int ROWS, int ACROSS, int PITCH> struct Strips {
+    static constexpr int STRIP = (ROWS - 1 + WARP / ACROSS - 1) / (WARP / ACROSS), CELLS = STRIP + 1;
+    static __device__ __forceinline__ int cell(int lane, int i) {
+        return min(lane / ACROSS * STRIP + i, ROWS - 1) * ACROSS + lane % ACROSS;
+    }
+    static __device__ __forceinline__ void put(int lane, unsigned* plane, const unsigned (&cells)[CELLS]) {
+        const int top = lane / ACROSS * STRIP, left = lane % ACROSS * 2;
+#pragma unroll
+        for (int i = 0; i < STRIP; ++i) {
+            unsigned words[2] = {cells[i], cells[i + 1]};
+            transpose(words);
+            if (top + i + 1 >= ROWS) continue;
+            plane[(top + i) * PITCH + left] = words[0];
+            plane[(top + i) * PITCH + left + 1] = words[1];
+        }
+    }
+};
+
+// In the gradient, of two rows that no other word has.
+template <int ROWS, int ACROSS, int PITCH> struct Pairs {
+    static constexpr int CELLS = ROWS * ACROSS / WARP;
+    static __device__ __forceinline__ int cell(int lane, int i) {
+        const int pair = i / 2 * WARP + lane;
+        return (pair / ACROSS * 2 + i % 2) * ACROSS + pair % ACROSS;
+    }
+    static __device__ __forceinline__ void put(int lane, unsigned* plane, const unsigned (&cells)[CELLS]) {
+#pragma unroll
+        for (int i = 0; i < CELLS; i += 2) {
+            const int pair = i / 2 * WARP + lane, at = pair / ACROSS * PITCH + pair % ACROSS * 2;
+            unsigned words[2] = {cells[i], cells[i + 1]};
+            transpose(words);
+            plane[at] = words[0];
+            plane[at + 1] = words[1];
+        }
+    }
+};
+
+template <class T, class S> struct Layouts {
+    using Window = Pixels<SUM_WINDOW, S::PITCH>;
+    using Gradient = Pixels<SUM_TILE, S::OUT_PITCH>;
+};
+template <class S> struct Layouts<Bf16, S> {
+    using Window = Strips<SUM_WINDOW, SUM_ACROSS<Bf16>, S::PITCH>;
+    using Gradient = Pairs<SUM_TILE, SUM_TILE / 2, S::OUT_PITCH>;
+};
+
+// Stages `count` channels from `first` on of what `table` finds, into planes of PLANE words each. Each warp takes every
+// fourth channel, AT_ONCE of them at a time: all that it loads of these is on the way before the first value is waited for.
+template <class T, class Layout, int PLANE, int AT_ONCE, class Source, class Table>
+__device__ __forceinline__ void stage(const Source& source, const Table& table, bool by_cells, int image, int first,
+                                      int count, unsigned* planes) {
+    const int warp = threadIdx.x / WARP;
+    const LaneCells<T, Table, Layout::CELLS> mine(table, [&](int i) { return Layout::cell(threadIdx.x % WARP, i); });
 #pragma unroll 1
     for (int begin = warp; begin < count; begin += MMA_WARPS * AT_ONCE) {
         Constants constants[AT_ONCE];
-        typename Source::Raw raw[AT_ONCE][OF_LANE];
+        typename Source::Raw raw[AT_ONCE][Layout::CELLS];
 #pragma unroll
         for (int a = 0; a < AT_ONCE; ++a) {
             const int c = begin + a * MMA_WARPS;
-            // The last channel again where there is no other, so that nothing stands between the loads.
-            const int channel = first + min(c, count - 1);
-            const auto plane = source.plane(image, channel);
-            constants[a] = source.constants(image, channel);
+            constants[a] = source.constants(image, first + min(c, count - 1));
+            // Nothing may be left as it was: it would have to be kept in registers from one round to the next.
+            if (c < count) {
+                mine.load(source, by_cells, image, first + c, raw[a]);
+            } else {
 #pragma unroll
-            for (int i = 0; i < OF_LANE; ++i) {
-                raw[a][i] = {};
-                if (c < count && places[i].inside()) raw[a][i] = plane(places[i]);
+                for (int i = 0; i < Layout::CELLS; ++i) raw[a][i] = {};
             }
         }
 #pragma unroll
         for (int a = 0; a < AT_ONCE; ++a) {
             const int c = begin + a * MMA_WARPS;
             if (c >= count) break;
+            unsigned cells[Layout::CELLS];
 #pragma unroll
-            for (int i = 0; i < OF_LANE; ++i) {
-                const int position = i * WARP + lane;
-                const float value = places[i].inside() ? source.finish(raw[a][i], constants[a]) : 0.0f;
-                if (position < SIZE * SIZE) put(c, position / SIZE, position % SIZE, value);
-            }
+            for (int i = 0; i < Layout::CELLS; ++i)
+                cells[i] = finished<T>(source, raw[a][i], constants[a], table.masks[mine.cells[i]]);
+            Layout::put(threadIdx.x % WARP, planes + c * PLANE, cells);
         }
     }
 }
@@ -126,7 +152,15 @@ template <class T, class S>
 __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stored>& inputs,
                                                 const MmaGradient<typename T::Stored>& gradient, float* partial,
                                                 int tiles) {
+    using Inputs = MmaInputs<typename T::Stored>;
+    using Gradient = MmaGradient<typename T::Stored>;
+    using Layout = Layouts<T, S>;
+    using WindowTable = CellTable<T, Inputs, SUM_WINDOW, SUM_ACROSS<T>>;
+    using GradientTable = CellTable<T, Gradient, SUM_TILE, SUM_TILE / T::PACK>;
+    SHARED(WindowTable, window_table, );
+    SHARED(GradientTable, gradient_table, );
     DYNAMIC_SHARED(unsigned, memory);
+    const bool inputs_by_cells = inputs.by_cells(), gradient_by_cells = gradient.by_cells();
     unsigned* of_gradient = memory + S::IN * S::PLANE;
     const ConvShape shape = inputs.shape;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -137,13 +171,13 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
     for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
         const int of_image = tiles_of(shape), image = tile / of_image;
         const TileCorner corner = corner_of(tile % of_image, shape);
+        window_table.fill(inputs, TileCorner{corner.y - 1, corner.x - T::PACK});
+        gradient_table.fill(gradient, corner);
         __syncthreads();  // the tile before this one may still be read
-        stage_square<SUM_WINDOW, SUM_OF_WINDOW, WINDOWS_AT_ONCE<T>>(
-            inputs, image, first_in, ins, TileCorner{corner.y - 1, corner.x - 1},
-            [&](int c, int y, int x, float value) { put_in(T{}, memory + c * S::PLANE, S::PITCH, y, x, value); });
-        stage_square<SUM_TILE, SUM_OF_TILE, GRADIENTS_AT_ONCE>(
-            gradient, image, first_out, outs, corner,
-            [&](int c, int y, int x, float value) { put_out(T{}, of_gradient + c * S::OUT_PLANE, S::OUT_PITCH, y, x, value); });
+        stage<T, typename Layout::Window, S::PLANE, S::WINDOWS_AT_ONCE>(inputs, window_table, inputs_by_cells, image, first_in,
+                                                                        ins, memory);
+        stage<T, typename Layout::Gradient, S::OUT_PLANE, S::GRADIENTS_AT_ONCE>(gradient, gradient_table, gradient_by_cells,
+                                                                             image, first_out, outs, of_gradient);
         __syncthreads();
         // Where a lane reads, worked out anew for each tile: staging needs the registers. Rows and columns of products that
         // stand for no channel read another's, and come to nothing.
@@ -153,7 +187,7 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
 #pragma unroll
         for (int e = 0; e < S::EIGHTS; ++e) {
             const int row = min(e * 8 + group, ins * 3 - 1);
-            window[e] = memory + row / 3 * S::PLANE + (row % 3 + down * 8 + member * T::PACK) * S::PITCH + left;
+            window[e] = memory + row / 3 * S::PLANE + (row % 3 + down * 8 + member * T::PACK) * S::PITCH + left + T::PACK - 1;
         }
 #pragma unroll
         for (int j = 0; j < S::OUTS; ++j)

@@ -61,7 +61,7 @@ const PIECES: [Piece; 9] = [
         only: DEEP,
         file: "conv_mma.cuh",
         behind: " correlate_mma(",
-        apart: &["raw[w][i][k] = plane", "window[word", "shared[at(warp,", "shared[at(warp,"],
+        apart: &["mine.load(source", "put_words(window", "shared[at(warp,", "shared[at(warp,"],
         in_step: &[],
     },
     Piece {
@@ -79,8 +79,8 @@ const PIECES: [Piece; 9] = [
         only: BY_8,
         file: "conv_mma_weights.cuh",
         behind: " sum_over_pixels(",
-        apart: &["plane[y * pitch + x] =", "plane[y * pitch + x] =", "*to =", "*to ="],
-        in_step: &[0],
+        apart: &["mine.load(source", "plane[at / SIDE * PITCH + at % SIDE] =", "*to =", "*to ="],
+        in_step: &[],
     },
     Piece {
         kernel: "conv_transpose_inputs_tf32_deep_by4",

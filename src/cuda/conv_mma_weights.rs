@@ -15,7 +15,7 @@ const TILE: usize = 16;
 /// Words of a channel in shared memory: of the window, and of the gradient.
 const fn planes(precision: Precision) -> [usize; 2] {
     match precision {
-        Precision::Bf16 => [363, 164],
+        Precision::Bf16 => [359, 164],
         Precision::Fp32 | Precision::Tf32 => [360, 292],
     }
 }
@@ -23,9 +23,9 @@ const fn planes(precision: Precision) -> [usize; 2] {
 const AT_ONCE: usize = 2;
 #[cfg(test)]
 const WARPS: usize = 4;
-/// Of the gradient, channels that a warp stages at a time.
+/// Channels that a warp stages at a time, where a group has more than 16; otherwise all that it has.
 #[cfg(test)]
-const GRADIENTS_AT_ONCE: usize = 2;
+const CHANNELS_AT_ONCE: usize = 3;
 /// Clocks from a load to its value, where it comes from memory: what is thought of an H100.
 #[cfg(test)]
 const WAIT: f64 = 700.0;
@@ -88,6 +88,9 @@ pub struct Cut {
     tiles: usize,
     pub parts: usize,
     shared: usize,
+    /// In and out.
+    #[cfg(test)]
+    channels: [usize; 2],
 }
 
 impl Cut {
@@ -111,7 +114,15 @@ impl Cut {
         // As many tiles for each as for the one with most.
         let parts = tiles.div_ceil(tiles.div_ceil(parts));
         let shared = (of_in * in_plane + of_out * out_plane) * size_of::<u32>();
-        Self { group, groups, tiles, parts, shared }
+        Self {
+            group,
+            groups,
+            tiles,
+            parts,
+            shared,
+            #[cfg(test)]
+            channels: [ins, outs],
+        }
     }
 }
 
@@ -136,17 +147,22 @@ impl Cut {
     }
 
     /// How often a warp waits for memory while it stages a tile: once for all the channels that it takes at a time.
-    fn waits(&self, precision: Precision) -> usize {
-        let [of_in, of_out] = self.group.channels();
-        let windows_at_once = if precision == Precision::Bf16 { 2 } else { 3 };
-        of_in.div_ceil(WARPS).div_ceil(windows_at_once) + of_out.div_ceil(WARPS).div_ceil(GRADIENTS_AT_ONCE)
+    fn waits(&self) -> usize {
+        let of_warp = |of_group: usize| {
+            let channels = of_group.div_ceil(WARPS);
+            if of_group > 16 { channels.div_ceil(CHANNELS_AT_ONCE) } else { 1 }
+        };
+        self.group.channels().into_iter().map(of_warp).sum()
     }
 
-    /// Clocks of a tile without its waits.
+    /// Clocks of a tile without its waits. Instructions are those in the machine code for 9.0: of a warp, 300 to find a
+    /// tile's cells, 100 and 2 a product to multiply, and what stages a channel of either map.
     fn work(&self, precision: Precision) -> f64 {
-        let [of_in, of_out] = self.group.channels();
+        let [ins, outs] = [0, 1].map(|i| self.channels[i] as f64 / self.groups[i] as f64);
         let products = self.of_tile(precision) as f64;
-        let instructions = 1.7 * products + (of_in * 11 * 10 + of_out * 8 * 14) as f64;
+        let [of_window, of_gradient] =
+            if precision == Precision::Bf16 { [184.0, 157.0] } else { [203.0, 193.0] };
+        let instructions = WARPS as f64 * 400.0 + 2.0 * products + ins * of_window + outs * of_gradient;
         (products / 0.64).max(instructions / 4.0)
     }
 
@@ -156,15 +172,15 @@ impl Cut {
     }
 
     /// Of the multiprocessor with most blocks: the slower of tensor cores (0.64 products a clock) and instructions
-    /// (four a clock: products, what they read, and 10 and 14 for each word that is staged), and joining warps; but a tile
-    /// takes no less than that and its waits, which only the other block fills.
+    /// (four a clock), and joining warps; but a tile takes no less than that and its waits, which only the other block
+    /// fills.
     pub fn clocks(&self, precision: Precision) -> f64 {
         let work = self.work(precision);
         let blocks = self.blocks().div_ceil(MULTIPROCESSORS) as f64;
         let at_once = blocks.min(AT_ONCE as f64);
         let overlapped = (at_once + 0.7) / at_once;
         // Of `at_once` blocks, a tile each.
-        let tiles = (at_once * work * overlapped).max(work + self.waits(precision) as f64 * WAIT);
+        let tiles = (at_once * work * overlapped).max(work + self.waits() as f64 * WAIT);
         blocks * (self.tiles.div_ceil(self.parts) as f64 * tiles / at_once + 3000.0 * overlapped)
     }
 }
