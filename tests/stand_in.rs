@@ -68,7 +68,7 @@ fn a_wait_that_is_forgotten_shows() {
     let line = format!(
         "train --data brain --out run {CASCADES} {SAMPLING} --max-steps 2 --device cuda --precision tf32 --overwrite"
     );
-    let mut run = |variables: &str| {
+    let run = |variables: &str| {
         let ended = kerase(&folder, library, &format!("STAND_IN_LATE=1 {variables}"), &line);
         let model = ended.code.is_some_and(|code| code == 0).then(|| folder.read("run/model.safetensors"));
         (model, ended.stderr)
@@ -79,7 +79,7 @@ fn a_wait_that_is_forgotten_shows() {
     for [first, then] in [[uploads, main], [main, beside], [beside, main]] {
         let (wrong, said) = run(&format!("STAND_IN_FORGET={first}-{then}"));
         assert!(wrong != right, "nothing came of {then} not waiting for {first}");
-        let nonsense = ["NaN", "CUDA_ERROR_STREAM_CAPTURE_UNJOINED"].iter().any(|why| said.contains(why));
+        let nonsense = ["NaN", "CUDA_ERROR_STREAM_CAPTURE_"].iter().any(|why| said.contains(why));
         assert!(wrong.is_some() || nonsense, "{said}");
     }
 }
