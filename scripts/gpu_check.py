@@ -255,7 +255,8 @@ class Check:
         return {"seconds": seconds, "summary": json.loads((out / "metrics.json").read_text())["summary"]}
 
     def sanitizer(self, tool, clean):
-        command = [self.program("compute-sanitizer"), "--tool", tool, "--error-exitcode", 99, *self.training(tool, self.device, 1, "tf32")]
+        command = [self.program("compute-sanitizer"), "--tool", tool, "--error-exitcode", 99]
+        command += self.training(tool, self.device, 1, "tf32")
         said = self.call(command)
         summary = [line.strip("= ") for line in said.splitlines() if "SUMMARY" in line]
         # Where it could not attach, it says so and ends well.

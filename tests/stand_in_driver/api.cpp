@@ -196,7 +196,6 @@ CUresult cuInit(unsigned) {
     if (const CUresult failure = planned_failure(__func__)) return failure;
     contexts.resize(number("STAND_IN_GPUS", 1));
     if (contexts.empty()) return CUDA_ERROR_NO_DEVICE;
-    for (size_t gpu = 0; gpu < contexts.size(); ++gpu) contexts[gpu].device = int(gpu);
     memory_of_a_gpu = number("STAND_IN_MEMORY", 8 << 10) << 20;
     capability = int(number("STAND_IN_CAPABILITY", 90));
     is_late = number("STAND_IN_LATE", 0) != 0;

@@ -97,7 +97,6 @@ extern bool is_late;
 
 // The objects behind the handles.
 struct CUctx_st {
-    int device;
     unsigned retained = 0;
     int streams_made = 0;
     std::set<CUstream> streams;

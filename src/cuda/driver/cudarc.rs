@@ -10,6 +10,7 @@ mod event;
 mod graph;
 pub mod nccl;
 mod overlap;
+mod pinned;
 mod staging;
 
 use std::ffi::c_void;
@@ -24,7 +25,7 @@ use self::download::{Download, Downloads};
 use self::graph::{Captured, Command, Recording, abandon};
 use self::nccl::Communicator;
 use self::overlap::Mark;
-use self::staging::Pinned;
+use self::pinned::Pinned;
 use super::faults::{out_of_memory, text, too_much_shared};
 use super::{Argument, Call, Driver, Launch};
 use crate::cuda::kernel::Located;

@@ -6,7 +6,7 @@ use ::cudarc::driver::result::{self, DriverError, event, stream};
 use ::cudarc::driver::sys;
 
 use super::context::Context;
-use super::staging::Slot;
+use super::pinned::Slot;
 
 /// What a step has to say fits in it several times.
 const LEAST_BYTES: usize = 4 << 10;

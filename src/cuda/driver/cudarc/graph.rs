@@ -6,7 +6,7 @@ use ::cudarc::driver::result::{self, DriverError, graph, stream};
 use ::cudarc::driver::sys;
 
 use super::context::Context;
-use super::staging::Pinned;
+use super::pinned::Pinned;
 use crate::cuda::driver::Call;
 
 /// One thing that was asked for.
