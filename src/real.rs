@@ -20,6 +20,9 @@ pub trait Real:
         size_of::<Self::Lanes<S>>() / size_of::<Self>()
     }
     fn splat<S: Simd>(simd: S, value: Self) -> Self::Lanes<S>;
+    fn plus<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S>;
+    fn minus<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S>;
+    fn times<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S>;
     /// `a · b + c`, fused where the processor can.
     fn fma<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>, c: Self::Lanes<S>) -> Self::Lanes<S>;
     /// The sum of a register's reals.
@@ -40,7 +43,10 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($real:ident, $lanes:ident, $splat:ident, $fma:ident, $reduce_sum:ident, $partial_load:ident) => {
+    (
+        $real:ident, $lanes:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $reduce_sum:ident,
+        $partial_load:ident
+    ) => {
         impl Real for $real {
             type Lanes<S: Simd> = S::$lanes;
 
@@ -53,6 +59,18 @@ macro_rules! real {
             #[inline(always)]
             fn splat<S: Simd>(simd: S, value: Self) -> Self::Lanes<S> {
                 simd.$splat(value)
+            }
+            #[inline(always)]
+            fn plus<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S> {
+                simd.$add(a, b)
+            }
+            #[inline(always)]
+            fn minus<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S> {
+                simd.$sub(a, b)
+            }
+            #[inline(always)]
+            fn times<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S> {
+                simd.$mul(a, b)
             }
             #[inline(always)]
             fn fma<S: Simd>(
@@ -75,5 +93,25 @@ macro_rules! real {
     };
 }
 
-real!(f32, f32s, splat_f32s, mul_add_e_f32s, reduce_sum_f32s, partial_load_f32s);
-real!(f64, f64s, splat_f64s, mul_add_e_f64s, reduce_sum_f64s, partial_load_f64s);
+real!(
+    f32,
+    f32s,
+    splat_f32s,
+    add_f32s,
+    sub_f32s,
+    mul_f32s,
+    mul_add_e_f32s,
+    reduce_sum_f32s,
+    partial_load_f32s
+);
+real!(
+    f64,
+    f64s,
+    splat_f64s,
+    add_f64s,
+    sub_f64s,
+    mul_f64s,
+    mul_add_e_f64s,
+    reduce_sum_f64s,
+    partial_load_f64s
+);

@@ -2,13 +2,16 @@
 //! scratch with the zero padding that a 3×3 filter needs.
 //!
 //! In a chunk's plane, rows are `stride = width + radius` apart: one zero column serves as the right padding of a
-//! row and the left padding of the next. Output position `p = row·stride + column` then reads tap (ky, kx) at
-//! `p + ky·stride + kx`.
+//! row and the left padding of the next. What filters with three rows read is split into [`PARTS`] (`winograd.rs`), with
+//! a row for each band of [`BAND`]; a single tap reads rows as they are, in one part. Either way position `p = row·stride
+//! + column` of a part then reads the filter's column kx at `p + kx`.
 
 use std::ops::Range;
 
 use crate::backend::{FeatureMap, MapShape};
 use crate::cpu::norm::{Stats, activate_row, stats};
+use crate::cpu::tile::MARGIN;
+use crate::cpu::winograd::{BAND, PARTS};
 use crate::real::Real;
 
 /// Bytes that a chunk's planes may take, all channels together: half of a common second-level cache.
@@ -35,19 +38,15 @@ pub struct Chunks {
 impl Chunks {
     /// For planes of `shape`'s size, `channels` of which are worked on at a time, in `blocks` independent parts.
     pub fn plan<T>(shape: MapShape, radius: usize, channels: usize, blocks: usize) -> Self {
-        let row_bytes = channels * (shape.width + radius) * size_of::<T>();
-        let cached = (CHUNK_BYTES / row_bytes).saturating_sub(2 * radius).max(4);
+        let whole = Self::whole(shape, radius);
+        let (band, parts) = (whole.band(), whole.parts());
+        let band_bytes = channels * parts * whole.stride() * size_of::<T>();
+        let cached = (CHUNK_BYTES / band_bytes * band).max(4);
         let spread = shape.height.div_ceil(TASKS.div_ceil(shape.n * blocks)).max(FEWEST_ROWS);
-        // As even as can be, so that no chunk is all halo.
+        // As even as can be.
         let per_image = shape.height.div_ceil(cached.min(spread));
-        let rows = shape.height.div_ceil(per_image);
-        Self {
-            height: shape.height,
-            width: shape.width,
-            radius,
-            rows,
-            per_image: shape.height.div_ceil(rows),
-        }
+        let rows = shape.height.div_ceil(per_image).next_multiple_of(band);
+        Self { rows, per_image: shape.height.div_ceil(rows), ..whole }
     }
 
     /// The whole image as one chunk.
@@ -69,23 +68,42 @@ impl Chunks {
         self.width + self.radius
     }
 
-    /// Reals between two planes of a chunk.
+    /// Rows that make one row of every part. All chunks but an image's last are whole bands.
+    fn band(&self) -> usize {
+        if self.radius == 0 { 1 } else { BAND }
+    }
+
+    pub fn parts(&self) -> usize {
+        if self.radius == 0 { 1 } else { PARTS }
+    }
+
+    pub fn bands(&self, rows: usize) -> usize {
+        rows.div_ceil(self.band())
+    }
+
+    /// Reals of a chunk's plane as it is read, with its halo: rows of bands, and room for a register more.
+    pub fn window(&self) -> usize {
+        (self.bands(self.rows) * self.band() + 2 * self.radius) * self.stride() + MARGIN
+    }
+
+    /// Reals between two planes of a part: the last position's taps too.
     pub fn plane(&self) -> usize {
-        (self.rows + 2 * self.radius) * self.stride() + self.radius
+        self.bands(self.rows) * self.stride() + 2 * self.radius
     }
 
-    /// Positions that a filter is evaluated at: the rows with their padding column.
+    /// Reals between two parts of so many channels.
+    pub fn part(&self, channels: usize) -> usize {
+        channels * self.plane() + MARGIN
+    }
+
+    /// Positions of a part that a filter is evaluated at: its rows with their padding column.
     pub fn positions(&self, rows: usize) -> usize {
-        rows * self.stride()
+        self.bands(rows) * self.stride()
     }
 
-    /// Offsets of the taps of a filter over `channels` planes: `[channels, ky, kx]`.
+    /// Offsets of the taps of a filter over `channels` planes of a part: `[channels, kx]`.
     pub fn taps(&self, channels: usize) -> Vec<usize> {
-        let size = 2 * self.radius + 1;
-        let (plane, stride) = (self.plane(), self.stride());
-        (0..channels)
-            .flat_map(|c| (0..size * size).map(move |k| c * plane + k / size * stride + k % size))
-            .collect()
+        (0..channels).flat_map(|c| (0..=2 * self.radius).map(move |kx| c * self.plane() + kx)).collect()
     }
 
     /// Fills one plane: the chunk's rows and the halo by `row(y, destination)`, zeros where there is no image.

@@ -22,6 +22,7 @@ pub mod sens;
 pub mod tile;
 pub mod unet_io;
 pub mod update;
+pub mod winograd;
 
 #[cfg(test)]
 mod testing;

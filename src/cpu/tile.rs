@@ -119,9 +119,12 @@ fn correlate_tile<T: Real, S: Simd, const O: usize, const V: usize>(
 /// Taps that one pass of the weight-gradient loop takes together: a filter row of two input channels.
 pub const TAPS: usize = 6;
 
-/// Output channels that one pass of the weight-gradient loop takes together.
+/// Output channels that one pass of the weight-gradient loop takes together, at most.
+pub const REDUCE_BLOCK: usize = 4;
+
+/// How many, of `channels`.
 pub fn reduce_block_of(channels: usize) -> usize {
-    [4, 3, 2].into_iter().min_by_key(|&block| channels.div_ceil(block) * block).expect("not empty")
+    [REDUCE_BLOCK, 3, 2].into_iter().min_by_key(|&block| channels.div_ceil(block) * block).expect("not empty")
 }
 
 /// `sums[o][t] += Σ_p g[o][p] · x[taps[t] + p]` for `block` channels o, six taps t and positions p < `len`.

@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::correlate::{Correlation, Made};
 use super::{Filters, blocks_per_task, concatenated};
 use crate::backend::FeatureMap;
 use crate::cpu::Cpu;
 use crate::cpu::chunk::{Chunks, into_parts, split_rows};
 use crate::cpu::norm::Moments;
-use crate::cpu::tile::{Correlate, MARGIN};
 use crate::real::Real;
 
 /// Output values and, where the output has room for them, their statistics.
@@ -25,11 +25,7 @@ pub fn forward<T: Real>(
     let block = filters.forward_block();
     let blocks = planes.div_ceil(block);
     let chunks = Chunks::plan::<T>(grid, radius, channels.len(), blocks);
-    let taps = chunks.taps(channels.len());
-
-    let mut packed = cpu.shelf.take::<T>(blocks * taps.len() * block);
-    filters.pack_forward(block, &mut packed);
-    let packed = &*packed;
+    let packed = &filters.pack_forward(cpu, block);
 
     // Whole output channels per task, in whole blocks.
     let per_task = blocks_per_task(blocks, out.n * chunks.per_image) * block / (up * up);
@@ -43,38 +39,24 @@ pub fn forward<T: Real>(
     }
 
     tasks.into_par_iter().for_each(|(chunk, first, mut rows, moments)| {
-        let mut x = cpu.shelf.take::<T>(channels.len() * chunks.plane() + MARGIN);
-        cpu.vectorised(
+        let mut correlation = Correlation::new(cpu, &chunks, packed, channels.len());
+        correlation.read(
             #[inline(always)]
-            || {
-                for (plane, &(map, channel)) in x.chunks_exact_mut(chunks.plane()).zip(&channels) {
-                    chunks.fill_activated(chunk, inputs[map], channel, plane);
-                }
+            |c, window| {
+                let (map, channel) = channels[c];
+                chunks.fill_activated(chunk, inputs[map], channel, window);
             },
         );
-        let positions = chunks.positions(chunks.range(chunk).len());
-        let y_plane = positions.next_multiple_of(MARGIN);
-        let mut y = cpu.shelf.take::<T>(block * y_plane);
         let first_block = first * up * up / block;
         for (b, rows) in rows.chunks_mut(block / (up * up)).enumerate() {
-            let weights = &packed[(first_block + b) * taps.len() * block..][..taps.len() * block];
-            Correlate { x: &x, taps: &taps, weights, block, y: &mut y, plane: y_plane, len: positions }
-                .run(cpu.arch);
+            let made = correlation.make(first_block + b, chunks.range(chunk).len());
             cpu.vectorised(
                 #[inline(always)]
                 || {
                     for (o, rows) in rows.iter_mut().enumerate() {
                         let channel = first + b * block / (up * up) + o;
                         let bias = bias.map_or(T::zero(), |bias| bias[channel]);
-                        store(
-                            &y[o * up * up * y_plane..],
-                            y_plane,
-                            chunks.stride(),
-                            up,
-                            bias,
-                            rows,
-                            out.width,
-                        );
+                        store(&made, o * up * up, up, bias, rows, out.width);
                         moments[channel - first] = Moments::of(rows, out.width);
                     }
                 },
@@ -92,16 +74,19 @@ pub fn forward<T: Real>(
     }
 }
 
-/// Copies tile results to output rows: past the padding columns, and two by two for a transposed convolution.
+/// Copies what was made, from plane `first` on, to output rows: past the padding columns, and two by two for a
+/// transposed convolution.
 #[inline(always)]
-fn store<T: Real>(y: &[T], plane: usize, stride: usize, up: usize, bias: T, rows: &mut [T], width: usize) {
+fn store<T: Real>(made: &Made<'_, T>, first: usize, up: usize, bias: T, rows: &mut [T], width: usize) {
+    let Made { rows: y, plane, pitch } = made;
+    let y = &y[first * plane..];
     for (r, row) in rows.chunks_exact_mut(width).enumerate() {
         if up == 1 {
-            for (out, &y) in row.iter_mut().zip(&y[r * stride..][..width]) {
+            for (out, &y) in row.iter_mut().zip(&y[r * pitch..][..width]) {
                 *out = y + bias;
             }
         } else {
-            let at = (r % 2 * 2) * plane + r / 2 * stride;
+            let at = (r % 2 * 2) * plane + r / 2 * pitch;
             let (left, right) = (&y[at..][..width / 2], &y[at + plane..][..width / 2]);
             for ((out, &left), &right) in row.as_chunks_mut::<2>().0.iter_mut().zip(left).zip(right) {
                 *out = [left, right];

@@ -1,24 +1,29 @@
-//! The one loop nest behind the three convolutions, forward and backward.
+//! The three convolutions, forward and backward.
 //!
 //! A task takes a chunk of rows and a range of channels, reads its inputs into scratch (normalised and activated on
-//! the way), runs the register tiles over it while it is in cache, and writes finished rows. Channels of a
-//! transposed convolution's output count four times here, once for each pixel of its 2×2 blocks: "planes".
+//! the way, and split where filters have three rows), runs the register tiles over it while it is in cache, and writes
+//! finished rows. Channels of a transposed convolution's output count four times here, once for each pixel of its 2×2
+//! blocks: "planes".
 
-mod backward;
+mod correlate;
 mod forward;
+mod gradient;
+mod inputs;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod weights;
 
-pub use backward::backward;
 pub use forward::forward;
 
-use rayon::prelude::*;
-
-use crate::backend::{FeatureMap, MapShape};
+use crate::backend::{FeatureMap, InputGradient, MapGradient, MapShape};
+use crate::cpu::Cpu;
 use crate::cpu::tile::block_of;
+use crate::cpu::winograd::PARTS;
 use crate::real::Real;
+use correlate::Packed;
+use gradient::Gradient;
 
 /// A convolution's weights: plane o, input i, tap k at `o·plane_stride + i·input_stride + k`.
 #[derive(Clone, Copy)]
@@ -41,7 +46,7 @@ impl<T: Real> Filters<'_, T> {
     }
 
     fn taps(&self) -> usize {
-        (2 * self.radius + 1).pow(2)
+        self.across().pow(2)
     }
 
     fn at(&self, plane: usize, input: usize, tap: usize) -> usize {
@@ -59,39 +64,43 @@ impl<T: Real> Filters<'_, T> {
         }
     }
 
-    /// `[blocks, inputs, taps, block]` for the forward tiles.
-    fn pack_forward(&self, block: usize, packed: &mut [T]) {
-        let taps = self.taps();
-        packed.par_chunks_mut(self.inputs * taps * block).enumerate().for_each(|(b, packed)| {
-            for (row, packed) in packed.chunks_exact_mut(block).enumerate() {
-                for (lane, packed) in packed.iter_mut().enumerate() {
-                    let plane = b * block + lane;
-                    *packed = if plane < self.planes {
-                        self.weights[self.at(plane, row / taps, row % taps)]
-                    } else {
-                        T::zero()
-                    };
-                }
-            }
-        });
+    /// Parts that its planes are split into.
+    fn parts(&self) -> usize {
+        if self.radius == 0 { 1 } else { PARTS }
     }
 
-    /// `[blocks, planes, taps, block]` for the tiles of the data gradient, which correlate with flipped filters.
-    fn pack_backward(&self, block: usize, packed: &mut [T]) {
-        let taps = self.taps();
-        packed.par_chunks_mut(self.planes * taps * block).enumerate().for_each(|(b, packed)| {
-            for (row, packed) in packed.chunks_exact_mut(block).enumerate() {
-                for (lane, packed) in packed.iter_mut().enumerate() {
-                    let input = b * block + lane;
-                    *packed = if input < self.inputs {
-                        self.weights[self.at(row / taps, input, taps - 1 - row % taps)]
-                    } else {
-                        T::zero()
-                    };
-                }
-            }
-        });
+    /// Columns of a filter.
+    fn across(&self) -> usize {
+        2 * self.radius + 1
     }
+
+    /// For tiles that make the output.
+    fn pack_forward<'a>(self, cpu: &'a Cpu<T>, block: usize) -> Packed<'a, T> {
+        Packed::new(cpu, self, block, [self.planes, self.inputs], |o, i, tap| self.at(o, i, tap))
+    }
+
+    /// For tiles that make the data gradient, which correlate with flipped filters.
+    fn pack_backward<'a>(self, cpu: &'a Cpu<T>, block: usize) -> Packed<'a, T> {
+        let last = self.taps() - 1;
+        Packed::new(cpu, self, block, [self.inputs, self.planes], |i, o, tap| self.at(o, i, last - tap))
+    }
+}
+
+/// Adds to `d_weights`, laid out as `filters.weights`; writes the gradients of those inputs that have a place.
+pub fn backward<T: Real>(
+    cpu: &Cpu<T>,
+    inputs: &[&FeatureMap<Vec<T>>],
+    filters: Filters<'_, T>,
+    output: &FeatureMap<Vec<T>>,
+    d_output: &MapGradient<Vec<T>>,
+    d_weights: &mut [T],
+    d_inputs: &mut [Option<InputGradient<'_, Vec<T>>>],
+) {
+    let gradient = Gradient { filters, output, d_output };
+    if d_inputs.iter().any(Option::is_some) {
+        inputs::backward(cpu, inputs, gradient, d_inputs);
+    }
+    weights::backward(cpu, inputs, gradient, d_weights);
 }
 
 /// The channels of concatenated maps, in order: which map, and which of its channels.
