@@ -40,12 +40,14 @@ pub trait Real:
     fn store<S: Simd>(value: Self::Lanes<S>, to: &mut [Self]) {
         to[..Self::lanes::<S>()].copy_from_slice(bytemuck::cast_slice(std::slice::from_ref(&value)));
     }
+    /// Writes as much of a register as `to` has room for, which is less.
+    fn store_part<S: Simd>(simd: S, value: Self::Lanes<S>, to: &mut [Self]);
 }
 
 macro_rules! real {
     (
         $real:ident, $lanes:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $reduce_sum:ident,
-        $partial_load:ident
+        $partial_load:ident, $partial_store:ident
     ) => {
         impl Real for $real {
             type Lanes<S: Simd> = S::$lanes;
@@ -89,6 +91,10 @@ macro_rules! real {
             fn load_part<S: Simd>(simd: S, from: &[Self]) -> Self::Lanes<S> {
                 simd.$partial_load(from)
             }
+            #[inline(always)]
+            fn store_part<S: Simd>(simd: S, value: Self::Lanes<S>, to: &mut [Self]) {
+                simd.$partial_store(to, value);
+            }
         }
     };
 }
@@ -102,7 +108,8 @@ real!(
     mul_f32s,
     mul_add_e_f32s,
     reduce_sum_f32s,
-    partial_load_f32s
+    partial_load_f32s,
+    partial_store_f32s
 );
 real!(
     f64,
@@ -113,5 +120,6 @@ real!(
     mul_f64s,
     mul_add_e_f64s,
     reduce_sum_f64s,
-    partial_load_f64s
+    partial_load_f64s,
+    partial_store_f64s
 );

@@ -22,8 +22,14 @@ impl Shelf {
     /// At least `len` reals with unspecified finite-or-not contents.
     pub fn take<T: Real>(&self, len: usize) -> Scratch<'_, T> {
         let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
-        let mut buffer =
-            self.free.lock().expect("no task panics while it holds the shelf").pop().unwrap_or_default();
+        let mut buffer = {
+            let mut free = self.free.lock().expect("no task panics while it holds the shelf");
+            // The smallest that is large enough; or else the largest, which is the least to add to what is held.
+            let fits = |&i: &usize| free[i].len() >= lines;
+            let best = (0..free.len()).filter(fits).min_by_key(|&i| free[i].len());
+            let best = best.or_else(|| (0..free.len()).max_by_key(|&i| free[i].len()));
+            best.map_or_else(Vec::new, |i| free.swap_remove(i))
+        };
         if buffer.len() < lines {
             // Not `resize`: the old contents need not move.
             buffer = vec![Line::zeroed(); lines];

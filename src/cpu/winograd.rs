@@ -112,15 +112,13 @@ impl<T: Real> WithSimd for SplitGradient<'_, T> {
     }
 }
 
-/// `rows = Aᵀ·parts` for each column of each band. Rows are `pitch` apart: a multiple of a register at least as long
-/// as `stride`; all else as in [`SplitInputs`].
+/// `rows = Aᵀ·parts`: whole rows of `width` pixels, as many as there are. All else as in [`SplitInputs`].
 pub struct JoinOutputs<'a, T> {
     pub parts: &'a [T],
     pub part: usize,
     pub stride: usize,
-    pub bands: usize,
     pub rows: &'a mut [T],
-    pub pitch: usize,
+    pub width: usize,
 }
 
 impl<T: Real> WithSimd for JoinOutputs<'_, T> {
@@ -130,22 +128,27 @@ impl<T: Real> WithSimd for JoinOutputs<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let constant = |value: f64| T::splat(simd, T::real(value));
         let [p, q] = POINTS.map(|point| [1, 2, 3].map(|power| constant(point.powi(power))));
-        let add = |a, b| T::plus(simd, a, b);
-        let Self { parts, part, stride, bands, rows, pitch } = self;
-        for band in 0..bands {
-            for at in (0..stride).step_by(T::lanes::<S>()) {
+        let plus = |a, b| T::plus(simd, a, b);
+        let minus = |a, b| T::minus(simd, a, b);
+        let Self { parts, part, stride, rows, width } = self;
+        let lanes = T::lanes::<S>();
+        for (band, rows) in rows.chunks_mut(BAND * width).enumerate() {
+            for at in (0..width).step_by(lanes) {
                 let m: [T::Lanes<S>; PARTS] =
                     from_fn(|of| T::load::<S>(&parts[of * part + band * stride + at..]));
-                let (even_p, odd_p) = (add(m[1], m[2]), T::minus(simd, m[1], m[2]));
-                let (even_q, odd_q) = (add(m[3], m[4]), T::minus(simd, m[3], m[4]));
+                let (even_p, odd_p) = (plus(m[1], m[2]), minus(m[1], m[2]));
+                let (even_q, odd_q) = (plus(m[3], m[4]), minus(m[3], m[4]));
                 let y = [
-                    add(add(even_p, even_q), m[0]),
+                    plus(plus(even_p, even_q), m[0]),
                     T::fma(simd, p[0], odd_p, T::times(simd, q[0], odd_q)),
                     T::fma(simd, p[1], even_p, T::times(simd, q[1], even_q)),
                     T::fma(simd, p[2], odd_p, T::fma(simd, q[2], odd_q, m[5])),
                 ];
-                for (row, y) in y.into_iter().enumerate() {
-                    T::store::<S>(y, &mut rows[(band * BAND + row) * pitch + at..]);
+                for (row, y) in rows.chunks_exact_mut(width).zip(y) {
+                    match row[at..].split_at_mut_checked(lanes) {
+                        Some((to, _)) => T::store::<S>(y, to),
+                        None => T::store_part(simd, y, &mut row[at..]),
+                    }
                 }
             }
         }

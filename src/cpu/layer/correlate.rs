@@ -17,7 +17,8 @@ const LARGEST_BLOCK: usize = 8;
 pub struct Packed<'a, T: Real> {
     words: Scratch<'a, T>,
     of_block: usize,
-    pub block: usize,
+    read: usize,
+    block: usize,
 }
 
 impl<'a, T: Real> Packed<'a, T> {
@@ -61,7 +62,7 @@ impl<'a, T: Real> Packed<'a, T> {
                 },
             );
         });
-        Self { words, of_block, block }
+        Self { words, of_block, read, block }
     }
 }
 
@@ -74,26 +75,17 @@ pub enum Split {
     Gradient,
 }
 
-/// Reads planes of a chunk into `parts` `[parts][planes][chunks.plane()]`. `fill(plane, window)` writes one as it is read,
-/// with its halo.
+/// Reads planes of a chunk, and splits them in each of the ways asked for into `[parts][planes][chunks.plane()]`.
+/// `fill(plane, window)` writes one as it is read, with its halo.
 #[inline(always)]
-pub fn read<T: Real>(
+pub fn read<T: Real, const N: usize>(
     cpu: &Cpu<T>,
     chunks: &Chunks,
-    split: Split,
     planes: usize,
-    parts: &mut [T],
+    to: &mut [(Split, &mut [T]); N],
     mut fill: impl FnMut(usize, &mut [T]),
 ) {
-    let (plane, part) = (chunks.plane(), chunks.part(planes));
-    if chunks.parts() == 1 {
-        cpu.vectorised(
-            #[inline(always)]
-            || parts.chunks_exact_mut(plane).take(planes).enumerate().for_each(|(c, to)| fill(c, to)),
-        );
-        return;
-    }
-    let stride = chunks.stride();
+    let (plane, part, stride) = (chunks.plane(), chunks.part(planes), chunks.stride());
     let bands = chunks.bands(chunks.rows);
     let mut window = cpu.shelf.take::<T>(chunks.window());
     for c in 0..planes {
@@ -101,103 +93,86 @@ pub fn read<T: Real>(
             #[inline(always)]
             || fill(c, &mut window),
         );
-        let of_channel = &mut parts[c * plane..];
-        match split {
-            Split::Inputs => {
-                cpu.arch.dispatch(SplitInputs { rows: &window, stride, bands, parts: of_channel, part });
+        for (split, parts) in to.iter_mut() {
+            let parts = &mut parts[c * plane..];
+            if chunks.parts() == 1 {
+                parts[..plane].copy_from_slice(&window[..plane]);
+                continue;
             }
-            Split::Gradient => {
-                let rows = &window[chunks.radius * stride..];
-                cpu.arch.dispatch(SplitGradient(SplitInputs {
-                    rows,
-                    stride,
-                    bands,
-                    parts: of_channel,
-                    part,
-                }));
+            match split {
+                Split::Inputs => cpu.arch.dispatch(SplitInputs { rows: &window, stride, bands, parts, part }),
+                Split::Gradient => {
+                    let rows = &window[chunks.radius * stride..];
+                    cpu.arch.dispatch(SplitGradient(SplitInputs { rows, stride, bands, parts, part }));
+                }
             }
-        }
-        // What the last position's taps read beyond the last row.
-        for part in of_channel.chunks_mut(part) {
-            part[bands * stride..plane].fill(T::zero());
+            // What the last position's taps read beyond the last row.
+            for part in parts.chunks_mut(part) {
+                part[bands * stride..plane].fill(T::zero());
+            }
         }
     }
 }
 
-/// A task's correlation of what it read of a chunk.
+/// A task's correlation of what it read of a chunk with one block of filters after another.
 pub struct Correlation<'a, T: Real> {
     cpu: &'a Cpu<T>,
     chunks: &'a Chunks,
     packed: &'a Packed<'a, T>,
     taps: Vec<usize>,
-    read: usize,
-    x: Scratch<'a, T>,
-    parts: Scratch<'a, T>,
-    rows: Scratch<'a, T>,
-}
-
-/// One block of channels that was made of a chunk: rows `pitch` apart, channels `plane`.
-pub struct Made<'a, T> {
-    pub rows: &'a mut [T],
-    pub plane: usize,
-    pub pitch: usize,
+    /// What filters read: `[parts][planes][chunks.plane()]`.
+    pub x: Scratch<'a, T>,
+    part: usize,
+    /// What they make: `[parts][block][plane]`.
+    y: Scratch<'a, T>,
+    plane: usize,
 }
 
 impl<'a, T: Real> Correlation<'a, T> {
-    /// `read`: channels that filters read.
-    pub fn new(cpu: &'a Cpu<T>, chunks: &'a Chunks, packed: &'a Packed<'a, T>, read: usize) -> Self {
-        let (parts, block) = (chunks.parts(), packed.block);
-        let y_plane = Self::y_plane(chunks);
+    /// `planes`: for how many there is to be room, at least as many as filters read.
+    pub fn new(cpu: &'a Cpu<T>, chunks: &'a Chunks, packed: &'a Packed<'a, T>, planes: usize) -> Self {
+        let (parts, part) = (chunks.parts(), chunks.part(planes));
+        let plane = chunks.positions(chunks.rows).next_multiple_of(MARGIN);
         Self {
             cpu,
             chunks,
             packed,
-            taps: chunks.taps(read),
-            read,
-            x: cpu.shelf.take::<T>(parts * chunks.part(read)),
-            parts: cpu.shelf.take::<T>(parts * block * y_plane + MARGIN),
-            rows: cpu.shelf.take::<T>(if parts == 1 { 0 } else { block * Self::rows_plane(chunks) }),
+            taps: chunks.taps(packed.read),
+            x: cpu.shelf.take::<T>(parts * part),
+            part,
+            y: cpu.shelf.take::<T>(parts * packed.block * plane + MARGIN),
+            plane,
         }
-    }
-
-    fn y_plane(chunks: &Chunks) -> usize {
-        chunks.positions(chunks.rows).next_multiple_of(MARGIN)
-    }
-
-    fn pitch(chunks: &Chunks) -> usize {
-        chunks.stride().next_multiple_of(MARGIN)
-    }
-
-    fn rows_plane(chunks: &Chunks) -> usize {
-        chunks.bands(chunks.rows) * winograd::BAND * Self::pitch(chunks)
-    }
-
-    /// Reads a chunk: `fill(channel, window)` as in [`read`].
-    #[inline(always)]
-    pub fn read(&mut self, fill: impl FnMut(usize, &mut [T])) {
-        read(self.cpu, self.chunks, Split::Inputs, self.read, &mut self.x, fill);
     }
 
     /// Makes block `b` of the `rows` rows of the chunk that was read.
-    pub fn make(&mut self, b: usize, rows: usize) -> Made<'_, T> {
-        let Self { chunks, packed, .. } = self;
-        let (block, plane) = (packed.block, Self::y_plane(chunks));
-        let weights = &packed.words[b * packed.of_block..][..packed.of_block];
-        let parts =
-            self.x.chunks_exact(chunks.part(self.read)).zip(weights.chunks_exact(self.taps.len() * block));
-        for ((x, weights), y) in parts.zip(self.parts.chunks_exact_mut(block * plane)) {
-            let len = chunks.positions(rows);
-            Correlate { x, taps: &self.taps, weights, block, y, plane, len }.run(self.cpu.arch);
+    pub fn make(&mut self, b: usize, rows: usize) {
+        let Self { packed, plane, .. } = *self;
+        let weights = packed.words[b * packed.of_block..].chunks_exact(self.taps.len() * packed.block);
+        let parts = self.x.chunks_exact(self.part).zip(weights);
+        for ((x, weights), y) in parts.zip(self.y.chunks_exact_mut(packed.block * plane)) {
+            let len = self.chunks.positions(rows);
+            Correlate { x, taps: &self.taps, weights, block: packed.block, y, plane, len }.run(self.cpu.arch);
         }
-        if chunks.parts() == 1 {
-            return Made { rows: &mut self.parts, plane, pitch: chunks.stride() };
+    }
+
+    /// Of the block that was made, plane `o` where there is one part: rows [`Chunks::stride`] apart, planes the second
+    /// of these numbers.
+    pub fn flat(&self, o: usize) -> (&[T], usize) {
+        (&self.y[o * self.plane..], self.plane)
+    }
+
+    /// Writes channel `o` of the block that was made to whole rows, as many as there are.
+    pub fn put(&self, o: usize, rows: &mut [T]) {
+        let (width, stride) = (self.chunks.width, self.chunks.stride());
+        let parts = &self.y[o * self.plane..];
+        if self.chunks.parts() == 1 {
+            for (row, y) in rows.chunks_exact_mut(width).zip(parts.chunks(stride)) {
+                row.copy_from_slice(&y[..width]);
+            }
+        } else {
+            let part = self.packed.block * self.plane;
+            self.cpu.arch.dispatch(JoinOutputs { parts, part, stride, rows, width });
         }
-        let (pitch, rows_plane, bands) = (Self::pitch(chunks), Self::rows_plane(chunks), chunks.bands(rows));
-        for (o, rows) in self.rows.chunks_exact_mut(rows_plane).enumerate() {
-            let parts = &self.parts[o * plane..];
-            let stride = chunks.stride();
-            self.cpu.arch.dispatch(JoinOutputs { parts, part: block * plane, stride, bands, rows, pitch });
-        }
-        Made { rows: &mut self.rows, plane: rows_plane, pitch }
     }
 }

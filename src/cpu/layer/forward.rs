@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::correlate::{Correlation, Made};
+use super::correlate::{Correlation, Split, read};
 use super::{Filters, blocks_per_task, concatenated};
 use crate::backend::FeatureMap;
 use crate::cpu::Cpu;
@@ -40,7 +40,11 @@ pub fn forward<T: Real>(
 
     tasks.into_par_iter().for_each(|(chunk, first, mut rows, moments)| {
         let mut correlation = Correlation::new(cpu, &chunks, packed, channels.len());
-        correlation.read(
+        read(
+            cpu,
+            &chunks,
+            channels.len(),
+            &mut [(Split::Inputs, &mut correlation.x)],
             #[inline(always)]
             |c, window| {
                 let (map, channel) = channels[c];
@@ -49,18 +53,25 @@ pub fn forward<T: Real>(
         );
         let first_block = first * up * up / block;
         for (b, rows) in rows.chunks_mut(block / (up * up)).enumerate() {
-            let made = correlation.make(first_block + b, chunks.range(chunk).len());
-            cpu.vectorised(
-                #[inline(always)]
-                || {
-                    for (o, rows) in rows.iter_mut().enumerate() {
-                        let channel = first + b * block / (up * up) + o;
-                        let bias = bias.map_or(T::zero(), |bias| bias[channel]);
-                        store(&made, o * up * up, up, bias, rows, out.width);
+            correlation.make(first_block + b, chunks.range(chunk).len());
+            for (o, rows) in rows.iter_mut().enumerate() {
+                let channel = first + b * block / (up * up) + o;
+                if up == 1 {
+                    correlation.put(o, rows);
+                }
+                cpu.vectorised(
+                    #[inline(always)]
+                    || {
+                        if up == 2 {
+                            interleave(correlation.flat(4 * o), chunks.stride(), rows, out.width);
+                        }
+                        if let Some(bias) = bias {
+                            rows.iter_mut().for_each(|y| *y += bias[channel]);
+                        }
                         moments[channel - first] = Moments::of(rows, out.width);
-                    }
-                },
-            );
+                    },
+                );
+            }
         }
     });
 
@@ -74,23 +85,14 @@ pub fn forward<T: Real>(
     }
 }
 
-/// Copies what was made, from plane `first` on, to output rows: past the padding columns, and two by two for a
-/// transposed convolution.
+/// Writes what a transposed convolution makes, from four planes `plane` apart with rows `stride` apart.
 #[inline(always)]
-fn store<T: Real>(made: &Made<'_, T>, first: usize, up: usize, bias: T, rows: &mut [T], width: usize) {
-    let Made { rows: y, plane, pitch } = made;
-    let y = &y[first * plane..];
+fn interleave<T: Real>((y, plane): (&[T], usize), stride: usize, rows: &mut [T], width: usize) {
     for (r, row) in rows.chunks_exact_mut(width).enumerate() {
-        if up == 1 {
-            for (out, &y) in row.iter_mut().zip(&y[r * pitch..][..width]) {
-                *out = y + bias;
-            }
-        } else {
-            let at = (r % 2 * 2) * plane + r / 2 * pitch;
-            let (left, right) = (&y[at..][..width / 2], &y[at + plane..][..width / 2]);
-            for ((out, &left), &right) in row.as_chunks_mut::<2>().0.iter_mut().zip(left).zip(right) {
-                *out = [left, right];
-            }
+        let at = (r % 2 * 2) * plane + r / 2 * stride;
+        let (left, right) = (&y[at..][..width / 2], &y[at + plane..][..width / 2]);
+        for ((out, &left), &right) in row.as_chunks_mut::<2>().0.iter_mut().zip(left).zip(right) {
+            *out = [left, right];
         }
     }
 }

@@ -14,10 +14,15 @@ pub struct Gradient<'l, T> {
 }
 
 impl<T: Real> Gradient<'_, T> {
-    /// ∂L/∂(raw output) of one output plane over a chunk with its halo. `wide`: room for a row of the output.
+    /// ∂L/∂(raw output) of one output plane over a chunk with its halo; zeros for planes that only fill up a block.
+    /// `wide`: room for a row of the output.
     #[inline(always)]
     pub fn fill(&self, chunks: &Chunks, chunk: usize, plane: usize, window: &mut [T], wide: &mut [T]) {
-        let Self { output, d_output, filters: Filters { up, .. } } = *self;
+        let Self { output, d_output, filters: Filters { up, planes, .. } } = *self;
+        if plane >= planes {
+            window.fill(T::zero());
+            return;
+        }
         let MapShape { channels, width, .. } = output.shape;
         let (channel, dy, dx) = (plane / (up * up), plane / up % up, plane % up);
         let at = chunks.image(chunk) * channels + channel;

@@ -1,19 +1,14 @@
-//! From the gradient of outputs to those of inputs.
+//! Where the gradients of inputs go.
 
-use rayon::prelude::*;
-
-use super::correlate::{Correlation, Made};
-use super::gradient::Gradient;
-use super::{blocks_per_task, concatenated};
+use super::correlate::Correlation;
 use crate::backend::{FeatureMap, InputGradient, MapShape};
 use crate::cpu::Cpu;
-use crate::cpu::chunk::{Chunks, into_parts, split_rows};
+use crate::cpu::chunk::{Chunks, split_rows};
 use crate::cpu::norm::{GradientSums, finish_row, stats};
-use crate::cpu::tile::block_of;
 use crate::real::Real;
 
 /// Where one channel's rows of an input's gradient go, and whether they are finished on the way.
-struct Destination<'a, T> {
+pub struct Destination<'a, T> {
     rows: &'a mut [T],
     finish: bool,
 }
@@ -21,75 +16,8 @@ struct Destination<'a, T> {
 /// For each chunk, the destinations of all channels; none where nobody asks for a gradient.
 type Destinations<'a, T> = Vec<Vec<Option<Destination<'a, T>>>>;
 
-/// Writes the gradients of those inputs that have a place.
-pub fn backward<T: Real>(
-    cpu: &Cpu<T>,
-    inputs: &[&FeatureMap<Vec<T>>],
-    gradient: Gradient<'_, T>,
-    d_inputs: &mut [Option<InputGradient<'_, Vec<T>>>],
-) {
-    let filters = gradient.filters;
-    let channels = concatenated(inputs);
-    let block = block_of(channels.len());
-    let blocks = channels.len().div_ceil(block);
-    let grid = filters.grid(gradient.output.shape);
-    let chunks = if inputs.iter().any(|i| (i.shape.height, i.shape.width) != (grid.height, grid.width)) {
-        // What was read by reflection is handed back within a chunk: there must be only one.
-        Chunks::whole(grid, filters.radius)
-    } else {
-        Chunks::plan::<T>(grid, filters.radius, filters.planes + block, blocks)
-    };
-    let packed = &filters.pack_backward(cpu, block);
-
-    let total = grid.n * chunks.per_image;
-    let per_task = blocks_per_task(blocks, total) * block;
-    let mut sums = vec![GradientSums::default(); total * channels.len()];
-    let (destinations, means) = destinations(inputs, &chunks, total, d_inputs);
-    let mut tasks = Vec::new();
-    for ((chunk, destinations), sums) in
-        destinations.into_iter().enumerate().zip(sums.chunks_mut(channels.len()))
-    {
-        let parts = into_parts(destinations, per_task).into_iter().zip(sums.chunks_mut(per_task));
-        tasks.extend(
-            parts
-                .enumerate()
-                .map(|(part, (destinations, sums))| (chunk, part * per_task, destinations, sums)),
-        );
-    }
-
-    tasks.into_par_iter().for_each(|(chunk, first, mut destinations, sums)| {
-        if destinations.iter().all(Option::is_none) {
-            return;
-        }
-        let mut wide = cpu.shelf.take::<T>(gradient.output.shape.width);
-        let mut correlation = Correlation::new(cpu, &chunks, packed, filters.planes);
-        correlation.read(
-            #[inline(always)]
-            |plane, window| gradient.fill(&chunks, chunk, plane, window, &mut wide),
-        );
-        for (b, destinations) in destinations.chunks_mut(block).enumerate() {
-            if destinations.iter().all(Option::is_none) {
-                continue;
-            }
-            let mut made = correlation.make(first / block + b, chunks.range(chunk).len());
-            cpu.vectorised(
-                #[inline(always)]
-                || {
-                    for (i, destination) in destinations.iter_mut().enumerate() {
-                        let Some(destination) = destination else { continue };
-                        let (map, channel) = channels[first + b * block + i];
-                        sums[b * block + i] =
-                            hand_back(&chunks, chunk, inputs[map], channel, &mut made, i, destination);
-                    }
-                },
-            );
-        }
-    });
-    average(inputs, &chunks, channels.len(), &sums, means);
-}
-
 /// Destinations of each chunk's channels, and for each input the plane means to fill in at the end.
-fn destinations<'a, T: Real>(
+pub fn destinations<'a, T: Real>(
     inputs: &[&FeatureMap<Vec<T>>],
     chunks: &Chunks,
     total: usize,
@@ -114,51 +42,66 @@ fn destinations<'a, T: Real>(
     (destinations, means)
 }
 
-/// Writes one channel's rows of an input's gradient from plane `i` of what was made, finished if it is to be.
-#[inline(always)]
-fn hand_back<T: Real>(
-    chunks: &Chunks,
-    chunk: usize,
-    input: &FeatureMap<Vec<T>>,
-    channel: usize,
-    made: &mut Made<'_, T>,
-    i: usize,
-    destination: &mut Destination<'_, T>,
-) -> GradientSums {
-    let MapShape { channels, height, width, .. } = input.shape;
-    let pitch = made.pitch;
-    let y = &mut made.rows[i * made.plane..];
-    // The gradient of what was read by reflection belongs to what it reflects.
+impl<T: Real> Destination<'_, T> {
+    /// Writes the gradient of a map's channel over a chunk, plane `i` of what was made; finished if it is to be.
+    pub fn hand_back(
+        &mut self,
+        cpu: &Cpu<T>,
+        chunks: &Chunks,
+        made: &Correlation<'_, T>,
+        i: usize,
+        (input, channel, chunk): (&FeatureMap<Vec<T>>, usize, usize),
+    ) -> GradientSums {
+        let MapShape { channels, height, width, .. } = input.shape;
+        if (height, width) == (chunks.height, chunks.width) {
+            made.put(i, self.rows);
+        } else {
+            let mut image = cpu.shelf.take::<T>(chunks.height * chunks.width);
+            made.put(i, &mut image);
+            fold(&mut image, chunks, height, width);
+            for (row, image) in self.rows.chunks_exact_mut(width).zip(image.chunks_exact(chunks.width)) {
+                row.copy_from_slice(&image[..width]);
+            }
+        }
+        let at = chunks.image(chunk) * channels + channel;
+        let mut sums = GradientSums::default();
+        if let Some(stats) = stats(input, at).filter(|_| self.finish) {
+            let x = &input.values[(at * height + chunks.range(chunk).start) * width..];
+            cpu.vectorised(
+                #[inline(always)]
+                || {
+                    for (row, x) in self.rows.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                        sums = sums.join(finish_row(stats, x, row));
+                    }
+                },
+            );
+        }
+        sums
+    }
+}
+
+/// Adds the gradient of what was read by reflection to that of what it reflects: the first `height` and `width` of an
+/// image that is one chunk.
+fn fold<T: Real>(image: &mut [T], chunks: &Chunks, height: usize, width: usize) {
+    let pitch = chunks.width;
     for row in height..chunks.height {
         let to = 2 * (height - 1) - row;
-        for column in 0..chunks.width {
-            let value = y[row * pitch + column];
-            y[to * pitch + column] += value;
+        for column in 0..pitch {
+            let value = image[row * pitch + column];
+            image[to * pitch + column] += value;
         }
     }
-    for column in width..chunks.width {
+    for column in width..pitch {
         let to = 2 * (width - 1) - column;
         for row in 0..height {
-            let value = y[row * pitch + column];
-            y[row * pitch + to] += value;
+            let value = image[row * pitch + column];
+            image[row * pitch + to] += value;
         }
     }
-    let at = chunks.image(chunk) * channels + channel;
-    let first = chunks.range(chunk).start;
-    let stats = stats(input, at).filter(|_| destination.finish);
-    let mut sums = GradientSums::default();
-    for (r, row) in destination.rows.chunks_exact_mut(width).enumerate() {
-        row.copy_from_slice(&y[r * pitch..][..width]);
-        if let Some(stats) = stats {
-            let x = &input.values[(at * height + first + r) * width..][..width];
-            sums = sums.join(finish_row(stats, x, row));
-        }
-    }
-    sums
 }
 
 /// The plane means of each finished gradient, from the sums of its chunks.
-fn average<T: Real>(
+pub fn average<T: Real>(
     inputs: &[&FeatureMap<Vec<T>>],
     chunks: &Chunks,
     channels: usize,

@@ -5,6 +5,7 @@
 //! finished rows. Channels of a transposed convolution's output count four times here, once for each pixel of its 2×2
 //! blocks: "planes".
 
+mod backward;
 mod correlate;
 mod forward;
 mod gradient;
@@ -15,15 +16,15 @@ mod testing;
 mod tests;
 mod weights;
 
+pub use backward::backward;
 pub use forward::forward;
 
-use crate::backend::{FeatureMap, InputGradient, MapGradient, MapShape};
+use crate::backend::{FeatureMap, MapShape};
 use crate::cpu::Cpu;
 use crate::cpu::tile::block_of;
 use crate::cpu::winograd::PARTS;
 use crate::real::Real;
 use correlate::Packed;
-use gradient::Gradient;
 
 /// A convolution's weights: plane o, input i, tap k at `o·plane_stride + i·input_stride + k`.
 #[derive(Clone, Copy)]
@@ -84,23 +85,6 @@ impl<T: Real> Filters<'_, T> {
         let last = self.taps() - 1;
         Packed::new(cpu, self, block, [self.inputs, self.planes], |i, o, tap| self.at(o, i, last - tap))
     }
-}
-
-/// Adds to `d_weights`, laid out as `filters.weights`; writes the gradients of those inputs that have a place.
-pub fn backward<T: Real>(
-    cpu: &Cpu<T>,
-    inputs: &[&FeatureMap<Vec<T>>],
-    filters: Filters<'_, T>,
-    output: &FeatureMap<Vec<T>>,
-    d_output: &MapGradient<Vec<T>>,
-    d_weights: &mut [T],
-    d_inputs: &mut [Option<InputGradient<'_, Vec<T>>>],
-) {
-    let gradient = Gradient { filters, output, d_output };
-    if d_inputs.iter().any(Option::is_some) {
-        inputs::backward(cpu, inputs, gradient, d_inputs);
-    }
-    weights::backward(cpu, inputs, gradient, d_weights);
 }
 
 /// The channels of concatenated maps, in order: which map, and which of its channels.

@@ -1,0 +1,134 @@
+//! From the gradient of outputs to those of inputs and weights, in one pass over each chunk.
+
+use rayon::prelude::*;
+
+use super::correlate::{Correlation, Split, read};
+use super::gradient::Gradient;
+use super::inputs::{self, Destination};
+use super::weights::WeightGradient;
+use super::{Filters, blocks_per_task, concatenated};
+use crate::backend::{FeatureMap, InputGradient, MapGradient};
+use crate::cpu::Cpu;
+use crate::cpu::chunk::{Chunks, into_parts};
+use crate::cpu::norm::GradientSums;
+use crate::cpu::tile::block_of;
+use crate::real::Real;
+
+/// Weight-gradient partial sums kept apart at most: enough for many threads, few enough to add up.
+const GROUPS: usize = 16;
+
+/// What a task does to one chunk.
+struct ChunkWork<'a, 's, T> {
+    chunk: usize,
+    /// One for each of the task's channels; none where nobody asks for a gradient.
+    destinations: Vec<Option<Destination<'a, T>>>,
+    sums: &'s mut [GradientSums],
+}
+
+/// A range of blocks of input channels over a group of chunks.
+struct Task<'a, 's, T> {
+    first_block: usize,
+    /// The group's weight gradient of these channels.
+    d_weights: &'s mut [T],
+    work: Vec<ChunkWork<'a, 's, T>>,
+}
+
+/// Adds to `d_weights`, laid out as `filters.weights`; writes the gradients of those inputs that have a place.
+pub fn backward<T: Real>(
+    cpu: &Cpu<T>,
+    maps: &[&FeatureMap<Vec<T>>],
+    filters: Filters<'_, T>,
+    output: &FeatureMap<Vec<T>>,
+    d_output: &MapGradient<Vec<T>>,
+    d_weights: &mut [T],
+    d_inputs: &mut [Option<InputGradient<'_, Vec<T>>>],
+) {
+    let channels = concatenated(maps);
+    let block = block_of(channels.len());
+    let blocks = channels.len().div_ceil(block);
+    let grid = filters.grid(output.shape);
+    let chunks = if maps.iter().any(|i| (i.shape.height, i.shape.width) != (grid.height, grid.width)) {
+        // What was read by reflection is handed back within a chunk: there must be only one.
+        Chunks::whole(grid, filters.radius)
+    } else {
+        Chunks::plan::<T>(grid, filters.radius, filters.planes + block, blocks)
+    };
+    let gradient = Gradient { filters, output, d_output };
+    let weights = WeightGradient::new(filters, &chunks, channels.len(), block);
+    let packed = &filters.pack_backward(cpu, block);
+
+    let total = grid.n * chunks.per_image;
+    let groups = total.min(GROUPS);
+    let mut partial = cpu.shelf.take::<T>(groups * weights.len());
+    let mut sums = vec![GradientSums::default(); total * channels.len()];
+    let (destinations, means) = inputs::destinations(maps, &chunks, total, d_inputs);
+
+    let per_task = blocks_per_task(blocks, groups);
+    let mut work = destinations.into_iter().zip(sums.chunks_mut(channels.len())).enumerate();
+    let mut tasks = Vec::new();
+    for (group, partial) in partial.chunks_mut(weights.len()).enumerate() {
+        let first = tasks.len();
+        tasks.extend(
+            partial.chunks_mut(per_task * weights.of_block()).enumerate().map(|(part, d_weights)| Task {
+                first_block: part * per_task,
+                d_weights,
+                work: Vec::new(),
+            }),
+        );
+        let count = (group + 1) * total / groups - group * total / groups;
+        for (chunk, (destinations, sums)) in work.by_ref().take(count) {
+            let of_tasks = per_task * block;
+            let parts = into_parts(destinations, of_tasks).into_iter().zip(sums.chunks_mut(of_tasks));
+            for (task, (destinations, sums)) in tasks[first..].iter_mut().zip(parts) {
+                task.work.push(ChunkWork { chunk, destinations, sums });
+            }
+        }
+    }
+
+    tasks.into_par_iter().for_each(|task| {
+        let planes = weights.padded_planes();
+        let mut correlation = Correlation::new(cpu, &chunks, packed, planes);
+        let mut g = cpu.shelf.take::<T>(chunks.parts() * chunks.part(planes));
+        let mut x = cpu.shelf.take::<T>(chunks.parts() * chunks.part(block));
+        let mut wide = cpu.shelf.take::<T>(output.shape.width);
+        task.d_weights.fill(T::zero());
+        for ChunkWork { chunk, mut destinations, sums } in task.work {
+            let rows = chunks.range(chunk).len();
+            read(
+                cpu,
+                &chunks,
+                planes,
+                &mut [(Split::Inputs, &mut correlation.x), (Split::Gradient, &mut g)],
+                #[inline(always)]
+                |plane, window| gradient.fill(&chunks, chunk, plane, window, &mut wide),
+            );
+            let of_blocks = destinations.chunks_mut(block).zip(sums.chunks_mut(block));
+            for (b, (destinations, sums)) in of_blocks.enumerate() {
+                let first = (task.first_block + b) * block;
+                if destinations.iter().any(Option::is_some) {
+                    correlation.make(task.first_block + b, rows);
+                }
+                for (i, (destination, sums)) in destinations.iter_mut().zip(sums).enumerate() {
+                    let Some(destination) = destination else { continue };
+                    let (map, channel) = channels[first + i];
+                    *sums = destination.hand_back(cpu, &chunks, &correlation, i, (maps[map], channel, chunk));
+                }
+                read(
+                    cpu,
+                    &chunks,
+                    block,
+                    &mut [(Split::Inputs, &mut x)],
+                    #[inline(always)]
+                    |i, window| match channels.get(first + i) {
+                        Some(&(map, channel)) => chunks.fill_activated(chunk, maps[map], channel, window),
+                        None => window.fill(T::zero()),
+                    },
+                );
+                let d_weights = &mut task.d_weights[b * weights.of_block()..][..weights.of_block()];
+                weights.add_chunk(cpu, &g, &x, rows, d_weights);
+            }
+        }
+    });
+    inputs::average(maps, &chunks, channels.len(), &sums, means);
+    weights.add_up(&mut partial, d_weights);
+}
