@@ -101,6 +101,13 @@ pub struct Undo<T> {
     mean_gx: T,
 }
 
+impl<T: Real> Undo<T> {
+    #[inline(always)]
+    fn pixel(self, Stats { mean, rstd }: Stats<T>, g: T, x: T) -> T {
+        rstd * (g - self.mean_g - (x - mean) * rstd * self.mean_gx)
+    }
+}
+
 /// For plane `plane` of a map and its finished gradient.
 pub fn undo<T: Real>(map: &FeatureMap<Vec<T>>, gradient: &MapGradient<Vec<T>>, plane: usize) -> Undo<T> {
     let (mean_g, mean_gx) = match (&gradient.sums, &map.stats) {
@@ -115,9 +122,24 @@ pub fn undo<T: Real>(map: &FeatureMap<Vec<T>>, gradient: &MapGradient<Vec<T>>, p
 pub fn undo_row<T: Real>(undo: Undo<T>, g: &[T], x: &[T], dx: &mut [T]) {
     match undo.stats {
         None => dx.copy_from_slice(g),
-        Some(Stats { mean, rstd }) => {
+        Some(stats) => {
             for ((dx, &g), &x) in dx.iter_mut().zip(g).zip(x) {
-                *dx = rstd * (g - undo.mean_g - (x - mean) * rstd * undo.mean_gx);
+                *dx = undo.pixel(stats, g, x);
+            }
+        }
+    }
+}
+
+/// The same of every other pixel: of pixel `of` of each pair.
+#[inline(always)]
+pub fn undo_pairs<T: Real>(undo: Undo<T>, g: &[T], x: &[T], of: usize, dx: &mut [T]) {
+    let (g, x) = (g.as_chunks::<2>().0, x.as_chunks::<2>().0);
+    let of = of % 2;
+    match undo.stats {
+        None => dx.iter_mut().zip(g).for_each(|(dx, g)| *dx = g[of]),
+        Some(stats) => {
+            for ((dx, g), x) in dx.iter_mut().zip(g).zip(x) {
+                *dx = undo.pixel(stats, g[of], x[of]);
             }
         }
     }

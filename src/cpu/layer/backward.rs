@@ -90,7 +90,6 @@ pub fn backward<T: Real>(
         let mut correlation = Correlation::new(cpu, &chunks, packed, planes);
         let mut g = cpu.shelf.take::<T>(chunks.parts() * chunks.part(planes));
         let mut x = cpu.shelf.take::<T>(chunks.parts() * chunks.part(block));
-        let mut wide = cpu.shelf.take::<T>(output.shape.width);
         task.d_weights.fill(T::zero());
         for ChunkWork { chunk, mut destinations, sums } in task.work {
             let rows = chunks.range(chunk).len();
@@ -100,7 +99,7 @@ pub fn backward<T: Real>(
                 planes,
                 &mut [(Split::Inputs, &mut correlation.x), (Split::Gradient, &mut g)],
                 #[inline(always)]
-                |plane, window| gradient.fill(&chunks, chunk, plane, window, &mut wide),
+                |plane, window| gradient.fill(&chunks, chunk, plane, window),
             );
             let of_blocks = destinations.chunks_mut(block).zip(sums.chunks_mut(block));
             for (b, (destinations, sums)) in of_blocks.enumerate() {

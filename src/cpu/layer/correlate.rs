@@ -1,5 +1,7 @@
 //! What convolutions make of a chunk, forward and backward: one block of channels after another.
 
+use std::array::from_fn;
+
 use rayon::prelude::*;
 
 use super::Filters;
@@ -9,9 +11,6 @@ use crate::cpu::scratch::Scratch;
 use crate::cpu::tile::{Correlate, MARGIN};
 use crate::cpu::winograd::{self, JoinOutputs, PARTS, SplitGradient, SplitInputs};
 use crate::real::Real;
-
-/// Channels that tiles make together at most.
-const LARGEST_BLOCK: usize = 8;
 
 /// Filters as tiles take them: `[blocks, parts, channels read, kx, block]`, absent channels 0.
 pub struct Packed<'a, T: Real> {
@@ -30,39 +29,47 @@ impl<'a, T: Real> Packed<'a, T> {
         [made, read]: [usize; 2],
         at: impl Fn(usize, usize, usize) -> usize + Sync,
     ) -> Self {
-        let (across, taps) = (filters.across(), filters.taps());
-        let of_block = filters.parts() * read * across * block;
+        let of_block = filters.parts() * read * filters.across() * block;
         let mut words = cpu.shelf.take::<T>(made.div_ceil(block) * of_block);
         words.par_chunks_mut(of_block).enumerate().for_each(|(b, words)| {
-            let present = block.min(made - b * block);
+            let weight = |i, tap, lane| {
+                let o = b * block + lane;
+                if o < made { filters.weights[at(o, i, tap)] } else { T::zero() }
+            };
             cpu.vectorised(
                 #[inline(always)]
-                || {
-                    for i in 0..read {
-                        let mut of_taps = [[T::zero(); LARGEST_BLOCK]; 9];
-                        for lane in 0..present {
-                            for (tap, lanes) in of_taps[..taps].iter_mut().enumerate() {
-                                lanes[lane] = filters.weights[at(b * block + lane, i, tap)];
-                            }
-                        }
-                        for kx in 0..across {
-                            let mut put = |part: usize, lanes: [T; LARGEST_BLOCK]| {
-                                words[((part * read + i) * across + kx) * block..][..block]
-                                    .copy_from_slice(&lanes[..block]);
-                            };
-                            if across == 1 {
-                                put(0, of_taps[0]);
-                                continue;
-                            }
-                            let rows = [of_taps[kx], of_taps[3 + kx], of_taps[6 + kx]];
-                            let parts = winograd::split_filters(rows);
-                            (0..PARTS).for_each(|part| put(part, parts[part]));
-                        }
-                    }
+                || match block {
+                    2 => pack_block::<T, 2>(words, filters.across(), weight),
+                    4 => pack_block::<T, 4>(words, filters.across(), weight),
+                    6 => pack_block::<T, 6>(words, filters.across(), weight),
+                    8 => pack_block::<T, 8>(words, filters.across(), weight),
+                    other => unreachable!("block_of gives no block of {other}"),
                 },
             );
         });
         Self { words, of_block, read, block }
+    }
+}
+
+/// Writes one block, `[parts, channels read, kx, B]`, of `weight(read, tap, lane)`.
+#[inline(always)]
+fn pack_block<T: Real, const B: usize>(
+    words: &mut [T],
+    across: usize,
+    weight: impl Fn(usize, usize, usize) -> T,
+) {
+    let words = words.as_chunks_mut::<B>().0;
+    if across == 1 {
+        words.iter_mut().enumerate().for_each(|(i, words)| *words = from_fn(|lane| weight(i, 0, lane)));
+        return;
+    }
+    let of_part = words.len() / PARTS;
+    for at in 0..of_part {
+        let (i, kx) = (at / 3, at % 3);
+        let parts = winograd::split_filters(from_fn(|ky| from_fn(|lane| weight(i, 3 * ky + kx, lane))));
+        for (part, lanes) in parts.into_iter().enumerate() {
+            words[part * of_part + at] = lanes;
+        }
     }
 }
 
@@ -78,15 +85,24 @@ pub enum Split {
 /// Reads planes of a chunk, and splits them in each of the ways asked for into `[parts][planes][chunks.plane()]`.
 /// `fill(plane, window)` writes one as it is read, with its halo.
 #[inline(always)]
-pub fn read<T: Real, const N: usize>(
+pub fn read<T: Real>(
     cpu: &Cpu<T>,
     chunks: &Chunks,
     planes: usize,
-    to: &mut [(Split, &mut [T]); N],
+    to: &mut [(Split, &mut [T])],
     mut fill: impl FnMut(usize, &mut [T]),
 ) {
     let (plane, part, stride) = (chunks.plane(), chunks.part(planes), chunks.stride());
     let bands = chunks.bands(chunks.rows);
+    if chunks.parts() == 1 {
+        let [(_, first), others @ ..] = to else { return };
+        cpu.vectorised(
+            #[inline(always)]
+            || first.chunks_exact_mut(plane).take(planes).enumerate().for_each(|(c, to)| fill(c, to)),
+        );
+        others.iter_mut().for_each(|(_, to)| to.copy_from_slice(first));
+        return;
+    }
     let mut window = cpu.shelf.take::<T>(chunks.window());
     for c in 0..planes {
         cpu.vectorised(
@@ -95,10 +111,6 @@ pub fn read<T: Real, const N: usize>(
         );
         for (split, parts) in to.iter_mut() {
             let parts = &mut parts[c * plane..];
-            if chunks.parts() == 1 {
-                parts[..plane].copy_from_slice(&window[..plane]);
-                continue;
-            }
             match split {
                 Split::Inputs => cpu.arch.dispatch(SplitInputs { rows: &window, stride, bands, parts, part }),
                 Split::Gradient => {

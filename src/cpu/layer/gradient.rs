@@ -3,7 +3,7 @@
 use super::Filters;
 use crate::backend::{FeatureMap, MapGradient, MapShape};
 use crate::cpu::chunk::Chunks;
-use crate::cpu::norm::{undo, undo_row};
+use crate::cpu::norm::{undo, undo_pairs, undo_row};
 use crate::real::Real;
 
 #[derive(Clone, Copy)]
@@ -15,9 +15,8 @@ pub struct Gradient<'l, T> {
 
 impl<T: Real> Gradient<'_, T> {
     /// ∂L/∂(raw output) of one output plane over a chunk with its halo; zeros for planes that only fill up a block.
-    /// `wide`: room for a row of the output.
     #[inline(always)]
-    pub fn fill(&self, chunks: &Chunks, chunk: usize, plane: usize, window: &mut [T], wide: &mut [T]) {
+    pub fn fill(&self, chunks: &Chunks, chunk: usize, plane: usize, window: &mut [T]) {
         let Self { output, d_output, filters: Filters { up, planes, .. } } = *self;
         if plane >= planes {
             window.fill(T::zero());
@@ -38,10 +37,7 @@ impl<T: Real> Gradient<'_, T> {
                 if up == 1 {
                     undo_row(undo, g, x, target);
                 } else {
-                    undo_row(undo, g, x, wide);
-                    for (target, pair) in target.iter_mut().zip(wide.as_chunks::<2>().0) {
-                        *target = pair[dx];
-                    }
+                    undo_pairs(undo, g, x, dx, target);
                 }
             },
         );
