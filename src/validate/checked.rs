@@ -1,7 +1,7 @@
 //! What a device must offer beyond its operations so that they can be checked.
 
 use crate::backend::Backend;
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, winograd};
 use crate::cuda::driver::Driver;
 use crate::cuda::{Buffer, Cuda};
 use crate::precision::Precision;
@@ -27,6 +27,11 @@ pub trait Checked: Backend {
     fn precision(&self) -> Precision {
         Precision::Fp32
     }
+
+    /// How many times as far off the sums of 3×3 convolutions may be as sums of the products that define them.
+    fn filtering(&self) -> f64 {
+        1.0
+    }
 }
 
 /// Rust itself checks the bounds of a vector.
@@ -41,6 +46,10 @@ impl<T: Real> Checked for Cpu<T> {
 
     fn dirty_scratch(&self, value: T) {
         self.fill_scratch(value);
+    }
+
+    fn filtering(&self) -> f64 {
+        winograd::ROUNDING
     }
 }
 

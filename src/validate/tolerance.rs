@@ -10,6 +10,9 @@
 //! sum walk at random as the sum itself does, so the sum is off by as large a share, however many terms it has: that is
 //! u/[`UNIT`] roundings, 2¹³ for TF32 and 2¹⁶ for bf16, for any K.
 //!
+//! The CPU makes 3×3 convolutions by fewer products (`cpu/winograd.rs`), and sums them up for four rows at once: what the
+//! first and the last of these are off by is up to twice as much, and so is their tolerance.
+//!
 //! Where feature maps are stored as bf16, their values are off by up to u = 2⁻⁸ of themselves beside that, by 0.4 u on
 //! average: half of u/[`UNIT`] roundings, which lets an element be off by 2 u and the whole by u. The reference reads what
 //! the device reads, so reading costs nothing. Statistics and plane means follow from the rounded values and are off by
@@ -50,6 +53,11 @@ impl Tolerance {
     /// The same for sums of products whose operands were rounded so.
     pub fn products(self, precision: Precision) -> Self {
         Self { roundings: self.roundings + 1.5 * precision.unit() / UNIT, ..self }
+    }
+
+    /// The same for sums that are made in another way than term by term, so many times as far off.
+    pub fn times(self, times: f64) -> Self {
+        Self { roundings: self.roundings * times, ..self }
     }
 
     /// The same for values of a feature map, which are rounded once more when they are stored.

@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::correlate::{Correlation, Split, read};
+use super::correlate::Correlation;
 use super::gradient::Gradient;
 use super::inputs::{self, Destination};
+use super::read::{Split, read};
 use super::weights::WeightGradient;
 use super::{Filters, blocks_per_task, concatenated};
 use crate::backend::{FeatureMap, InputGradient, MapGradient};

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::correlate::{Correlation, Split, read};
+use super::correlate::Correlation;
+use super::read::{Split, read};
 use super::{Filters, blocks_per_task, concatenated};
 use crate::backend::FeatureMap;
 use crate::cpu::Cpu;

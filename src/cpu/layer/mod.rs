@@ -10,6 +10,8 @@ mod correlate;
 mod forward;
 mod gradient;
 mod inputs;
+mod packed;
+mod read;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -24,7 +26,7 @@ use crate::cpu::Cpu;
 use crate::cpu::tile::block_of;
 use crate::cpu::winograd::PARTS;
 use crate::real::Real;
-use correlate::Packed;
+use packed::Packed;
 
 /// A convolution's weights: plane o, input i, tap k at `o·plane_stride + i·input_stride + k`.
 #[derive(Clone, Copy)]

@@ -58,6 +58,7 @@ impl Family for Announce {
         let Self { backward, layers, inputs, output: map } = *self;
         let (terms_in, terms_out) = (9 * inputs, 9 * map.channels);
         let precision = rig.ops().precision();
+        let filtering = rig.ops().filtering();
         let label = |of: &str, layer: usize| format!("{of} {layer}");
         let input = rig.map("input", map.with_channels(inputs), true);
         let gain = gain(if backward { terms_out } else { terms_in });
@@ -78,7 +79,7 @@ impl Family for Announce {
                 let name = label("output", layer);
                 let mut output = rig.empty_map(&name, map, true);
                 rig.ops().conv3x3(&[&input], &parameters, spans[layer], &mut output);
-                rig.map_result(&name, &output, Tolerance::sum(terms_in).products(precision));
+                rig.map_result(&name, &output, Tolerance::sum(terms_in).times(filtering).products(precision));
             }
         } else {
             let output = rig.written_map("output", map, true);
@@ -99,7 +100,11 @@ impl Family for Announce {
                     &mut [place],
                 );
                 if let Some(gradient) = &gradient {
-                    rig.gradient_result(&name, gradient, Tolerance::sum(terms_out).products(precision));
+                    rig.gradient_result(
+                        &name,
+                        gradient,
+                        Tolerance::sum(terms_out).times(filtering).products(precision),
+                    );
                 }
             }
             let tolerance = sum_over_pixels(map.n * map.pixels()).products(precision);

@@ -170,6 +170,7 @@ impl Family for Conv {
         let terms_in = 9 * self.inputs().map(|input| input.channels).sum::<usize>();
         let out = self.output.channels;
         let precision = rig.ops().precision();
+        let filtering = rig.ops().filtering();
         let inputs: Vec<FeatureMap<B::Buffer>> = (0..)
             .zip(self.inputs())
             .map(|(i, input)| rig.map(LABELS[i], self.shape(i), input.stats))
@@ -180,7 +181,7 @@ impl Family for Conv {
         if !self.backward {
             let mut output = rig.empty_map("output", self.output, true);
             rig.ops().conv3x3(&maps, &parameters, spans[0], &mut output);
-            rig.map_result("output", &output, Tolerance::sum(terms_in).products(precision));
+            rig.map_result("output", &output, Tolerance::sum(terms_in).times(filtering).products(precision));
         } else {
             let output = rig.written_map("output", self.output, true);
             let d_output = rig.gradient("d_output", self.output, true);
@@ -211,7 +212,7 @@ impl Family for Conv {
                 &mut places,
             );
             for (i, (gradient, input)) in gradients.iter().zip(self.inputs()).enumerate() {
-                let tolerance = Tolerance::sum(9 * out).products(precision);
+                let tolerance = Tolerance::sum(9 * out).times(filtering).products(precision);
                 match gradient {
                     Some(gradient) if input.place == Partial => {
                         rig.partial_result(D_LABELS[i], gradient, tolerance);
