@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use super::correlate::Correlation;
 use super::gradient::Gradient;
-use super::inputs::{self, Destination};
+use super::inputs::{self, Destination, Destinations};
+use super::packed::Packed;
 use super::read::{Split, read};
 use super::weights::WeightGradient;
 use super::{Filters, blocks_per_task, concatenated};
@@ -34,6 +35,19 @@ struct Task<'a, 's, T> {
     work: Vec<ChunkWork<'a, 's, T>>,
 }
 
+/// What tasks share.
+struct Pass<'l, T: Real> {
+    cpu: &'l Cpu<T>,
+    maps: &'l [&'l FeatureMap<Vec<T>>],
+    /// Which map, and which of its channels.
+    channels: Vec<(usize, usize)>,
+    gradient: Gradient<'l, T>,
+    chunks: &'l Chunks,
+    weights: WeightGradient<'l, T>,
+    /// Flipped filters, in blocks of input channels.
+    packed: Packed<'l, T>,
+}
+
 /// Adds to `d_weights`, laid out as `filters.weights`; writes the gradients of those inputs that have a place.
 pub fn backward<T: Real>(
     cpu: &Cpu<T>,
@@ -46,49 +60,70 @@ pub fn backward<T: Real>(
 ) {
     let channels = concatenated(maps);
     let block = block_of(channels.len());
-    let blocks = channels.len().div_ceil(block);
     let grid = filters.grid(output.shape);
     let chunks = if maps.iter().any(|i| (i.shape.height, i.shape.width) != (grid.height, grid.width)) {
         // What was read by reflection is handed back within a chunk: there must be only one.
         Chunks::whole(grid, filters.radius)
     } else {
+        let blocks = channels.len().div_ceil(block);
         Chunks::plan::<T>(grid, filters.radius, filters.planes + block, blocks)
     };
-    let gradient = Gradient { filters, output, d_output };
-    let weights = WeightGradient::new(filters, &chunks, channels.len(), block);
-    let packed = &filters.pack_backward(cpu, block);
-
+    let pass = Pass {
+        cpu,
+        maps,
+        gradient: Gradient { filters, output, d_output },
+        chunks: &chunks,
+        weights: WeightGradient::new(filters, &chunks, channels.len(), block),
+        packed: filters.pack_backward(cpu, block),
+        channels,
+    };
     let total = grid.n * chunks.per_image;
-    let groups = total.min(GROUPS);
-    let mut partial = cpu.shelf.take::<T>(groups * weights.len());
-    let mut sums = vec![GradientSums::default(); total * channels.len()];
+    let mut partial = cpu.shelf.take::<T>(total.min(GROUPS) * pass.weights.len());
+    let mut sums = vec![GradientSums::default(); total * pass.channels.len()];
     let (destinations, means) = inputs::destinations(maps, &chunks, total, d_inputs);
+    pass.tasks(&mut partial, destinations, &mut sums).into_par_iter().for_each(|task| pass.run(task));
+    inputs::average(maps, &chunks, pass.channels.len(), &sums, means);
+    pass.weights.add_up(&mut partial, d_weights);
+}
 
-    let per_task = blocks_per_task(blocks, groups);
-    let mut work = destinations.into_iter().zip(sums.chunks_mut(channels.len())).enumerate();
-    let mut tasks = Vec::new();
-    for (group, partial) in partial.chunks_mut(weights.len()).enumerate() {
-        let first = tasks.len();
-        tasks.extend(
-            partial.chunks_mut(per_task * weights.of_block()).enumerate().map(|(part, d_weights)| Task {
-                first_block: part * per_task,
+impl<T: Real> Pass<'_, T> {
+    /// Cuts the work: groups of consecutive chunks, one for each weight gradient in `partial`, and of each group ranges
+    /// of input channels.
+    fn tasks<'a, 's>(
+        &self,
+        partial: &'s mut [T],
+        destinations: Destinations<'a, T>,
+        sums: &'s mut [GradientSums],
+    ) -> Vec<Task<'a, 's, T>> {
+        let Self { weights, packed: Packed { block, .. }, channels, .. } = self;
+        let (total, groups) = (destinations.len(), partial.len() / weights.len());
+        let blocks = blocks_per_task(channels.len().div_ceil(*block), groups);
+        let mut work = destinations.into_iter().zip(sums.chunks_mut(channels.len())).enumerate();
+        let mut tasks = Vec::new();
+        for (group, partial) in partial.chunks_mut(weights.len()).enumerate() {
+            let first = tasks.len();
+            let parts = partial.chunks_mut(blocks * weights.of_block()).enumerate();
+            tasks.extend(parts.map(|(part, d_weights)| Task {
+                first_block: part * blocks,
                 d_weights,
                 work: Vec::new(),
-            }),
-        );
-        let count = (group + 1) * total / groups - group * total / groups;
-        for (chunk, (destinations, sums)) in work.by_ref().take(count) {
-            let of_tasks = per_task * block;
-            let parts = into_parts(destinations, of_tasks).into_iter().zip(sums.chunks_mut(of_tasks));
-            for (task, (destinations, sums)) in tasks[first..].iter_mut().zip(parts) {
-                task.work.push(ChunkWork { chunk, destinations, sums });
+            }));
+            let count = (group + 1) * total / groups - group * total / groups;
+            for (chunk, (destinations, sums)) in work.by_ref().take(count) {
+                let of_task = blocks * block;
+                let parts = into_parts(destinations, of_task).into_iter().zip(sums.chunks_mut(of_task));
+                for (task, (destinations, sums)) in tasks[first..].iter_mut().zip(parts) {
+                    task.work.push(ChunkWork { chunk, destinations, sums });
+                }
             }
         }
+        tasks
     }
 
-    tasks.into_par_iter().for_each(|task| {
-        let planes = weights.padded_planes();
-        let mut correlation = Correlation::new(cpu, &chunks, packed, planes);
+    fn run(&self, task: Task<'_, '_, T>) {
+        let Self { cpu, maps, channels, gradient, chunks, weights, packed } = self;
+        let (block, planes) = (packed.block, weights.padded_planes());
+        let mut correlation = Correlation::new(cpu, chunks, packed, planes);
         let mut g = cpu.shelf.take::<T>(chunks.parts() * chunks.part(planes));
         let mut x = cpu.shelf.take::<T>(chunks.parts() * chunks.part(block));
         task.d_weights.fill(T::zero());
@@ -96,11 +131,11 @@ pub fn backward<T: Real>(
             let rows = chunks.range(chunk).len();
             read(
                 cpu,
-                &chunks,
+                chunks,
                 planes,
                 &mut [(Split::Inputs, &mut correlation.x), (Split::Gradient, &mut g)],
                 #[inline(always)]
-                |plane, window| gradient.fill(&chunks, chunk, plane, window),
+                |plane, window| gradient.fill(chunks, chunk, plane, window),
             );
             let of_blocks = destinations.chunks_mut(block).zip(sums.chunks_mut(block));
             for (b, (destinations, sums)) in of_blocks.enumerate() {
@@ -111,11 +146,11 @@ pub fn backward<T: Real>(
                 for (i, (destination, sums)) in destinations.iter_mut().zip(sums).enumerate() {
                     let Some(destination) = destination else { continue };
                     let (map, channel) = channels[first + i];
-                    *sums = destination.hand_back(cpu, &chunks, &correlation, i, (maps[map], channel, chunk));
+                    *sums = destination.hand_back(cpu, chunks, &correlation, i, (maps[map], channel, chunk));
                 }
                 read(
                     cpu,
-                    &chunks,
+                    chunks,
                     block,
                     &mut [(Split::Inputs, &mut x)],
                     #[inline(always)]
@@ -128,7 +163,5 @@ pub fn backward<T: Real>(
                 weights.add_chunk(cpu, &g, &x, rows, d_weights);
             }
         }
-    });
-    inputs::average(maps, &chunks, channels.len(), &sums, means);
-    weights.add_up(&mut partial, d_weights);
+    }
 }

@@ -14,7 +14,7 @@ pub struct Destination<'a, T> {
 }
 
 /// For each chunk, the destinations of all channels; none where nobody asks for a gradient.
-type Destinations<'a, T> = Vec<Vec<Option<Destination<'a, T>>>>;
+pub type Destinations<'a, T> = Vec<Vec<Option<Destination<'a, T>>>>;
 
 /// Destinations of each chunk's channels, and for each input the plane means to fill in at the end.
 pub fn destinations<'a, T: Real>(
