@@ -3,11 +3,11 @@
 compares: benches/results/precision-curves.json and .svg, and a table in docs/tensor-cores.md.
 
     python3 scripts/precision_curves.py            trains, which takes minutes, and writes all three
-    python3 scripts/precision_curves.py --draw     writes figure and table of the JSON that is there
+    python3 scripts/precision_curves.py --draw     compares again what the JSON has, and writes all three
 
 The exit code is 1 where a precision's end lies further from float64's than any two seeds' ends lie from each other: the
 mean loss of the last epoch, or the PSNR or SSIM of the validation after it. Two ends of a training as chaotic as this one
-differ by 1.4 of the seeds' standard deviations in the mean, so by more than one of them every second time.
+differ by more than one of the seeds' standard deviations every second time.
 Needs no packages; cargo builds kerase and examples/train_fp64.rs.
 """
 

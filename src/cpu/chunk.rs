@@ -2,7 +2,7 @@
 //! scratch with the zero padding that a 3×3 filter needs.
 //!
 //! In a chunk's plane, rows are `stride = width + radius` apart: one zero column serves as the right padding of a
-//! row and the left padding of the next. What filters with three rows read is split into [`PARTS`] (`winograd.rs`), with
+//! row and the left padding of the next. What filters with three rows read is split into parts (`winograd.rs`), with
 //! a row for each band of [`BAND`]; a single tap reads rows as they are, in one part. Either way position `p = row·stride
 //! + column` of a part then reads the filter's column kx at `p + kx`.
 
@@ -11,14 +11,14 @@ use std::ops::Range;
 use crate::backend::{FeatureMap, MapShape};
 use crate::cpu::norm::{Stats, activate_row, stats};
 use crate::cpu::tile::MARGIN;
-use crate::cpu::winograd::{BAND, PARTS};
+use crate::cpu::winograd::{self, BAND};
 use crate::real::Real;
 
-/// Bytes that a chunk's planes may take, all channels together: half of a common second-level cache.
+/// Bytes that planes of a chunk may take which tiles read one after another: half of a common second-level cache.
 const CHUNK_BYTES: usize = 768 << 10;
 
-/// Tasks that a layer should make at least, of chunks times blocks of channels, so that many threads find work; and
-/// the rows below which a chunk is more halo than image.
+/// About how many tasks a layer should make, of chunks times blocks of channels, so that many threads find work; and the
+/// rows below which a chunk is more halo than image.
 const TASKS: usize = 16;
 const FEWEST_ROWS: usize = 8;
 
@@ -43,7 +43,7 @@ impl Chunks {
         let band_bytes = channels * parts * whole.stride() * size_of::<T>();
         let cached = (CHUNK_BYTES / band_bytes * band).max(4);
         let spread = shape.height.div_ceil(TASKS.div_ceil(shape.n * blocks)).max(FEWEST_ROWS);
-        // As even as can be.
+        // As even as whole bands can be.
         let per_image = shape.height.div_ceil(cached.min(spread));
         let rows = shape.height.div_ceil(per_image).next_multiple_of(band);
         Self { rows, per_image: shape.height.div_ceil(rows), ..whole }
@@ -74,7 +74,7 @@ impl Chunks {
     }
 
     pub fn parts(&self) -> usize {
-        if self.radius == 0 { 1 } else { PARTS }
+        winograd::parts(self.radius)
     }
 
     pub fn bands(&self, rows: usize) -> usize {

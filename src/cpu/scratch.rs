@@ -26,12 +26,14 @@ impl Shelf {
             let mut free = self.free.lock().expect("no task panics while it holds the shelf");
             // The smallest that is large enough; or else the largest, which is the least to add to what is held.
             let fits = |&i: &usize| free[i].len() >= lines;
-            let best = (0..free.len()).filter(fits).min_by_key(|&i| free[i].len());
+            // Of several the last one to come, which may still be in this core's cache.
+            let best = (0..free.len()).rev().filter(fits).min_by_key(|&i| free[i].len());
             let best = best.or_else(|| (0..free.len()).max_by_key(|&i| free[i].len()));
             best.map_or_else(Vec::new, |i| free.swap_remove(i))
         };
         if buffer.len() < lines {
-            // Not `resize`: the old contents need not move.
+            // Not `resize`: the old contents need not move, nor be there beside the new.
+            drop(buffer);
             buffer = vec![Line::zeroed(); lines];
         }
         Scratch { shelf: self, buffer, len, real: std::marker::PhantomData }

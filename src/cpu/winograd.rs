@@ -24,8 +24,14 @@ pub const BAND: usize = 4;
 /// Products that they take, for each column of a filter.
 pub const PARTS: usize = 6;
 
-/// How many times as far off outputs may be in float32 as with twelve products: so much are the first and the last row of
-/// a band from few channels. Over all rows it is 1.3 to 1.5 times.
+/// Parts that filters which reach so far to each side make of a plane.
+pub fn parts(radius: usize) -> usize {
+    if radius == 0 { 1 } else { PARTS }
+}
+
+/// How many times as far off outputs and gradients of inputs may be in float32 as with twelve products: so much are the
+/// first and the last row of a band from few channels. Over all rows it is 1.3 to 1.5 times. Gradients of weights, which
+/// are sums over many pixels, need no more than they did.
 pub const ROUNDING: f64 = 2.0;
 
 /// p and q.
@@ -51,17 +57,18 @@ fn filter_weights() -> [[f64; 3]; 2] {
     })
 }
 
-/// `parts = Bᵀ·rows` for each column of each band.
-///
-/// Rows are `stride` apart, and a band's six begin [`BAND`] rows after the one before's; rows of a part are `stride`
-/// apart too, parts `part`. Up to a register is read and written beyond the last row of each.
-pub struct SplitInputs<'a, T> {
+/// Rows that are to be split, `stride` apart: a band's begin [`BAND`] rows after the one before's. Rows of a part are
+/// `stride` apart too, parts `part`. Up to a register is read and written beyond the last row of each.
+pub struct Bands<'a, T> {
     pub rows: &'a [T],
     pub stride: usize,
     pub bands: usize,
     pub parts: &'a mut [T],
     pub part: usize,
 }
+
+/// `parts = Bᵀ·rows` for each column of each band and the two rows behind it.
+pub struct SplitInputs<'a, T>(pub Bands<'a, T>);
 
 impl<T: Real> WithSimd for SplitInputs<'_, T> {
     type Output = ();
@@ -73,7 +80,7 @@ impl<T: Real> WithSimd for SplitInputs<'_, T> {
         let (product, sum) = symmetric();
         let (product, less_sum) = (constant(product), constant(-sum));
         let pairs = pairs().map(|(point, other)| [point, -point, -other].map(constant));
-        let Self { rows, stride, bands, parts, part } = self;
+        let Bands { rows, stride, bands, parts, part } = self.0;
         for band in 0..bands {
             let rows = &rows[band * BAND * stride..];
             for at in (0..stride).step_by(T::lanes::<S>()) {
@@ -93,8 +100,8 @@ impl<T: Real> WithSimd for SplitInputs<'_, T> {
     }
 }
 
-/// `parts = A·rows` for each column of each band of [`BAND`] rows; laid out as in [`SplitInputs`].
-pub struct SplitGradient<'a, T>(pub SplitInputs<'a, T>);
+/// `parts = A·rows` for each column of each band.
+pub struct SplitGradient<'a, T>(pub Bands<'a, T>);
 
 impl<T: Real> WithSimd for SplitGradient<'_, T> {
     type Output = ();
@@ -103,7 +110,7 @@ impl<T: Real> WithSimd for SplitGradient<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let constant = |value: f64| T::splat(simd, T::real(value));
         let pairs = POINTS.map(|point| [point, point * point, point.powi(3)].map(constant));
-        let SplitInputs { rows, stride, bands, parts, part } = self.0;
+        let Bands { rows, stride, bands, parts, part } = self.0;
         for band in 0..bands {
             let rows = &rows[band * BAND * stride..];
             for at in (0..stride).step_by(T::lanes::<S>()) {
@@ -123,7 +130,7 @@ impl<T: Real> WithSimd for SplitGradient<'_, T> {
     }
 }
 
-/// `rows = Aᵀ·parts`: whole rows of `width` pixels, as many as there are. All else as in [`SplitInputs`].
+/// `rows = Aᵀ·parts`: whole rows of `width` pixels, as many as there are. All else as in [`Bands`].
 pub struct JoinOutputs<'a, T> {
     pub parts: &'a [T],
     pub part: usize,
@@ -225,13 +232,12 @@ mod tests {
         let mut padded = rows.to_vec();
         padded.resize(rows.len() + MARGIN, T::nan());
         let mut parts = vec![T::nan(); PARTS * PART];
-        let inputs =
-            SplitInputs { rows: &padded, stride: STRIDE, bands: BANDS, parts: &mut parts, part: PART };
+        let bands = Bands { rows: &padded, stride: STRIDE, bands: BANDS, parts: &mut parts, part: PART };
         let arch = Cpu::<T>::default().arch;
         if gradient {
-            arch.dispatch(SplitGradient(inputs))
+            arch.dispatch(SplitGradient(bands))
         } else {
-            arch.dispatch(inputs)
+            arch.dispatch(SplitInputs(bands))
         }
         parts
     }

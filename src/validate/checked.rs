@@ -28,7 +28,8 @@ pub trait Checked: Backend {
         Precision::Fp32
     }
 
-    /// How many times as far off the sums of 3×3 convolutions may be as sums of the products that define them.
+    /// How many times as far off outputs of 3×3 convolutions and gradients of their inputs may be as sums of the products
+    /// that define them.
     fn filtering(&self) -> f64 {
         1.0
     }

@@ -124,16 +124,20 @@ impl<T: Real> Pass<'_, T> {
         let Self { cpu, maps, channels, gradient, chunks, weights, packed } = self;
         let (block, planes) = (packed.block, weights.padded_planes());
         let mut correlation = Correlation::new(cpu, chunks, packed, planes);
-        let mut g = cpu.shelf.take::<T>(chunks.parts() * chunks.part(planes));
+        // What is not split is read in one way by both halves of the pass.
+        let split = chunks.parts() > 1;
+        let mut g = split.then(|| cpu.shelf.take::<T>(chunks.parts() * chunks.part(planes)));
         let mut x = cpu.shelf.take::<T>(chunks.parts() * chunks.part(block));
         task.d_weights.fill(T::zero());
         for ChunkWork { chunk, mut destinations, sums } in task.work {
             let rows = chunks.range(chunk).len();
+            let mut to = vec![(Split::Inputs, &mut *correlation.x)];
+            to.extend(g.as_deref_mut().map(|g| (Split::Gradient, g)));
             read(
                 cpu,
                 chunks,
                 planes,
-                &mut [(Split::Inputs, &mut correlation.x), (Split::Gradient, &mut g)],
+                &mut to,
                 #[inline(always)]
                 |plane, window| gradient.fill(chunks, chunk, plane, window),
             );
@@ -160,7 +164,8 @@ impl<T: Real> Pass<'_, T> {
                     },
                 );
                 let d_weights = &mut task.d_weights[b * weights.of_block()..][..weights.of_block()];
-                weights.add_chunk(cpu, &g, &x, rows, d_weights);
+                let g = g.as_deref().unwrap_or(&correlation.x);
+                weights.add_chunk(cpu, g, &x, rows, d_weights);
             }
         }
     }

@@ -31,7 +31,7 @@ impl<'a, T: Real> Correlation<'a, T> {
             cpu,
             chunks,
             packed,
-            taps: chunks.taps(packed.read),
+            taps: chunks.taps(packed.channels_read),
             x: cpu.shelf.take::<T>(parts * part),
             part,
             y: cpu.shelf.take::<T>(parts * packed.block * plane + MARGIN),

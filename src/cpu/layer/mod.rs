@@ -24,7 +24,6 @@ pub use forward::forward;
 use crate::backend::{FeatureMap, MapShape};
 use crate::cpu::Cpu;
 use crate::cpu::tile::block_of;
-use crate::cpu::winograd::PARTS;
 use crate::real::Real;
 use packed::Packed;
 
@@ -65,11 +64,6 @@ impl<T: Real> Filters<'_, T> {
         } else {
             4
         }
-    }
-
-    /// Parts that its planes are split into.
-    fn parts(&self) -> usize {
-        if self.radius == 0 { 1 } else { PARTS }
     }
 
     /// Columns of a filter.

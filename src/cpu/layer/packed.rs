@@ -7,15 +7,14 @@ use rayon::prelude::*;
 use super::Filters;
 use crate::cpu::Cpu;
 use crate::cpu::scratch::Scratch;
-use crate::cpu::winograd::{PARTS, split_filters};
+use crate::cpu::winograd::{self, PARTS, split_filters};
 use crate::real::Real;
 
 /// `[blocks, parts, channels read, kx, block]`, absent channels 0.
 pub struct Packed<'a, T: Real> {
     words: Scratch<'a, T>,
     of_block: usize,
-    /// Channels that filters read.
-    pub read: usize,
+    pub channels_read: usize,
     pub block: usize,
 }
 
@@ -28,7 +27,7 @@ impl<'a, T: Real> Packed<'a, T> {
         [made, read]: [usize; 2],
         at: impl Fn(usize, usize, usize) -> usize + Sync,
     ) -> Self {
-        let of_block = filters.parts() * read * filters.across() * block;
+        let of_block = winograd::parts(filters.radius) * read * filters.across() * block;
         let mut words = cpu.shelf.take::<T>(made.div_ceil(block) * of_block);
         words.par_chunks_mut(of_block).enumerate().for_each(|(b, words)| {
             let weight = |i, tap, lane| {
@@ -46,7 +45,7 @@ impl<'a, T: Real> Packed<'a, T> {
                 },
             );
         });
-        Self { words, of_block, read, block }
+        Self { words, of_block, channels_read: read, block }
     }
 
     /// Block `b`, `[parts, channels read, kx, block]`.

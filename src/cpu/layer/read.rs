@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::cpu::chunk::Chunks;
-use crate::cpu::winograd::{SplitGradient, SplitInputs};
+use crate::cpu::winograd::{Bands, SplitGradient, SplitInputs};
 use crate::real::Real;
 
 /// How a chunk's planes are split into parts.
@@ -27,12 +27,11 @@ pub fn read<T: Real>(
     let (plane, part, stride) = (chunks.plane(), chunks.part(planes), chunks.stride());
     let bands = chunks.bands(chunks.rows);
     if chunks.parts() == 1 {
-        let [(_, first), others @ ..] = to else { return };
+        let [(_, to)] = to else { unreachable!("what is not split need not be read twice") };
         cpu.vectorised(
             #[inline(always)]
-            || first.chunks_exact_mut(plane).take(planes).enumerate().for_each(|(c, to)| fill(c, to)),
+            || to.chunks_exact_mut(plane).take(planes).enumerate().for_each(|(c, to)| fill(c, to)),
         );
-        others.iter_mut().for_each(|(_, to)| to.copy_from_slice(first));
         return;
     }
     let mut window = cpu.shelf.take::<T>(chunks.window());
@@ -44,15 +43,18 @@ pub fn read<T: Real>(
         for (split, parts) in to.iter_mut() {
             let parts = &mut parts[c * plane..];
             match split {
-                Split::Inputs => cpu.arch.dispatch(SplitInputs { rows: &window, stride, bands, parts, part }),
+                Split::Inputs => {
+                    let rows = &window[..];
+                    cpu.arch.dispatch(SplitInputs(Bands { rows, stride, bands, parts, part }));
+                }
                 Split::Gradient => {
                     let rows = &window[chunks.radius * stride..];
-                    cpu.arch.dispatch(SplitGradient(SplitInputs { rows, stride, bands, parts, part }));
+                    cpu.arch.dispatch(SplitGradient(Bands { rows, stride, bands, parts, part }));
                 }
             }
             // What the last position's taps read beyond the last row.
-            for part in parts.chunks_mut(part) {
-                part[bands * stride..plane].fill(T::zero());
+            for of_part in parts.chunks_mut(part) {
+                of_part[bands * stride..plane].fill(T::zero());
             }
         }
     }

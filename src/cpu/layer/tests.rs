@@ -32,6 +32,8 @@ const CASES: &[Case] = &[
     Case(Conv3x3, 3, &[1, 2], 2, 4, 16, [0, 0]),
     Case(Conv3x3, 1, &[3, 2], 4, 7, 5, [1, 1]),
     Case(Conv3x3, 2, &[2, 2], 3, 6, 9, [0, 1]),
+    Case(Conv3x3, 1, &[3], 5, 2, 1, [0, 0]),
+    Case(Conv3x3, 2, &[2], 3, 3, 4, [0, 0]),
     Case(Conv3x3, 1, &[36], 18, 41, 40, [0, 0]),
     Case(Conv3x3, 2, &[7], 13, 130, 50, [0, 0]),
     Case(Conv1x1, 1, &[1], 1, 3, 2, [0, 0]),
@@ -438,7 +440,7 @@ fn single_precision_is_the_rounded_double() {
         }
         let want = problem.run(&cpu);
         let double: Vec<f64> = output.values.iter().map(|&x| f64::from(x)).collect();
-        // Up to 324 products of order 1, each rounded once: a few units of 6e-8 relative to the largest value.
+        // Sums of up to 324 products of order 1: a few units of 6e-8 relative to the largest value.
         assert_close(&format!("case {index}"), &double, &want.values, 2e-6);
     }
 }

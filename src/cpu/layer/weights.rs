@@ -77,10 +77,15 @@ impl<'l, T: Real> WeightGradient<'l, T> {
                 Reduce { g, plane, block: out_block, x, taps, len, sums: &mut sums[..out_block * TAPS] }
                     .run(cpu.arch);
             }
-            let rows = if across == 1 { [sums[0]; 3] } else { winograd::join_filters(sums) };
-            for (to, row) in d_weights.chunks_exact_mut(out_block * TAPS).zip(&rows) {
-                to.iter_mut().zip(row).for_each(|(to, &row)| *to += row);
-            }
+            cpu.vectorised(
+                #[inline(always)]
+                || {
+                    let rows = if across == 1 { [sums[0]; 3] } else { winograd::join_filters(sums) };
+                    for (to, row) in d_weights.chunks_exact_mut(out_block * TAPS).zip(&rows) {
+                        to.iter_mut().zip(row).for_each(|(to, &row)| *to += row);
+                    }
+                },
+            );
         }
     }
 

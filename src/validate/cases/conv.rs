@@ -1,6 +1,6 @@
 //! 3×3 convolution. A value of the output is a sum of 9 products for each channel in, a gradient of the input one of 9
 //! for each channel out, a gradient of a weight one of as many as the output has pixels. On tensor cores the operands of
-//! these products are rounded: see [`Tolerance::products`].
+//! these products are rounded: see [`Tolerance::products`]. The CPU sums other products up: see [`Checked::filtering`].
 
 use std::fmt;
 
