@@ -1,6 +1,7 @@
 //! The two inner loops of every convolution, register-tiled.
 //!
-//! A part of a chunk (`chunk.rs`) lies flat in scratch, its rows `stride` apart, so that a filter tap is one constant offset:
+//! A part of a chunk (`chunk.rs`) lies flat in scratch, its rows `stride` apart, so that a filter tap is one constant
+//! offset:
 //!
 //! ```text
 //! y[o][p] = Σ_k weights[k][o] · x[taps[k] + p]          (forward, and data gradient with flipped weights)
