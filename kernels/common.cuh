@@ -37,14 +37,17 @@ __device__ __forceinline__ int afresh(int value) {
     return value;
 }
 // Of a place in memory: what is added to it later is not added to an offset before it, in 64 bits, once for each.
-template <class T> __device__ __forceinline__ const T* afresh(const T* at) {
+template <class T> __device__ __forceinline__ T* afresh(T* at) {
     asm volatile("" : "+l"(at));
     __builtin_assume(__isGlobal(at));
     return at;
 }
+// An integer of which not even the assembler knows that it is `value`: blocks have one row of threads.
+__device__ __forceinline__ int unknown(int value) { return value * blockDim.y; }
 #else
-template <class T> inline const T* afresh(const T* at) { return at; }
+template <class T> inline T* afresh(T* at) { return at; }
 inline int afresh(int value) { return value; }
+inline int unknown(int value) { return value; }
 #endif
 
 // Every kernel is launched with a multiple of 32 threads in one dimension.

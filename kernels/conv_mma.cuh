@@ -12,9 +12,10 @@
 // (2 channels are the network's ends, which wait for memory). Flattening channel and tap, 162 to 168, would gain 6 % at
 // 18 channels in, and cost a table of where each lane reads, and what follows here.
 //
-// A warp makes 8 × 8 pixels of NT·8 channels: 4·NT products, 16·NT registers. Since the rows of a product are rows of
-// the image, a column of ten rows in registers serves all three taps of one kx: 10 words read for 12 products' halves.
-// What is read from shared memory, in words a lane and product, is (20/3 + 2·NT) / 4·NT: 1.06 for 18 channels.
+// A warp makes 8 × 8 pixels of NT·8 channels: 4·NT products, 16·NT registers. The two rows of a product lie four apart:
+// then what a tap of one kx takes for rows y and y + 4 is what the next tap takes for rows y − 1 and y + 3, and the three
+// taps of a column of ten rows share six pairs of them, which lie in registers as products take them, and are moved
+// nowhere. What is read from shared memory, in words a lane and product, is (24/3 + 2·NT) / 4·NT: 1.17 for 18 channels.
 #pragma once
 #include "conv_mma_cells.cuh"
 
@@ -29,7 +30,6 @@ template <int ACROSS_, int DOWN_, int DEEP_> struct Tiling {
     static constexpr int WIDTH = SIDE * ACROSS, HEIGHT = SIDE * DOWN;
     static constexpr int WORDS = STEP * DEEP;
     static constexpr int OF_WARP = WORDS / MMA_WARPS;                        // words that a warp stages
-    static constexpr int TILES = 4 / DEEP;                                   // products' rows that a warp finishes
     static_assert(ACROSS * DOWN * DEEP == MMA_WARPS && (DEEP == 1 || DEEP == 2), "every warp has a part");
 
     static __device__ __forceinline__ int across(ConvShape shape) { return (shape.width + WIDTH - 1) / WIDTH; }
@@ -65,9 +65,9 @@ template <class T, class G, class Source> struct Chunk {
     }
     static __device__ __forceinline__ int cell(int i) { return i * WARP + threadIdx.x % WARP; }
 
-    // Of the slice that begins at word `from` and has `count` words.
-    __device__ __forceinline__ void load(const Source& source, const Table& table, bool by_cells, int image, int third,
-                                         int from, int count) {
+    // Of the slice that begins at word `from` and has `count` words. places: of all channels.
+    __device__ __forceinline__ void load(const Source& source, const Table& table, bool by_cells,
+                                         const typename Source::Place* places, int third, int from, int count) {
         if (word(third, 0, count) >= count) return;
         const LaneCells<T, Table, Window::OF_LANE> mine(table, [](int i) { return min(cell(i), Window::CELLS - 1); });
 #pragma unroll
@@ -76,17 +76,13 @@ template <class T, class G, class Source> struct Chunk {
 #pragma unroll
             for (int k = 0; k < T::PACK; ++k) {
                 const int channel = (from + word(third, w, count)) * T::PACK + k;
-                if (channel < source.channels()) {
-                    mine.load(source, by_cells, image, channel, raw[w][k]);
-                } else {
-#pragma unroll
-                    for (int i = 0; i < Window::OF_LANE; ++i) raw[w][k][i] = {};
-                }
+                mine.load(source.plane(places[channel], channel), by_cells, raw[w][k]);
             }
         }
     }
 
-    // To window [words, PLANE]. constants: of channel `from`, and those that follow.
+    // To window [words, PLANE]. constants: of the slice's channels. INNER: all pixels are in the image.
+    template <bool INNER>
     __device__ __forceinline__ void store(const Source& source, const Table& table, int third, int count,
                                           const Constants* constants, unsigned* window) const {
 #pragma unroll
@@ -101,7 +97,8 @@ template <class T, class G, class Source> struct Chunk {
                 if (cell(i) >= Window::CELLS) continue;
                 unsigned x[T::PACK];
 #pragma unroll
-                for (int k = 0; k < T::PACK; ++k) x[k] = finished<T>(source, raw[w][k][i], of[k], table.masks[cell(i)]);
+                for (int k = 0; k < T::PACK; ++k)
+                    x[k] = finished<T>(source, raw[w][k][i], of[k], table.template mask<INNER>(cell(i)));
                 transpose(x);
                 put_words(window + to * Window::PLANE + cell(i) * T::PACK, x);
             }
@@ -109,34 +106,34 @@ template <class T, class G, class Source> struct Chunk {
     }
 };
 
-// Adds to `sum` [4 products down][NT][4] what the three taps of column kx contribute: HALVES · 4 words of channels.
+// Adds to `sum` [rows y and y + 4][NT][4] what the three taps of column kx contribute: HALVES · 4 words of channels.
 // window: the lane's first word; filters: [9][NT][32 lanes][2], the lane's first pair.
 template <class T, class G, int NT, int HALVES>
 __device__ __forceinline__ void multiply_column(float (&sum)[4][NT][4], const unsigned* window, const uint2* filters,
                                                 int kx) {
     using Window = Surrounded<T, G>;
-    unsigned x[HALVES][SIDE + 2];
+    // Rows y and y + 4, of each half. Rows 4 and 5 are read twice, from places that nobody knows to be the same: else they
+    // would be read once, and moved.
+    unsigned x[SIDE / 2 + 2][2 * HALVES];
+    const unsigned* below = window + unknown(SIDE / 2 * Window::PITCH);
 #pragma unroll
-    for (int h = 0; h < HALVES; ++h)
+    for (int y = 0; y < SIDE / 2 + 2; ++y)
 #pragma unroll
-        for (int y = 0; y < SIDE + 2; ++y) x[h][y] = window[4 * h * Window::PLANE + y * Window::PITCH + kx];
+        for (int h = 0; h < HALVES; ++h) {
+            const int at = 4 * h * Window::PLANE + y * Window::PITCH + kx;
+            x[y][2 * h] = window[at];
+            x[y][2 * h + 1] = below[at];
+        }
 #pragma unroll
     for (int ky = 0; ky < 3; ++ky) {
 #pragma unroll
         for (int j = 0; j < NT; ++j) {
             const uint2 pair = filters[((ky * 3 + kx) * NT + j) * WARP];
-            const unsigned of_filter[2] = {pair.x, pair.y};
+            unsigned b[HALVES];
+            b[0] = pair.x;
+            if constexpr (HALVES == 2) b[1] = pair.y;
 #pragma unroll
-            for (int m = 0; m < 4; ++m) {
-                unsigned a[2 * HALVES], b[HALVES];
-#pragma unroll
-                for (int h = 0; h < HALVES; ++h) {
-                    a[2 * h] = x[h][2 * m + ky];
-                    a[2 * h + 1] = x[h][2 * m + ky + 1];
-                    b[h] = of_filter[h];
-                }
-                T::mma(sum[m][j], a, b);
-            }
+            for (int y = 0; y < SIDE / 2; ++y) T::mma(sum[y][j], x[y + ky], b);
         }
     }
 }
@@ -144,12 +141,17 @@ __device__ __forceinline__ void multiply_column(float (&sum)[4][NT][4], const un
 // What a warp has made: its rows of pixels from y on, eight columns from x on. A lane has column `x + lane / 4` and, of
 // each eight channels, 2·(lane % 4) and the next.
 template <class G> struct Square {
-    static constexpr int ROWS = 2 * G::TILES;
+    static constexpr int ROWS = SIDE / G::DEEP;
     int y, x, rows, columns;  // of which there are in the image
+    bool whole;               // all, and all of the tile's other squares
 
-    __device__ __forceinline__ bool whole() const { return rows == ROWS && columns == SIDE; }
     __device__ __forceinline__ int column() const { return threadIdx.x % WARP / 4; }
-    __device__ __forceinline__ bool has(int row) const { return row < rows && column() < columns; }
+    // Whether there is one of the lane's pixels: there are all, where the square is WHOLE.
+    template <bool WHOLE> __device__ __forceinline__ bool has(int row) const {
+        return WHOLE || (row < rows && column() < columns);
+    }
+    // Of the lane's first row, in a plane of the image.
+    __device__ __forceinline__ int place(ConvShape shape) const { return y * shape.width + x + column(); }
 };
 
 // The sum over the columns of a square: over lanes that have the same channels.
@@ -158,30 +160,39 @@ __device__ __forceinline__ float column_sum(float value) {
     return value;
 }
 
-// Makes a tile of one image for NT·8 channels, and hands each warp's square to `store(square, sum[TILES][NT][4])`, by
-// all threads of the block. filters: [groups of NT·8 channels][steps][9][NT][32 lanes][2], as conv3x3_filters lays them
-// out. Dynamic shared memory: twice window [WORDS][PLANE] and filters [DEEP][9][NT][32][2], then the constants of all
-// channels, up to a whole slice. Blocks: tiles, groups of channels, images.
+// Makes a tile of one image for NT·8 channels. What a warp has made of it, [NT][2 channels][rows], it hands to
+// `store(prepared, square, made)`, all threads of the block at once; `store.prepare(prepared)` goes before, while nobody has
+// pixels yet. filters: [groups of NT·8 channels][steps][9][NT][32 lanes][2], as conv3x3_filters lays them out. Dynamic
+// shared memory: twice window [WORDS][PLANE] and filters [DEEP][9][NT][32][2], then the constants of all channels, up to a
+// whole slice, and their places. Blocks: tiles, groups of channels, images.
 template <class T, class G, int NT, class Source, class Store>
 __device__ __forceinline__ void correlate_mma(const Source& source, const unsigned* filters, const Store& store) {
     using Window = Surrounded<T, G>;
     using Table = CellTable<T, Source, Window::ROWS, Window::ACROSS>;
     SHARED(Table, table, );
+    SHARED(typename Store::Prepared, prepared, );
     DYNAMIC_SHARED(unsigned, memory);
     constexpr int WINDOW_WORDS = G::WORDS * Window::PLANE, BUFFER = WINDOW_WORDS + G::DEEP * NT * FILTER_WORDS;
     Constants* constants = reinterpret_cast<Constants*>(memory + 2 * BUFFER);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, image = blockIdx.z;
     const int deep = warp % G::DEEP, square = warp / G::DEEP;
     const int top = square / G::ACROSS * SIDE, left = square % G::ACROSS * SIDE;
-    const TileCorner corner = G::corner(blockIdx.x, source.shape);
     const int channels = source.channels(), words = (channels + T::PACK - 1) / T::PACK;
     const int steps = (words + STEP - 1) / STEP, slices = (words + G::WORDS - 1) / G::WORDS;
+    const int all = slices * G::WORDS * T::PACK;
+    typename Source::Place* places = reinterpret_cast<typename Source::Place*>(constants + all);
     const unsigned* of_group = filters + (long long)blockIdx.y * steps * NT * FILTER_WORDS;
 
     const bool by_cells = source.by_cells();
+    const TileCorner corner = G::corner(blockIdx.x, source.shape);
     table.fill(source, TileCorner{corner.y - 1, corner.x - T::PACK});
-    for (int channel = threadIdx.x; channel < slices * G::WORDS * T::PACK; channel += MMA_THREADS)
-        constants[channel] = channel < channels ? source.constants(image, channel) : Constants{};
+    for (int channel = threadIdx.x; channel < all; channel += MMA_THREADS) {
+        // Those that there are not have filters of 0, and read another.
+        const int of = min(channel, channels - 1);
+        constants[channel] = source.constants(image, of);
+        places[channel] = source.place(image, of);
+    }
+    store.prepare(prepared);
     __syncthreads();
 
     // Words of a slice that are summed over: by fours.
@@ -195,65 +206,77 @@ __device__ __forceinline__ void correlate_mma(const Source& source, const unsign
     };
 
     Chunk<T, G, Source> chunk;
+    const auto store_chunk = [&](int third, int slice, int count) {
+        const Constants* of_slice = constants + slice * G::WORDS * T::PACK;
+        unsigned* window = memory + slice % 2 * BUFFER;
+        table.inner ? chunk.template store<true>(source, table, third, count, of_slice, window)
+                    : chunk.template store<false>(source, table, third, count, of_slice, window);
+    };
     copy_filters(0);
 #pragma unroll
     for (int third = 0; third < 3; ++third) {
-        chunk.load(source, table, by_cells, image, third, 0, count_of(0));
-        chunk.store(source, table, third, count_of(0), constants, memory);
+        chunk.load(source, table, by_cells, places, third, 0, count_of(0));
+        store_chunk(third, 0, count_of(0));
     }
     float sum[4][NT][4] = {};
     for (int slice = 0; slice < slices; ++slice) {
         copies_wait();
         __syncthreads();  // this slice is there, and nobody reads the one before
         const bool more = slice + 1 < slices;
+        const int coming = count_of(slice + 1);
         if (more) copy_filters(slice + 1);
         const unsigned* buffer = memory + slice % 2 * BUFFER;
-        unsigned* next = memory + (slice + 1) % 2 * BUFFER;
         const unsigned* window = buffer + (deep * STEP + lane % 4) * Window::PLANE + top * Window::PITCH + left + lane / 4 +
                                  T::PACK - 1;
         const uint2* of_step = reinterpret_cast<const uint2*>(buffer + WINDOW_WORDS + deep * NT * FILTER_WORDS) + lane;
         const int mine = count_of(slice) - deep * STEP;
 #pragma unroll
         for (int kx = 0; kx < 3; ++kx) {
-            if (more) chunk.load(source, table, by_cells, image, kx, (slice + 1) * G::WORDS, count_of(slice + 1));
+            if (more) chunk.load(source, table, by_cells, places, kx, (slice + 1) * G::WORDS, coming);
             if (mine > 4) {
                 multiply_column<T, G, NT, 2>(sum, window, of_step, kx);
             } else if (mine > 0) {
                 multiply_column<T, G, NT, 1>(sum, window, of_step, kx);
             }
-            if (more)
-                chunk.store(source, table, kx, count_of(slice + 1), constants + (slice + 1) * G::WORDS * T::PACK, next);
+            if (more) store_chunk(kx, slice + 1, coming);
         }
     }
 
-    float mine[G::TILES][NT][4];
+    constexpr int ROWS = Square<G>::ROWS;
+    float mine[NT][2][ROWS];
     if constexpr (G::DEEP == 1) {
 #pragma unroll
-        for (int at = 0; at < 4 * NT * 4; ++at) mine[at / (4 * NT)][at / 4 % NT][at % 4] = sum[at / (4 * NT)][at / 4 % NT][at % 4];
+        for (int y = 0; y < SIDE; ++y)
+#pragma unroll
+            for (int at = 0; at < NT * 2; ++at) mine[at / 2][at % 2][y] = sum[y % 4][at / 2][y / 4 * 2 + at % 2];
     } else {
         // Two warps have a half of the sum each; each finishes a half of the rows.
-        float* shared = reinterpret_cast<float*>(memory);  // [warps][2][NT][4][lanes]
-        const auto at = [&](int of_warp, int m, int j, int i) { return (((of_warp * 2 + m) * NT + j) * 4 + i) * WARP + lane; };
+        float* shared = reinterpret_cast<float*>(memory) + lane;  // [warps][NT][2][4 rows][lanes]
+        const auto at = [&](int of_warp, int j, int e, int y) { return (((of_warp * NT + j) * 2 + e) * ROWS + y) * WARP; };
         __syncthreads();  // nobody reads the last slice
 #pragma unroll
-        for (int m = 0; m < 2; ++m)
+        for (int j = 0; j < NT; ++j)
 #pragma unroll
-            for (int j = 0; j < NT; ++j)
+            for (int e = 0; e < 2; ++e)
 #pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                    mine[m][j][i] = deep ? sum[m + 2][j][i] : sum[m][j][i];
-                    shared[at(warp, m, j, i)] = deep ? sum[m][j][i] : sum[m + 2][j][i];
+                for (int y = 0; y < ROWS; ++y) {
+                    mine[j][e][y] = deep ? sum[y][j][2 + e] : sum[y][j][e];
+                    shared[at(warp, j, e, y)] = deep ? sum[y][j][e] : sum[y][j][2 + e];
                 }
         __syncthreads();
 #pragma unroll
-        for (int m = 0; m < 2; ++m)
+        for (int j = 0; j < NT; ++j)
 #pragma unroll
-            for (int j = 0; j < NT; ++j)
+            for (int e = 0; e < 2; ++e)
 #pragma unroll
-                for (int i = 0; i < 4; ++i) mine[m][j][i] += shared[at(warp ^ 1, m, j, i)];
+                for (int y = 0; y < ROWS; ++y) mine[j][e][y] += shared[at(warp ^ 1, j, e, y)];
     }
-    Square<G> made = {corner.y + top + deep * Square<G>::ROWS, corner.x + left, 0, 0};
-    made.rows = max(0, min(Square<G>::ROWS, source.shape.height - made.y));
-    made.columns = max(0, min(SIDE, source.shape.width - made.x));
-    store(made, mine);
+    // Where this tile was is worked out again, from memory: it would take registers all the while.
+    const TileCorner around = table.corner, made_at = {around.y + 1, around.x + T::PACK};
+    const ConvShape shape = source.shape;
+    Square<G> made = {made_at.y + top + deep * ROWS, made_at.x + left, 0, 0, false};
+    made.rows = max(0, min(ROWS, shape.height - made.y));
+    made.columns = max(0, min(SIDE, shape.width - made.x));
+    made.whole = made_at.y + G::HEIGHT <= shape.height && made_at.x + G::WIDTH <= shape.width;
+    store(prepared, made, mine);
 }

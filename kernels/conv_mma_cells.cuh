@@ -43,7 +43,7 @@ __device__ __forceinline__ void put_words(unsigned* to, const unsigned (&words)[
     *reinterpret_cast<uint2*>(to) = uint2{words[0], words[1]};
 }
 
-// What a source makes of a pixel is decided by four numbers of its plane.
+// What a source makes of a pixel is decided by three numbers of its plane.
 using Constants = float4;
 
 // Both inputs, activated. S: as what maps are stored.
@@ -56,13 +56,17 @@ template <class S> struct MmaInputs {
     static constexpr int GRIDS = 2;  // on which its planes may lie
     using Raw = unsigned;
 
-    // Whether cells of several pixels are words of memory, at the same places of both inputs.
+    // Whether a pixel lies at the same place of both inputs.
+    __device__ __forceinline__ bool one_grid() const {
+        return shape.first_height == shape.height && shape.first_width == shape.width &&
+               shape.second_height == shape.height && shape.second_width == shape.width;
+    }
+    // Whether cells of several pixels are words of memory.
     __device__ __forceinline__ bool by_cells() const {
-        return PIXELS<S> > 1 && shape.first_height == shape.height && shape.first_width == shape.width &&
-               shape.second_height == shape.height && shape.second_width == shape.width && shape.width % PIXELS<S> == 0;
+        return PIXELS<S> > 1 && one_grid() && shape.width % PIXELS<S> == 0;
     }
     // Where a pixel lies in a plane of either input.
-    __device__ __forceinline__ int place(int grid, int y, int x) const {
+    __device__ __forceinline__ int pixel(int grid, int y, int x) const {
         const int height = grid ? shape.second_height : shape.first_height;
         const int width = grid ? shape.second_width : shape.first_width;
         // A row or column that is missing is the last but one: the edge itself is not repeated.
@@ -71,13 +75,15 @@ template <class S> struct MmaInputs {
         return y * width + x;
     }
     __device__ __forceinline__ int channels() const { return shape.inputs(); }
-    // Mean, 1/σ and slope.
+    // x̂ = x/σ − mean/σ: 1/σ, −mean/σ and the slope. Unlike (x − mean)/σ it rounds mean/σ, which is less than what rounding
+    // an operand does as long as that is below 2¹³.
     __device__ __forceinline__ Constants constants(int image, int channel) const {
         const bool in_first = channel < shape.first;
         const int plane = in_first ? image * shape.first + channel : image * shape.second + channel - shape.first;
         const float* stats = in_first ? first_stats : second_stats;
-        if (!stats) return make_float4(0.0f, 1.0f, 1.0f, 0.0f);
-        return make_float4(stats[2 * plane], stats[2 * plane + 1], SLOPE, 0.0f);
+        if (!stats) return make_float4(1.0f, 0.0f, 1.0f, 0.0f);
+        const float rstd = stats[2 * plane + 1];
+        return make_float4(rstd, -stats[2 * plane] * rstd, SLOPE, 0.0f);
     }
 
     struct Plane {
@@ -86,18 +92,23 @@ template <class S> struct MmaInputs {
         __device__ __forceinline__ Raw cell(int place) const { return cell_at(values + place); }
         __device__ __forceinline__ Raw pixels(const int* places) const { return cell_of(values, places); }
     };
-    __device__ __forceinline__ Plane plane(int image, int channel) const {
+    // Where a channel lies, and its plane.
+    using Place = const S*;
+    __device__ __forceinline__ Place place(int image, int channel) const {
         const bool in_first = channel < shape.first;
         const int pixels =
             in_first ? shape.first_height * shape.first_width : shape.second_height * shape.second_width;
         const int plane = in_first ? image * shape.first + channel : image * shape.second + channel - shape.first;
-        return {afresh((in_first ? first : second) + (long long)plane * pixels), in_first ? 0 : 1};
+        return (in_first ? first : second) + (long long)plane * pixels;
+    }
+    __device__ __forceinline__ Plane plane(Place place, int channel) const {
+        return {afresh(place), channel < shape.first ? 0 : 1};
     }
     __device__ __forceinline__ void finish(Raw raw, Constants c, float (&x)[PIXELS<S>]) const {
         pixels_of(raw, x);
 #pragma unroll
         for (float& v : x) {
-            v = (v - c.x) * c.y;
+            v = v * c.x + c.y;
             v = fmaxf(v, v * c.z);  // as the slope is at most 1
         }
     }
@@ -113,13 +124,16 @@ template <class S> struct MmaGradient {
         unsigned d, output;
     };
 
+    __device__ __forceinline__ bool one_grid() const { return true; }
     __device__ __forceinline__ bool by_cells() const { return PIXELS<S> > 1 && shape.width % PIXELS<S> == 0; }
-    __device__ __forceinline__ int place(int, int y, int x) const { return y * shape.width + x; }
+    __device__ __forceinline__ int pixel(int, int y, int x) const { return y * shape.width + x; }
     __device__ __forceinline__ int channels() const { return shape.out; }
-    // Mean, 1/σ, mean of g and of g·x̂.
+    // (g − mean(g) − x̂·mean(g·x̂))/σ, see norm.cuh, as a·g + (b − c·x): a, b and c. Without statistics 1, 0 and 0, so that an
+    // output that is not finite spoils its gradient.
     __device__ __forceinline__ Constants constants(int image, int channel) const {
         const Undo undo = undo_of(stats, sums, image * shape.out + channel);
-        return make_float4(undo.norm.mean, undo.norm.rstd, undo.mean_g, undo.mean_gx);
+        const float a = undo.norm.rstd, c = a * a * undo.mean_gx;
+        return make_float4(a, c * undo.norm.mean - a * undo.mean_g, c, 0.0f);
     }
 
     struct Plane {
@@ -130,17 +144,29 @@ template <class S> struct MmaGradient {
             return {cell_of(d_output, places), cell_of(output, places)};
         }
     };
-    __device__ __forceinline__ Plane plane(int image, int channel) const {
-        const long long at = (long long)(image * shape.out + channel) * (shape.height * shape.width);
-        return {afresh(d_output + at), afresh(output + at)};
+    using Place = long long;
+    __device__ __forceinline__ Place place(int image, int channel) const {
+        return (long long)(image * shape.out + channel) * (shape.height * shape.width);
+    }
+    __device__ __forceinline__ Plane plane(Place place, int) const {
+        return {afresh(d_output + place), afresh(output + place)};
     }
     __device__ __forceinline__ void finish(Raw raw, Constants c, float (&g)[PIXELS<S>]) const {
         float x[PIXELS<S>];
         pixels_of(raw.d, g);
         pixels_of(raw.output, x);
-        if (!stats) return;
 #pragma unroll
-        for (int p = 0; p < PIXELS<S>; ++p) g[p] = c.y * (g[p] - c.z - (x[p] - c.x) * c.y * c.w);
+        for (int p = 0; p < PIXELS<S>; ++p) g[p] = c.x * g[p] + (c.y - c.z * x[p]);
+    }
+};
+
+// What a channel is read with, and where it lies.
+template <class Source> struct Channel {
+    Constants constants;
+    typename Source::Place place;
+
+    static __device__ __forceinline__ Channel of(const Source& source, int image, int channel) {
+        return {source.constants(image, channel), source.place(image, channel)};
     }
 };
 
@@ -148,22 +174,43 @@ template <class S> struct MmaGradient {
 template <class T, class Source, int ROWS, int ACROSS> struct CellTable {
     static constexpr int CELLS = ROWS * ACROSS;
     int places[Source::GRIDS][CELLS * T::PACK];  // of pixels; where there is none, of one that there is
-    unsigned masks[CELLS];                       // bits of pixels that there are
+    unsigned masks[CELLS];                       // bits of pixels that there are, where not all are
+    TileCorner corner;                           // the first pixel
+    bool inner;                                  // there are all
 
-    // By all threads of the block. corner: the first pixel.
-    __device__ __forceinline__ void fill(const Source& source, TileCorner corner) {
+    template <bool INNER> __device__ __forceinline__ unsigned mask(int cell) const { return INNER ? ~0u : masks[cell]; }
+
+    // By all threads of the block.
+    __device__ __forceinline__ void fill(const Source& source, TileCorner from) {
+        const bool all = from.y >= 0 && from.y + ROWS <= source.shape.height && from.x >= 0 &&
+                         from.x + ACROSS * T::PACK <= source.shape.width;
+        if (threadIdx.x == 0) {
+            corner = from;
+            inner = all;
+        }
+        // What of it is the same for all tiles is worked out anew, where a block has several: it would take registers.
+        const int mine = afresh((int)threadIdx.x);
+        if (all && source.one_grid()) {
+            for (int cell = mine; cell < CELLS; cell += MMA_THREADS) {
+                const int at = (from.y + cell / ACROSS) * source.shape.width + from.x + cell % ACROSS * T::PACK;
+#pragma unroll
+                for (int i = 0; i < Source::GRIDS * T::PACK; ++i)
+                    places[i / T::PACK][cell * T::PACK + i % T::PACK] = at + i % T::PACK;
+            }
+            return;
+        }
         constexpr unsigned PIXEL = ~0u >> (32 - 32 / T::PACK);
-        for (int cell = threadIdx.x; cell < CELLS; cell += MMA_THREADS) {
-            const int y = corner.y + cell / ACROSS;
+        for (int cell = mine; cell < CELLS; cell += MMA_THREADS) {
+            const int y = from.y + cell / ACROSS;
             unsigned mask = 0;
 #pragma unroll
             for (int p = 0; p < T::PACK; ++p) {
-                const int x = corner.x + cell % ACROSS * T::PACK + p;
+                const int x = from.x + cell % ACROSS * T::PACK + p;
                 const bool inside = y >= 0 && y < source.shape.height && x >= 0 && x < source.shape.width;
                 mask |= inside ? PIXEL << (p * 16) : 0;
 #pragma unroll
                 for (int grid = 0; grid < Source::GRIDS; ++grid)
-                    places[grid][cell * T::PACK + p] = inside ? source.place(grid, y, x) : 0;
+                    places[grid][cell * T::PACK + p] = inside ? source.pixel(grid, y, x) : 0;
             }
             masks[cell] = mask;
         }
@@ -184,10 +231,8 @@ template <class T, class Table, int N> struct LaneCells {
         }
     }
 
-    template <class Source>
-    __device__ __forceinline__ void load(const Source& source, bool by_cells, int image, int channel,
-                                         typename Source::Raw (&raw)[N]) const {
-        const auto plane = source.plane(image, channel);
+    template <class Plane, class Raw>
+    __device__ __forceinline__ void load(const Plane& plane, bool by_cells, Raw (&raw)[N]) const {
         if (by_cells) {
 #pragma unroll
             for (int i = 0; i < N; ++i) raw[i] = plane.cell(places[i]);

@@ -57,7 +57,7 @@ template <class T> __device__ __forceinline__ void lay_out_filters(const FilterL
     }                                                                                                                 \
     KERNEL(conv3x3_filters_##NAME)
 
-#define CONV3X3_MMA(NAME, T, G, NT, BLOCKS)                                                                          \
+#define CONV3X3_MMA(NAME, T, G, NT, BLOCKS, INPUTS_BLOCKS)                                                           \
     extern "C" __global__ void __launch_bounds__(MMA_THREADS, BLOCKS)                                                 \
     conv3x3_##NAME(const T::Stored* first, const float* first_stats, const T::Stored* second,                         \
                    const float* second_stats, const unsigned* filters, T::Stored* output, float* partial,             \
@@ -68,7 +68,7 @@ template <class T> __device__ __forceinline__ void lay_out_filters(const FilterL
     }                                                                                                                 \
     KERNEL(conv3x3_##NAME)                                                                                            \
                                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(MMA_THREADS, BLOCKS)                                                 \
+    extern "C" __global__ void __launch_bounds__(MMA_THREADS, INPUTS_BLOCKS)                                          \
     conv3x3_inputs_##NAME(const T::Stored* d_output, const T::Stored* output, const float* stats, const float* sums,  \
                           const unsigned* filters, const T::Stored* first, const float* first_stats,                  \
                           T::Stored* d_first, float* first_partial, const T::Stored* second,                          \
@@ -84,12 +84,12 @@ template <class T> __device__ __forceinline__ void lay_out_filters(const FilterL
     KERNEL(conv3x3_inputs_##NAME)
 
 // So many blocks on a multiprocessor leave threads 128 or 168 registers; left to itself, nvcc takes fewer and spills.
-#define CONV3X3_FORMAT(NAME, T, BY3)              \
-    FILTERS(NAME, T)                              \
-    CONV3X3_MMA(NAME##_wide_by1, T, Wide, 1, 4)   \
-    CONV3X3_MMA(NAME##_wide_by2, T, Wide, 2, 4)   \
-    CONV3X3_MMA(NAME##_wide_by3, T, Wide, 3, BY3) \
-    CONV3X3_MMA(NAME##_wide_by5, T, Wide, 5, 3)   \
-    CONV3X3_MMA(NAME##_deep_by2, T, Deep, 2, 4)   \
-    CONV3X3_MMA(NAME##_deep_by3, T, Deep, 3, 3)   \
-    CONV3X3_MMA(NAME##_deep_by4, T, Deep, 4, 3)
+#define CONV3X3_FORMAT(NAME, T, INPUTS_BY3)          \
+    FILTERS(NAME, T)                                 \
+    CONV3X3_MMA(NAME##_wide_by1, T, Wide, 1, 4, 4)   \
+    CONV3X3_MMA(NAME##_wide_by2, T, Wide, 2, 4, 4)   \
+    CONV3X3_MMA(NAME##_wide_by3, T, Wide, 3, 4, INPUTS_BY3) \
+    CONV3X3_MMA(NAME##_wide_by5, T, Wide, 5, 3, 3)   \
+    CONV3X3_MMA(NAME##_deep_by2, T, Deep, 2, 4, 4)   \
+    CONV3X3_MMA(NAME##_deep_by3, T, Deep, 3, 4, 3)   \
+    CONV3X3_MMA(NAME##_deep_by4, T, Deep, 4, 3, 3)

@@ -110,24 +110,24 @@ template <class S> struct Layouts<Bf16, S> {
     using Gradient = Pairs<SUM_TILE, SUM_TILE / 2, S::OUT_PITCH>;
 };
 
-// Stages `count` channels from `first` on of what `table` finds, into planes of PLANE words each. Each warp takes every
-// fourth channel, AT_ONCE of them at a time: all that it loads of these is on the way before the first value is waited for.
-template <class T, class Layout, int PLANE, int AT_ONCE, class Source, class Table>
-__device__ __forceinline__ void stage(const Source& source, const Table& table, bool by_cells, int image, int first,
-                                      int count, unsigned* planes) {
+// Stages `count` channels, from channel `first` on, of what `table` finds, into planes of PLANE words each. Each warp takes
+// every fourth channel, AT_ONCE of them at a time: all that it loads of these is on the way before the first value is
+// waited for.
+// INNER: all pixels are in the image.
+template <bool INNER, class T, class Layout, int PLANE, int AT_ONCE, class Source, class Table>
+__device__ __forceinline__ void stage_of(const Source& source, const Table& table, bool by_cells,
+                                         const Channel<Source>* channels, int first, int count, unsigned* planes) {
     const int warp = threadIdx.x / WARP;
     const LaneCells<T, Table, Layout::CELLS> mine(table, [&](int i) { return Layout::cell(threadIdx.x % WARP, i); });
 #pragma unroll 1
     for (int begin = warp; begin < count; begin += MMA_WARPS * AT_ONCE) {
-        Constants constants[AT_ONCE];
         typename Source::Raw raw[AT_ONCE][Layout::CELLS];
 #pragma unroll
         for (int a = 0; a < AT_ONCE; ++a) {
             const int c = begin + a * MMA_WARPS;
-            constants[a] = source.constants(image, first + min(c, count - 1));
             // Nothing may be left as it was: it would have to be kept in registers from one round to the next.
             if (c < count) {
-                mine.load(source, by_cells, image, first + c, raw[a]);
+                mine.load(source.plane(channels[c].place, first + c), by_cells, raw[a]);
             } else {
 #pragma unroll
                 for (int i = 0; i < Layout::CELLS; ++i) raw[a][i] = {};
@@ -137,13 +137,21 @@ __device__ __forceinline__ void stage(const Source& source, const Table& table, 
         for (int a = 0; a < AT_ONCE; ++a) {
             const int c = begin + a * MMA_WARPS;
             if (c >= count) break;
+            const Constants constants = channels[c].constants;
             unsigned cells[Layout::CELLS];
 #pragma unroll
             for (int i = 0; i < Layout::CELLS; ++i)
-                cells[i] = finished<T>(source, raw[a][i], constants[a], table.masks[mine.cells[i]]);
+                cells[i] = finished<T>(source, raw[a][i], constants, table.template mask<INNER>(mine.cells[i]));
             Layout::put(threadIdx.x % WARP, planes + c * PLANE, cells);
         }
     }
+}
+
+template <class T, class Layout, int PLANE, int AT_ONCE, class Source, class Table>
+__device__ __forceinline__ void stage(const Source& source, const Table& table, bool by_cells,
+                                      const Channel<Source>* channels, int first, int count, unsigned* planes) {
+    table.inner ? stage_of<true, T, Layout, PLANE, AT_ONCE>(source, table, by_cells, channels, first, count, planes)
+                : stage_of<false, T, Layout, PLANE, AT_ONCE>(source, table, by_cells, channels, first, count, planes);
 }
 
 // partial: [parts, out, inputs, 3, 3]; part p takes tiles p, p + parts, … of the `tiles` of all images. Dynamic shared
@@ -159,6 +167,8 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
     using GradientTable = CellTable<T, Gradient, SUM_TILE, SUM_TILE / T::PACK>;
     SHARED(WindowTable, window_table, );
     SHARED(GradientTable, gradient_table, );
+    SHARED(Channel<Inputs>, channels_in, [S::IN]);
+    SHARED(Channel<Gradient>, channels_out, [S::OUT]);
     DYNAMIC_SHARED(unsigned, memory);
     const bool inputs_by_cells = inputs.by_cells(), gradient_by_cells = gradient.by_cells();
     unsigned* of_gradient = memory + S::IN * S::PLANE;
@@ -173,11 +183,16 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
         const TileCorner corner = corner_of(tile % of_image, shape);
         window_table.fill(inputs, TileCorner{corner.y - 1, corner.x - T::PACK});
         gradient_table.fill(gradient, corner);
-        __syncthreads();  // the tile before this one may still be read
-        stage<T, typename Layout::Window, S::PLANE, S::WINDOWS_AT_ONCE>(inputs, window_table, inputs_by_cells, image, first_in,
-                                                                        ins, memory);
-        stage<T, typename Layout::Gradient, S::OUT_PLANE, S::GRADIENTS_AT_ONCE>(gradient, gradient_table, gradient_by_cells,
-                                                                             image, first_out, outs, of_gradient);
+        if ((int)threadIdx.x < ins)
+            channels_in[threadIdx.x] = Channel<Inputs>::of(inputs, image, first_in + threadIdx.x);
+        const int o = threadIdx.x - MMA_THREADS / 2;  // beside the others
+        if (o >= 0 && o < outs) channels_out[o] = Channel<Gradient>::of(gradient, image, first_out + o);
+        __syncthreads();  // this is there, and nobody reads the tile before any more
+        using Window = typename Layout::Window;
+        stage<T, Window, S::PLANE, S::WINDOWS_AT_ONCE>(inputs, window_table, inputs_by_cells, channels_in, first_in, ins,
+                                                       memory);
+        stage<T, typename Layout::Gradient, S::OUT_PLANE, S::GRADIENTS_AT_ONCE>(
+            gradient, gradient_table, gradient_by_cells, channels_out, first_out, outs, of_gradient);
         __syncthreads();
         // Where a lane reads, worked out anew for each tile: staging needs the registers. Rows and columns of products that
         // stand for no channel read another's, and come to nothing.

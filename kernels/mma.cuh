@@ -1,8 +1,9 @@
 // Products on tensor cores: formats of their operands, and copies that run beside them.
 //
 // A format is a word's worth of numbers: one TF32, made of float, or two bf16 that follow each other along the dimension
-// that is summed over (K), of maps that are stored as bf16. So a kernel is written once, with K in words: a product takes 8 of them, half a one takes 4. With
-// group = lane / 4 and member = lane % 4, a lane holds (emulation/mma.h has the ISA's formulas, by element)
+// that is summed over (K), of maps that are stored as bf16. So a kernel is written once, with K in words: a product takes 8
+// of them, half a one takes 4. With group = lane / 4 and member = lane % 4, a lane holds (emulation/mma.h has the ISA's
+// formulas, by element)
 //     A, 16 × 8 words:  a0 (group, member)  a1 (group + 8, member)  a2 (group, member + 4)  a3 (group + 8, member + 4)
 //     B, 8 words × 8:   b0 (member, group)  b1 (member + 4, group)
 //     D, 16 × 8:        d0 (group, 2·member)  d1 (group, 2·member + 1)  d2, d3 the same of row group + 8
@@ -14,15 +15,11 @@ struct Tf32 {
     static constexpr int PACK = 1;
     using Stored = float;
 
-    // To nearest: the hardware would cut off what it does not use, an error twice as large and always towards zero.
+    // To nearest, as cvt.rna.tf32 would: the hardware cuts off the lower 13 bits, which by itself would be an error twice as
+    // large and always towards zero. Half of what it cuts off is added, and the rest left in: the PTX ISA says nothing of
+    // these bits, but CUTLASS (round_half_ulp_truncate) stands on it too. A NaN would become a small number: hence the test.
     static __device__ __forceinline__ unsigned word(const float (&x)[1]) {
-#ifdef __CUDACC__
-        unsigned word;
-        asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(word) : "f"(x[0]));
-        return word;
-#else
-        return emulation::round_to_tf32(x[0]);
-#endif
+        return __float_as_uint(x[0]) + (isfinite(x[0]) ? 0x1000u : 0u);
     }
 
     static __device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {

@@ -26,7 +26,7 @@ struct Piece {
 }
 
 const DEEP: Option<[&str; 2]> =
-    Some(["CONV3X3_FORMAT(tf32", "CONV3X3_MMA(tf32_deep_by2, Tf32, Deep, 2, 4)\n"]);
+    Some(["CONV3X3_FORMAT(tf32", "CONV3X3_MMA(tf32_deep_by2, Tf32, Deep, 2, 4, 4)\n"]);
 const BY_8: Option<[&str; 2]> =
     Some(["CONV3X3_WEIGHTS_FORMAT(tf32", "CONV3X3_WEIGHTS_MMA(tf32_8, Tf32, 3, 1)\n"]);
 const TRANSPOSE_FORWARD: Option<[&str; 2]> =
@@ -70,7 +70,7 @@ const PIECES: [Piece; 9] = [
         only: DEEP,
         file: "conv_mma_store.cuh",
         behind: "struct MmaStoreOutput",
-        apart: &["of_warp[warp][of_group] ="],
+        apart: &["of_warp[of_group] ="],
         in_step: &[],
     },
     Piece {

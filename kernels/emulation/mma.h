@@ -67,12 +67,6 @@ EMULATION_UNWATCHED void mma(float (&d)[4], const unsigned (&a)[REGISTERS], cons
     meet_warp(0xffffffffu, &product, &multiply<BF16, REGISTERS>, false, site);
 }
 
-// cvt.rna.tf32.f32: to nearest, ties away from zero.
-static inline unsigned round_to_tf32(float x) {
-    if (std::isnan(x)) return 0x7fffffffu;
-    return (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
-}
-
 // cvt.rn.bf16.f32: to nearest, ties to even.
 static inline unsigned round_to_bf16(float x) {
     const unsigned bits = __float_as_uint(x);

@@ -210,6 +210,7 @@ template <class T> EMULATION_UNWATCHED T shuffle(unsigned mask, T value, int sou
 
 // ---- scalars -------------------------------------------------------------------------------------------------
 
+using std::isfinite;
 template <class T> static inline T __ldg(const T* p) { return *p; }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((uint64_t(a) * b) >> 32); }
 static inline unsigned __float_as_uint(float f) { unsigned u; std::memcpy(&u, &f, 4); return u; }

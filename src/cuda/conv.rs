@@ -1,7 +1,7 @@
 //! 3×3 convolution over one or two concatenated maps.
 
 use crate::backend::*;
-use crate::cuda::conv_mma::FilterShape;
+use crate::cuda::conv_mma::{FilterShape, Makes};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
@@ -217,13 +217,13 @@ pub fn wants<D: Driver>(cuda: &Cuda<D>, convolution: &Convolution) -> Wants {
     }
     match pass {
         Pass::Forward => {
-            let cut = conv_mma::Cut::of(precision, output, inputs, outs);
+            let cut = conv_mma::Cut::of(precision, Makes::Output, output, inputs, outs);
             let shape = conv_mma::of_output(&cut, inputs, outs);
             Wants { filters: Some((cut, shape)), parts: 0 }
         }
         Pass::Backward(of) => {
             let filters = (!of.is_empty()).then(|| {
-                let cut = conv_mma::Cut::of(precision, output, outs, of.len());
+                let cut = conv_mma::Cut::of(precision, Makes::InputGradients, output, outs, of.len());
                 let shape = conv_mma::of_inputs(&cut, inputs, outs, of);
                 (cut, shape)
             });

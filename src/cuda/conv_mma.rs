@@ -18,8 +18,8 @@ const WARPS: usize = 4;
 pub const THREADS: u32 = 128;
 const FILTER_WORDS: usize = 9 * 64;
 const FILTERS_THREADS: u32 = 256;
-/// Bytes of a channel's constants.
-const CONSTANTS: usize = 16;
+/// Bytes of a channel's constants and place.
+const CONSTANTS: usize = 24;
 
 /// The multiprocessors of an H100. Blocks are cut for so many; smaller GPUs have more than enough of them.
 pub const MULTIPROCESSORS: usize = 132;
@@ -134,28 +134,43 @@ pub fn pack(precision: Precision) -> usize {
     if precision == Precision::Bf16 { 2 } else { 1 }
 }
 
-/// Instructions of a warp.
+/// What is made: a convolution's output, or the gradient of its inputs.
 #[derive(Clone, Copy)]
+pub enum Makes {
+    Output,
+    InputGradients,
+}
+
+/// Instructions of a warp, as the machine code for 9.0 has them where tiles lie inside of the image.
 struct Instructions {
     /// For four words of channels: so many, and more for each eight channels out, with the products.
     multiplying: [f64; 2],
     /// For a word of 32 pixels.
     staging: f64,
+    /// Whatever is summed over: so many to find pixels, and more for each eight channels out to finish and store them.
+    fixed: [f64; 2],
 }
 
-/// What tilings are chosen by: too few, as was counted since. The numbers below would choose others for a few layers, gain
-/// 1 % of the convolutions' time, and change the last bits of what these layers make.
-const CHOSEN_BY: Instructions = Instructions { multiplying: [30.0, 27.0], staging: 14.0 };
-
-/// As the machine code for 9.0 has them. Staging takes 18 (forward) to 22 (gradient of inputs) in TF32, and 28 to 40 in
-/// bf16, whose words are of two channels.
-#[cfg(test)]
-fn counted(precision: Precision) -> Instructions {
-    Instructions {
-        multiplying: [40.0, 45.0],
-        staging: if precision == Precision::Bf16 { 34.0 } else { 20.0 },
+impl Instructions {
+    fn of(precision: Precision, makes: Makes) -> Self {
+        let bf16 = precision == Precision::Bf16;
+        Self {
+            multiplying: [69.0, 30.0],
+            staging: match makes {
+                _ if !bf16 => 14.5,
+                Makes::Output => 18.5,
+                Makes::InputGradients => 24.0,
+            },
+            fixed: match makes {
+                Makes::Output => [300.0, 130.0],
+                Makes::InputGradients => [320.0, 235.0],
+            },
+        }
     }
 }
+
+/// Clocks that a block waits, and nobody else works.
+const WAIT: f64 = 400.0;
 
 /// How a map is cut into blocks.
 #[derive(Clone, Debug)]
@@ -173,7 +188,7 @@ pub struct Cut {
 
 impl Cut {
     /// What makes `outs` channels of maps like `map` from `ins` channels in the least time, by [`Self::clocks`].
-    pub fn of(precision: Precision, map: MapShape, ins: usize, outs: usize) -> Self {
+    pub fn of(precision: Precision, makes: Makes, map: MapShape, ins: usize, outs: usize) -> Self {
         let pack = pack(precision);
         let words = ins.div_ceil(pack);
         let cut = |&(tiling, by): &(Tiling, usize)| {
@@ -191,30 +206,32 @@ impl Cut {
                 shared: 2 * buffer * size_of::<u32>() + constants,
             }
         };
-        let clocks = |cut: &Self| cut.clocks(map.n, words, CHOSEN_BY);
+        let instructions = Instructions::of(precision, makes);
+        let clocks = |cut: &Self| cut.clocks(map.n, words, &instructions);
         CUTS.iter().map(cut).min_by(|a, b| clocks(a).total_cmp(&clocks(b))).expect("there are kernels")
     }
 
     /// What a multiprocessor is thought to take, in clocks: a model, to choose by. A block takes what the busiest of
     /// its parts takes: tensor cores (0.64 products a clock, of 1 that wgmma would reach), instructions (four a clock),
     /// or filters from the level-2 cache (24 bytes a clock). Few blocks at a time do not fill it.
-    fn clocks(&self, n: usize, words: usize, instructions: Instructions) -> f64 {
-        let block = self.block(words, instructions) + 1500.0;
+    fn clocks(&self, n: usize, words: usize, instructions: &Instructions) -> f64 {
+        let block = self.block(words, instructions) + WAIT;
         let blocks = (self.tiles * self.groups * n).div_ceil(MULTIPROCESSORS) as f64;
         let at_once = blocks.min((SHARED / self.shared) as f64).min(4.0);
         blocks * block * (at_once + 0.7) / at_once
     }
 
     /// Of a block, with all of a multiprocessor's other blocks at work.
-    fn block(&self, words: usize, instructions: Instructions) -> f64 {
+    fn block(&self, words: usize, instructions: &Instructions) -> f64 {
         let [.., deep] = self.tiling.warps();
         let fours = words.div_ceil(4) as f64;
         let products = (WARPS / deep * 4 * 9 * self.by) as f64 * fours / 2.0;
-        let Instructions { multiplying: [each, by_eight], staging } = instructions;
-        let multiplied = (WARPS / deep) as f64 * (each + by_eight * self.by as f64) * fours;
-        let staged = (self.tiling.positions(1) * 4) as f64 * fours / 32.0 * staging;
+        let of_warp = |[each, by_eight]: [f64; 2]| each + by_eight * self.by as f64;
+        let multiplied = (WARPS / deep) as f64 * of_warp(instructions.multiplying) * fours;
+        let staged = (self.tiling.positions(1) * 4) as f64 * fours / 32.0 * instructions.staging;
+        let fixed = WARPS as f64 * of_warp(instructions.fixed);
         (products / 0.64)
-            .max((multiplied + staged) / 4.0)
+            .max((multiplied + staged + fixed) / 4.0)
             .max((self.steps * self.by * FILTER_WORDS * size_of::<u32>()) as f64 / 24.0)
     }
 
@@ -388,16 +405,19 @@ mod tests {
         }
     }
 
-    /// `maps`: of how many maps of the result's size a value is read or written beside the inputs.
+    /// `read`, `written`: how many values of maps for each of what is summed over, and of what is made.
+    #[allow(clippy::too_many_arguments)]
     fn correlation(
         precision: Precision,
+        makes: Makes,
         map: MapShape,
         ins: usize,
         outs: usize,
         read: usize,
         written: usize,
     ) -> Prediction {
-        let cut = Cut::of(precision, map, ins, outs);
+        let cut = Cut::of(precision, makes, map, ins, outs);
+        let instructions = Instructions::of(precision, makes);
         let k = 8 * pack(precision);
         let words = ins.div_ceil(pack(precision));
         let warps = map.n * cut.tiles * cut.groups * WARPS / cut.tiling.warps()[2];
@@ -414,8 +434,8 @@ mod tests {
             macs,
             bytes,
             [
-                cut.clocks(map.n, words, counted(precision)),
-                cut.block(words, counted(precision)) * (cut.tiles * cut.groups * map.n) as f64
+                cut.clocks(map.n, words, &instructions),
+                cut.block(words, &instructions) * (cut.tiles * cut.groups * map.n) as f64
                     / MULTIPROCESSORS as f64,
             ],
             k,
@@ -470,10 +490,10 @@ mod tests {
             let mut totals = [0.0f64; 2];
             for (network, (n, chans, times_all)) in [(1, 18, 12), (4, 8, 4)].into_iter().enumerate() {
                 for (layer, map, ins, times) in layers(n, chans) {
-                    let outs = map.channels;
+                    let (outs, inputs) = (map.channels, map.with_channels(ins));
                     let passes = [
-                        ("forward", correlation(precision, map, ins, outs, 1, 1)),
-                        ("inputs", correlation(precision, map.with_channels(ins), outs, ins, 2, 2)),
+                        ("forward", correlation(precision, Makes::Output, map, ins, outs, 1, 1)),
+                        ("inputs", correlation(precision, Makes::InputGradients, inputs, outs, ins, 2, 2)),
                         ("filters", sum(precision, map, ins)),
                     ];
                     for (pass, predicted) in passes {

@@ -155,14 +155,14 @@ impl Cut {
         self.group.channels().into_iter().map(of_warp).sum()
     }
 
-    /// Clocks of a tile without its waits. Instructions are those in the machine code for 9.0: of a warp, 300 to find a
+    /// Clocks of a tile without its waits. Instructions are those in the machine code for 9.0: of a warp, 230 to find a
     /// tile's cells, 100 and 2 a product to multiply, and what stages a channel of either map.
     fn work(&self, precision: Precision) -> f64 {
         let [ins, outs] = [0, 1].map(|i| self.channels[i] as f64 / self.groups[i] as f64);
         let products = self.of_tile(precision) as f64;
         let [of_window, of_gradient] =
-            if precision == Precision::Bf16 { [184.0, 157.0] } else { [203.0, 193.0] };
-        let instructions = WARPS as f64 * 400.0 + 2.0 * products + ins * of_window + outs * of_gradient;
+            if precision == Precision::Bf16 { [136.0, 105.0] } else { [160.0, 133.0] };
+        let instructions = WARPS as f64 * 330.0 + 2.0 * products + ins * of_window + outs * of_gradient;
         (products / 0.64).max(instructions / 4.0)
     }
 

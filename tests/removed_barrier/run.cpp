@@ -78,7 +78,7 @@ void conv3x3_deep(const Schedule& schedule) {
     float *to = output.data(), *sums = partial.data();
     int shape[] = {in, 0, out, height, width, height, width, height, width};
     void* arguments[] = {&first, &none, &none, &none, &filters, &to, &sums, shape};
-    const size_t buffer = 16 * 184 + 2 * 2 * 9 * 64, constants = 16 * 48;
+    const size_t buffer = 16 * 184 + 2 * 2 * 9 * 64, constants = 24 * 48;
     emulation_run(find("conv3x3_tf32_deep_by2"), arguments, grid, 128, 2 * 4 * buffer + constants, schedule.order,
                   schedule.seed, 0, 1);
     print(output);
