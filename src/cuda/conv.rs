@@ -2,34 +2,16 @@
 
 use crate::backend::*;
 use crate::cuda::conv_mma::{FilterShape, Makes};
-use crate::cuda::driver::{Driver, Launch};
+use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
 use crate::cuda::{
-    Buffer, Cuda, announced, blocks, blocks_with, conv_mma, conv_mma_weights, conv_transpose_mma, int, norm,
-    partial, reals_for, statistics,
+    Buffer, Cuda, announced, blocks, conv_mma, conv_plain, conv_transpose_mma, int, norm, partial, reals_for,
+    statistics,
 };
 use crate::precision::Precision;
 
-// What kernels/conv*.cuh are cut into.
-const TILE: usize = 16;
-const WARP: usize = 32;
-/// Warps of a block that correlates, at most.
-const CORRELATE_WARPS: usize = 6;
-/// Channels of a group, and threads of a block, of the weight gradient, at most.
-const GROUP: usize = 18;
-const WEIGHTS_THREADS: usize = 256;
-/// Strips of a tile, that the threads of the weight gradient share out among them.
-const STRIPS: usize = 32;
 const FOLD_THREADS: u32 = 256;
-
-/// Blocks, and warps, that keep every multiprocessor of a large GPU busy.
-const ENOUGH_BLOCKS: usize = 264;
-const ENOUGH_WARPS: usize = 528;
-/// Channels that a map has at most in the upper half of the network, where it is large.
-const FEW_CHANNELS: usize = 36;
-/// Reals that the parts of a weight gradient may take: 64 MiB.
-const MOST_PARTIAL: usize = 16 << 20;
 
 crate::parameter_struct! {
     /// See kernels/conv_planes.cuh.
@@ -39,88 +21,19 @@ crate::parameter_struct! {
     }
 }
 
-crate::parameter_struct! {
-    /// See kernels/conv_weights.cuh.
-    pub struct ConvCut {
-        pub tiles: i32, pub per_part: i32, pub inputs: i32, pub outputs: i32, pub splits: i32,
-    }
-}
-
-macro_rules! kernels_by_channels {
-    ($($forward:ident, $inputs:ident, $weights:ident;)*) => {
-        crate::kernels! {
-            $(
-                fn $forward(
-                    first: Const<f32>, first_stats: Const<f32>, second: Const<f32>, second_stats: Const<f32>,
-                    weights: Const<f32>, output: Mut<f32>, partial: Mut<f32>, shape: ConvShape,
-                );
-                fn $inputs(
-                    d_output: Const<f32>, output: Const<f32>, stats: Const<f32>, sums: Const<f32>,
-                    weights: Const<f32>,
-                    first: Const<f32>, first_stats: Const<f32>, d_first: Mut<f32>, first_partial: Mut<f32>,
-                    second: Const<f32>, second_stats: Const<f32>, d_second: Mut<f32>, second_partial: Mut<f32>,
-                    shape: ConvShape, begin: i32, end: i32,
-                );
-                fn $weights(
-                    first: Const<f32>, first_stats: Const<f32>, second: Const<f32>, second_stats: Const<f32>,
-                    d_output: Const<f32>, output: Const<f32>, stats: Const<f32>, sums: Const<f32>,
-                    partial: Mut<f32>, shape: ConvShape, cut: ConvCut,
-                );
-            )*
-            fn conv3x3_fold<T>(
-                wide: Const<T>, values: Const<T>, stats: Const<f32>, d: Mut<T>, partial: Mut<f32>,
-                height: i32, width: i32, wide_height: i32, wide_width: i32,
-            );
-        }
-    };
-}
-kernels_by_channels! {
-    conv3x3_by2, conv3x3_inputs_by2, conv3x3_weights_by2;
-    conv3x3_by6, conv3x3_inputs_by6, conv3x3_weights_by6;
-    conv3x3_by8, conv3x3_inputs_by8, conv3x3_weights_by8;
-}
-
-/// Channels that a thread holds in registers: there are kernels for so many.
-#[derive(Clone, Copy)]
-enum By {
-    Two = 2,
-    Six = 6,
-    Eight = 8,
-}
-
-impl By {
-    /// What makes `channels` with the least work; for each group the pixels are read again, as dear as two channels.
-    fn least_work(channels: usize) -> Self {
-        let work = |by: By| channels.div_ceil(by as usize) * (by as usize + 2);
-        [Self::Eight, Self::Six, Self::Two].into_iter().min_by_key(|&by| work(by)).expect("not empty")
-    }
-}
-
-fn tiles(map: MapShape) -> usize {
-    map.height.div_ceil(TILE) * map.width.div_ceil(TILE)
-}
-
-/// The launch that correlates to `channels` channels of maps like `map`.
-fn correlation(map: MapShape, channels: usize) -> (By, Launch) {
-    let all_tiles = map.n * tiles(map);
-    let mut by = By::least_work(channels);
-    if channels > FEW_CHANNELS && all_tiles * channels.div_ceil(by as usize) < ENOUGH_WARPS {
-        by = By::Two;
-    }
-    // A block reads its inputs once for all its warps: as many as can be, as long as there are blocks for everybody.
-    let groups = channels.div_ceil(by as usize);
-    let enough = |warps: usize| all_tiles * groups.div_ceil(warps) >= ENOUGH_BLOCKS;
-    let most = (CORRELATE_WARPS / 2..=CORRELATE_WARPS).rev().find(|&warps| enough(warps));
-    let rows = groups.div_ceil(most.unwrap_or(CORRELATE_WARPS / 2));
-    let warps = groups.div_ceil(rows);
-    (by, blocks_with(tiles(map), rows, map.n, (warps * WARP) as u32, 0))
+crate::kernels! {
+    fn conv3x3_fold<T>(
+        wide: Const<T>, values: Const<T>, stats: Const<f32>, d: Mut<T>, partial: Mut<f32>,
+        height: i32, width: i32, wide_height: i32, wide_width: i32,
+    );
 }
 
 /// Both inputs as kernels take them; the second may be none.
-struct Inputs<T> {
-    shape: ConvShape,
-    values: [Const<T>; 2],
-    stats: [Const<f32>; 2],
+#[derive(Clone, Copy)]
+pub struct Inputs<T> {
+    pub shape: ConvShape,
+    pub values: [Const<T>; 2],
+    pub stats: [Const<f32>; 2],
 }
 
 impl<T: Stored> Inputs<T> {
@@ -152,6 +65,12 @@ impl<T: Stored> Inputs<T> {
         let stats = |i: usize| inputs.get(i).map_or(Const::null(), |input| statistics(input));
         Self { shape, values: [0, 1].map(values), stats: [0, 1].map(stats) }
     }
+
+    /// The same where maps are stored as f32.
+    fn singles(self) -> Inputs<f32> {
+        let Self { shape, values, stats } = self;
+        Inputs { shape, values: values.map(Const::singles), stats }
+    }
 }
 
 /// See [`crate::backend::Backend::conv3x3`].
@@ -165,29 +84,19 @@ pub fn conv3x3<T: Stored, D: Driver>(
     if cuda.precision() != Precision::Fp32 {
         return forward_mma::<T, D>(cuda, inputs, parameters, weight, output);
     }
-    let Inputs { shape, values, stats } = Inputs::of(inputs, output.shape);
-    let parts = tiles(output.shape);
-    let (by, launch) = correlation(output.shape, output.shape.channels);
-    let kernel = match by {
-        By::Two => kernel::conv3x3_by2,
-        By::Six => kernel::conv3x3_by6,
-        By::Eight => kernel::conv3x3_by8,
-    };
-    let [moments] = cuda.scratch([output.shape.planes() * parts * 3]);
-    kernel(
+    let map = output.shape;
+    let parts = conv_plain::tiles(map);
+    let [moments] = cuda.scratch([map.planes() * parts * 3]);
+    conv_plain::forward(
         cuda,
-        launch,
-        values[0],
-        stats[0],
-        values[1],
-        stats[1],
+        map,
+        Inputs::of(inputs, map),
         parameters.read_from(weight.offset, weight.len),
-        output.values.write(output.shape.len()),
+        output.values.write(map.len()),
         if output.stats.is_some() { moments } else { Mut::null() },
-        shape,
     );
     if let Some(stats) = &mut output.stats {
-        norm::join_stats(cuda, output.shape, moments.as_const(), parts, stats);
+        norm::join_stats(cuda, map, moments.as_const(), parts, stats);
     }
 }
 
@@ -227,7 +136,7 @@ pub fn wants<D: Driver>(cuda: &Cuda<D>, convolution: &Convolution) -> Wants {
                 let shape = conv_mma::of_inputs(&cut, inputs, outs, of);
                 (cut, shape)
             });
-            Wants { filters, parts: sum_cut(precision, output, inputs).parts() * weight.len }
+            Wants { filters, parts: SumCut::of(precision, output, inputs).parts() * weight.len }
         }
     }
 }
@@ -284,56 +193,27 @@ fn forward_mma<T: Stored, D: Driver>(
     }
 }
 
-/// How the weight gradient's work is cut, in how many parts, and the launch.
-fn weight_cut(output: MapShape, inputs: usize) -> (By, ConvCut, usize, Launch) {
-    let by = By::least_work(output.channels);
-    let channels_out = by as usize;
-    let outputs = output.channels.div_ceil(channels_out).min(GROUP / channels_out) * channels_out;
-    let in_groups = inputs.div_ceil(GROUP);
-    let in_group = inputs.div_ceil(in_groups);
-    let out_groups = output.channels.div_ceil(outputs);
-
-    let pairs = in_group * (outputs / channels_out);
-    let splits = (WEIGHTS_THREADS / pairs).min(STRIPS);
-    let splits = 1 << splits.ilog2(); // so that each has as many strips
-
-    let all_tiles = output.n * tiles(output);
-    let wanted = (2 * ENOUGH_BLOCKS).div_ceil(in_groups * out_groups);
-    let room = (MOST_PARTIAL / (output.channels * inputs * 9)).max(1);
-    let per_part = (all_tiles / wanted).max(all_tiles.div_ceil(room)).max(1);
-    let parts = all_tiles.div_ceil(per_part);
-    let cut = ConvCut {
-        tiles: int(all_tiles),
-        per_part: int(per_part),
-        inputs: int(in_group),
-        outputs: int(outputs),
-        splits: int(splits),
-    };
-    let threads = (pairs * splits).next_multiple_of(WARP) as u32;
-    (by, cut, parts, blocks_with(parts, in_groups, out_groups, threads, 0))
-}
-
-/// How the weight gradient is made: on tensor cores, or else as `ConvCut` says.
+/// How the weight gradient is made: on tensor cores or not.
 enum SumCut {
-    Mma(conv_mma_weights::Cut),
-    Plain(By, ConvCut, usize, Launch),
+    Mma(conv_mma::weights::Cut),
+    Plain(conv_plain::SumCut),
 }
 
 impl SumCut {
+    fn of(precision: Precision, output: MapShape, inputs: usize) -> Self {
+        match precision {
+            Precision::Fp32 => Self::Plain(conv_plain::SumCut::of(output, inputs)),
+            Precision::Tf32 | Precision::Bf16 => {
+                Self::Mma(conv_mma::weights::Cut::of(precision, output, inputs))
+            }
+        }
+    }
+
     fn parts(&self) -> usize {
         match self {
             Self::Mma(cut) => cut.parts,
-            Self::Plain(_, _, parts, _) => *parts,
+            Self::Plain(cut) => cut.parts,
         }
-    }
-}
-
-fn sum_cut(precision: Precision, output: MapShape, inputs: usize) -> SumCut {
-    if precision == Precision::Fp32 {
-        let (by, cut, parts, launch) = weight_cut(output, inputs);
-        SumCut::Plain(by, cut, parts, launch)
-    } else {
-        SumCut::Mma(conv_mma_weights::Cut::of(precision, output, inputs))
     }
 }
 
@@ -393,7 +273,8 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
     d_inputs: &mut [Option<InputGradient<'_, Buffer<D>>>],
 ) {
     let map = output.shape;
-    let Inputs { shape, values, stats } = Inputs::<T>::of(inputs, map);
+    let from = Inputs::<T>::of(inputs, map);
+    let Inputs { shape, values, stats } = from;
     let channels = (shape.first + shape.second) as usize;
     // The channels that somebody asks for are consecutive.
     let asked = |i: usize| d_inputs.get(i).is_some_and(Option::is_some);
@@ -407,7 +288,7 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
         pass: Pass::Backward(if begin < end { begin as usize..end as usize } else { 0..0 }),
     };
     let mma = wants(cuda, &convolution).filters;
-    let tiles = mma.as_ref().map_or(tiles(map), |(cut, _)| cut.tiles);
+    let tiles = mma.as_ref().map_or(conv_plain::tiles(map), |(cut, _)| cut.tiles);
     let mut places = inputs.iter().zip(d_inputs).map(|(input, place)| Place::of(input, map, tiles, place));
     let mut places = [places.next().flatten(), places.next().flatten()];
     let [first, second] = [0, 1].map(|i| places[i].as_ref().map_or([0; 2], |place| place.scratch(map)));
@@ -415,7 +296,7 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
     let weights = parameters.read_from(weight.offset, weight.len);
     let ahead = announced::take(cuda, weights, &convolution);
     let own = |len: usize| if ahead.is_some() { 0 } else { len };
-    let sum_cut = sum_cut(cuda.precision(), map, channels);
+    let sum_cut = SumCut::of(cuda.precision(), map, channels);
     let parts = sum_cut.parts();
     let of_filters = mma.as_ref().map_or(0, |(cut, _)| cut.filters());
     let [d_weights, first_sums, first_wide, second_sums, second_wide, filters] =
@@ -427,32 +308,13 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
     let gradient = OutputGradient::<T>::of(output, d_output);
     match sum_cut {
         SumCut::Mma(cut) => {
-            let from = [0, 1].map(|i| (values[i], stats[i]));
-            let sum = || conv_mma_weights::weight_gradient(cuda, &cut, from, gradient, d_weights, shape);
+            let pairs = [0, 1].map(|i| (values[i], stats[i]));
+            let sum = || conv_mma::weights::weight_gradient(cuda, &cut, pairs, gradient, d_weights, shape);
             // Nobody waits for an announced one until all are there.
             if ahead.is_some() { cuda.beside(sum) } else { sum() }
         }
-        SumCut::Plain(by, cut, _, launch) => {
-            let kernel = match by {
-                By::Two => kernel::conv3x3_weights_by2,
-                By::Six => kernel::conv3x3_weights_by6,
-                By::Eight => kernel::conv3x3_weights_by8,
-            };
-            kernel(
-                cuda,
-                launch,
-                values[0].singles(),
-                stats[0],
-                values[1].singles(),
-                stats[1],
-                gradient.d.singles(),
-                gradient.output.singles(),
-                gradient.stats,
-                gradient.sums,
-                d_weights,
-                shape,
-                cut,
-            );
+        SumCut::Plain(cut) => {
+            conv_plain::weight_gradient(cuda, cut, from.singles(), gradient.singles(), d_weights);
         }
     }
 
@@ -464,45 +326,21 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
         let to = |i: usize| {
             places[i].as_ref().map_or(Mut::null(), |place| if place.short { wide[i] } else { place.d })
         };
+        let to = [0, 1].map(|i| conv_mma::InputPlace {
+            values: if finish_stats(i).is_null() { Const::null() } else { values[i] },
+            stats: finish_stats(i),
+            d: to(i),
+            partial: partial_sums[i],
+        });
         if let Some((cut, filters_shape)) = &mma {
             let filters = ahead.map_or_else(
                 || lay_out_one(cuda, weights, filters, cut, *filters_shape),
                 |ahead| ahead.filters,
             );
-            let to = [0, 1].map(|i| conv_mma::InputPlace {
-                values: if finish_stats(i).is_null() { Const::null() } else { values[i] },
-                stats: finish_stats(i),
-                d: to(i),
-                partial: partial_sums[i],
-            });
             conv_mma::input_gradients(cuda, cut, map.n, gradient, filters, to, shape, [begin, end]);
         } else {
-            let (by, launch) = correlation(map, (end - begin) as usize);
-            let kernel = match by {
-                By::Two => kernel::conv3x3_inputs_by2,
-                By::Six => kernel::conv3x3_inputs_by6,
-                By::Eight => kernel::conv3x3_inputs_by8,
-            };
-            kernel(
-                cuda,
-                launch,
-                gradient.d.singles(),
-                gradient.output.singles(),
-                gradient.stats,
-                gradient.sums,
-                weights,
-                values[0].singles(),
-                finish_stats(0),
-                to(0).singles(),
-                partial_sums[0],
-                values[1].singles(),
-                finish_stats(1),
-                to(1).singles(),
-                partial_sums[1],
-                shape,
-                begin,
-                end,
-            );
+            let to = to.map(conv_mma::InputPlace::singles);
+            conv_plain::input_gradients(cuda, map, gradient.singles(), weights, to, shape, [begin, end]);
         }
         for (i, place) in places.iter_mut().enumerate() {
             let Some(place) = place else { continue };

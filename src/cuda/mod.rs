@@ -10,7 +10,7 @@ pub mod cascade;
 pub mod conv;
 pub mod conv1x1;
 pub mod conv_mma;
-pub mod conv_mma_weights;
+pub mod conv_plain;
 pub mod conv_transpose;
 pub mod conv_transpose_mma;
 pub mod driver;
@@ -86,7 +86,9 @@ pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
         conv::kernel::KERNELS,
         conv1x1::kernel::KERNELS,
         conv_mma::kernel::KERNELS,
-        conv_mma_weights::kernel::KERNELS,
+        conv_mma::filters::kernel::KERNELS,
+        conv_mma::weights::kernel::KERNELS,
+        conv_plain::kernel::KERNELS,
         conv_transpose::kernel::KERNELS,
         conv_transpose_mma::kernel::KERNELS,
         fft::kernel::KERNELS,

@@ -32,6 +32,12 @@ impl<T: Stored> OutputGradient<T> {
             sums: gradient.sums.as_ref().map_or(Const::null(), |sums| sums.read(2 * map.planes())),
         }
     }
+
+    /// The same where maps are stored as f32.
+    pub fn singles(self) -> OutputGradient<f32> {
+        let Self { d, output, stats, sums } = self;
+        OutputGradient { d: d.singles(), output: output.singles(), stats, sums }
+    }
 }
 
 /// `stats` of a map's planes from `partial` `[planes, parts, 3]`: count, mean, sum of squared deviations.
