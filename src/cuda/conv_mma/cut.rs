@@ -17,8 +17,10 @@ const CONSTANTS: usize = 24;
 
 /// The multiprocessors of an H100. Blocks are cut for so many; smaller GPUs have more than enough of them.
 pub const MULTIPROCESSORS: usize = 132;
-/// Bytes of shared memory that blocks of one multiprocessor share, less what each takes without asking.
-const SHARED: usize = 220 << 10;
+/// Bytes of shared memory that blocks of one multiprocessor share, and what each takes of it beside what it is launched
+/// with: tables of pixels, and what the driver keeps.
+const SHARED: usize = 227 << 10;
+const BESIDE: usize = 7 << 10;
 
 /// How the warps of a block share its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +138,7 @@ impl Cut {
     pub(super) fn clocks(&self, n: usize, words: usize, instructions: &Instructions) -> f64 {
         let block = self.block(words, instructions) + WAIT;
         let blocks = (self.tiles * self.groups * n).div_ceil(MULTIPROCESSORS) as f64;
-        let at_once = blocks.min((SHARED / self.shared) as f64).min(4.0);
+        let at_once = blocks.min((SHARED / (self.shared + BESIDE)) as f64).min(4.0);
         blocks * block * (at_once + 0.7) / at_once
     }
 
