@@ -1,4 +1,4 @@
-// What the emulated device is asked for, by Rust (src/cuda/driver/emulated.rs) and by tests/stand_in_driver.
+// What the emulated device is asked for, by Rust (src/cuda/driver/emulated/kernel.rs) and by tests/stand_in_driver.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -3,163 +3,28 @@
 //! It is there to check kernels where there is no GPU. A launch is carried out at once, its blocks spread over rayon's
 //! threads; a launch beside others at once too, or as late as may be: on a GPU it may come anywhere between.
 
-use std::collections::{HashMap, VecDeque};
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::path::Path;
-use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Instant;
+mod kernel;
+mod schedule;
+mod work;
 
-use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use super::faults::out_of_memory;
 use super::{Argument, Call, Driver, Launch};
 use crate::error::{Error, Result};
 use crate::ranks::Ranks;
+use work::{Line, MOST_BYTES, Task, Work};
 
-unsafe extern "C" {
-    fn emulation_next_kernel(kernel: *const c_void) -> *const c_void;
-    fn emulation_name(kernel: *const c_void) -> *const c_char;
-    fn emulation_source(kernel: *const c_void) -> *const c_char;
-    fn emulation_most_threads(kernel: *const c_void) -> u32;
-    fn emulation_signature(kernel: *const c_void, text: *mut c_char, room: usize) -> usize;
-    fn emulation_run(
-        kernel: *const c_void,
-        arguments: *const *const c_void,
-        grid: *const u32,
-        threads: u32,
-        dynamic_bytes: usize,
-        schedule: c_int,
-        seed: u64,
-        first: u64,
-        end: u64,
-    );
-}
+pub use kernel::Kernel;
+pub use schedule::Schedule;
+pub use work::{Block, Graph};
 
 /// What a GPU has at most, so that a launch that works here is one there; threads are bounded by each kernel.
 const MOST_SHARED: u32 = 99 << 10;
 const MOST_BLOCKS: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
-
-/// Of all arguments of a kernel.
-const MOST_BYTES: usize = 4096;
-
-/// In which order the threads of a block take turns, and blocks theirs. Launches beside others are carried out at once in
-/// `Forward`, and as late as may be in the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Schedule {
-    #[default]
-    Forward,
-    Reverse,
-    Random(u64),
-}
-
-impl std::fmt::Display for Schedule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Forward => f.pad("forward"),
-            Self::Reverse => f.pad("reverse"),
-            Self::Random(seed) => f.pad(&format!("random:{seed}")),
-        }
-    }
-}
-
-impl FromStr for Schedule {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let random = name.strip_prefix("random:").and_then(|seed| seed.parse().ok()).map(Self::Random);
-        match name {
-            "forward" => Some(Self::Forward),
-            "reverse" => Some(Self::Reverse),
-            _ => random,
-        }
-        .ok_or_else(|| {
-            Error::input(format!("unknown schedule '{name}': expected forward, reverse or random:SEED"))
-        })
-    }
-}
-
-/// A kernel that the host's compiler made.
-#[derive(Clone, Copy)]
-pub struct Kernel(*const c_void);
-
-// SAFETY: it points to a constant of the program.
-unsafe impl Send for Kernel {}
-// SAFETY: as above.
-unsafe impl Sync for Kernel {}
-
-impl Kernel {
-    /// As a method, so that closures take the kernel and not the pointer in it.
-    fn pointer(self) -> *const c_void {
-        self.0
-    }
-
-    /// All that were compiled.
-    pub fn all() -> impl Iterator<Item = Self> {
-        // SAFETY: each call returns the one after, or null; null asks for the first.
-        let next = |kernel| Some(unsafe { emulation_next_kernel(kernel) }).filter(|next| !next.is_null());
-        std::iter::successors(next(std::ptr::null()), move |&kernel| next(kernel)).map(Self)
-    }
-
-    pub fn name(self) -> &'static str {
-        // SAFETY: the name is a string constant of the program.
-        unsafe { CStr::from_ptr(emulation_name(self.0)) }.to_str().expect("C++ names are ASCII")
-    }
-
-    /// The stem of the file in kernels/ that it was compiled from, whichever header it is written in.
-    pub fn file(self) -> &'static str {
-        // SAFETY: the path is a string constant of the program.
-        let path = unsafe { CStr::from_ptr(emulation_source(self.0)) }.to_str().expect("OUT_DIR is UTF-8");
-        // build/emulation.rs compiles kernels/norm.cu as norm.cpp.
-        Path::new(path).file_stem().and_then(|stem| stem.to_str()).expect("a file has a stem")
-    }
-
-    /// Threads that a block of it may have: what its `__launch_bounds__` says.
-    pub fn most_threads(self) -> u32 {
-        // SAFETY: a kernel is there as long as the program.
-        unsafe { emulation_most_threads(self.0) }
-    }
-
-    /// The types of its parameters, as `kernels!` spells them.
-    pub fn signature(self) -> String {
-        let mut text = vec![0u8; 4096];
-        // SAFETY: so many bytes are there.
-        let len = unsafe { emulation_signature(self.0, text.as_mut_ptr().cast(), text.len()) };
-        text.truncate(len);
-        String::from_utf8(text).expect("C++ names are ASCII")
-    }
-}
-
-/// Memory of the host, aligned as a GPU's.
-pub struct Block {
-    lines: Vec<Line>,
-    work: Arc<Work>,
-}
-
-#[derive(Clone, Copy)]
-#[repr(C, align(256))]
-struct Line([u8; 256]);
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // In a recording nothing is carried out, and whoever replays it keeps alive what it touches.
-        if self.work.recording().is_none() {
-            self.work.catch_up(u64::MAX);
-        }
-        self.work.used.fetch_sub(self.lines.len() * size_of::<Line>(), Ordering::Relaxed);
-    }
-}
-
-/// One thing that a graph does.
-enum Task {
-    Launch { kernel: Kernel, launch: Launch, arguments: Vec<Vec<u8>> },
-    Copy { from: u64, to: u64, bytes: usize },
-    Zero { at: u64, bytes: usize },
-}
-
-/// What was recorded, in order.
-pub struct Graph(Vec<Task>);
 
 /// The devices of other ranks. Sums are made when they are waited for, of what was there when they were begun.
 struct Others {
@@ -175,21 +40,6 @@ pub struct Emulated {
     work: Arc<Work>,
     others: OnceLock<Others>,
 }
-
-/// What is asked of it, which outlives it where there are blocks.
-struct Work {
-    schedule: Schedule,
-    /// Bytes of all blocks.
-    used: AtomicUsize,
-    recording: Mutex<Option<Vec<Task>>>,
-    /// Launches beside others that were not awaited yet.
-    late: Mutex<VecDeque<(u64, Task)>>,
-    launched_beside: AtomicU64,
-}
-
-/// An argument's value, aligned for any type that a kernel takes.
-#[repr(C, align(16))]
-struct Value([u8; MOST_BYTES]);
 
 impl Default for Emulated {
     fn default() -> Self {
@@ -219,14 +69,7 @@ impl Emulated {
 
     pub fn new(schedule: Schedule, limit: usize) -> Self {
         let kernels = Kernel::all().map(|kernel| (kernel.name(), kernel)).collect();
-        let work = Work {
-            schedule,
-            used: AtomicUsize::default(),
-            recording: Mutex::default(),
-            late: Mutex::default(),
-            launched_beside: AtomicU64::default(),
-        };
-        Self { kernels, limit, work: Arc::new(work), others: OnceLock::new() }
+        Self { kernels, limit, work: Arc::new(Work::new(schedule)), others: OnceLock::new() }
     }
 
     /// Checks a launch as a GPU would.
@@ -252,84 +95,6 @@ impl Emulated {
             .map(|a| unsafe { std::slice::from_raw_parts(a.value.cast::<u8>(), a.bytes) }.to_vec())
             .collect();
         Ok(Task::Launch { kernel, launch, arguments })
-    }
-}
-
-impl Work {
-    fn recording(&self) -> MutexGuard<'_, Option<Vec<Task>>> {
-        self.recording.lock().expect("nothing panics while it holds this")
-    }
-
-    /// Carries a task out, or keeps it for later.
-    fn now_or_later(&self, task: Task) {
-        match &mut *self.recording() {
-            Some(tasks) => tasks.push(task),
-            None => self.carry_out(&task),
-        }
-    }
-
-    /// Carries out, or records, what was launched beside others up to this number.
-    fn catch_up(&self, number: u64) {
-        let mut late = self.late.lock().expect("nothing panics while it holds this");
-        let due = late.partition_point(|&(launch, _)| launch <= number);
-        late.drain(..due).for_each(|(_, task)| self.now_or_later(task));
-    }
-
-    fn carry_out(&self, task: &Task) {
-        match task {
-            Task::Launch { kernel, launch, arguments } => self.run(*kernel, *launch, arguments),
-            // SAFETY: whoever asked for it promised that both are alive and apart (`Driver::copy`, `Driver::replay`).
-            &Task::Copy { from, to, bytes } => unsafe {
-                std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes);
-            },
-            // SAFETY: likewise (`Driver::zero`, `Driver::replay`).
-            &Task::Zero { at, bytes } => unsafe { std::ptr::write_bytes(at as *mut u8, 0, bytes) },
-        }
-    }
-
-    fn run(&self, kernel: Kernel, launch: Launch, arguments: &[Vec<u8>]) {
-        let values: Vec<Value> = arguments
-            .iter()
-            .map(|bytes| {
-                let mut value = Value([0; MOST_BYTES]);
-                value.0[..bytes.len()].copy_from_slice(bytes);
-                value
-            })
-            .collect();
-        let addresses: Vec<usize> = values.iter().map(|value| std::ptr::from_ref(value) as usize).collect();
-        let blocks: u64 = launch.grid.iter().map(|&n| u64::from(n)).product();
-        let (schedule, seed) = match self.schedule {
-            Schedule::Forward => (0, 0),
-            Schedule::Reverse => (1, 0),
-            Schedule::Random(seed) => (2, seed),
-        };
-        let run = |first, end| {
-            // SAFETY: the arguments are those of the kernel's signature and point to memory that is alive
-            // (`Driver::launch`, `Driver::replay`); blocks write apart from each other, as they must on a GPU.
-            unsafe {
-                emulation_run(
-                    kernel.pointer(),
-                    addresses.as_ptr().cast(),
-                    launch.grid.as_ptr(),
-                    launch.threads,
-                    launch.shared as usize,
-                    schedule,
-                    seed,
-                    first,
-                    end,
-                );
-            }
-        };
-        // A sanitizer sees no order in what rayon's threads do; to it, one thread runs all.
-        let workers = if cfg!(kerase_sanitized) { 1 } else { rayon::current_num_threads() as u64 };
-        let part = blocks.div_ceil(4 * workers);
-        if workers == 1 || blocks == 1 {
-            run(0, blocks);
-        } else {
-            (0..blocks.div_ceil(part))
-                .into_par_iter()
-                .for_each(|i| run(i * part, ((i + 1) * part).min(blocks)));
-        }
     }
 }
 
