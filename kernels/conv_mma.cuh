@@ -75,7 +75,8 @@ template <class T, class G, class Source> struct Chunk {
             if (word(third, w, count) >= count) continue;
 #pragma unroll
             for (int k = 0; k < T::PACK; ++k) {
-                const int channel = (from + word(third, w, count)) * T::PACK + k;
+                // Those that there are not have filters of 0, and read another.
+                const int channel = min((from + word(third, w, count)) * T::PACK + k, source.channels() - 1);
                 mine.load(source.plane(places[channel], channel), by_cells, raw[w][k]);
             }
         }
@@ -187,7 +188,6 @@ __device__ __forceinline__ void correlate_mma(const Source& source, const unsign
     const TileCorner corner = G::corner(blockIdx.x, source.shape);
     table.fill(source, TileCorner{corner.y - 1, corner.x - T::PACK});
     for (int channel = threadIdx.x; channel < all; channel += MMA_THREADS) {
-        // Those that there are not have filters of 0, and read another.
         const int of = min(channel, channels - 1);
         constants[channel] = source.constants(image, of);
         places[channel] = source.place(image, of);
