@@ -188,7 +188,7 @@ __device__ __forceinline__ void correlate_mma(const Source& source, const unsign
     const TileCorner corner = G::corner(blockIdx.x, source.shape);
     table.fill(source, TileCorner{corner.y - 1, corner.x - T::PACK});
     for (int channel = threadIdx.x; channel < all; channel += MMA_THREADS) {
-        const int of = min(channel, channels - 1);
+        const int of = min(channel, channels - 1);  // of one that there is not the last one's, whose values it gets
         constants[channel] = source.constants(image, of);
         places[channel] = source.place(image, of);
     }

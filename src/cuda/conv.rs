@@ -11,6 +11,7 @@ use crate::cuda::{
 };
 use crate::precision::Precision;
 
+/// As in kernels/conv.cu.
 const FOLD_THREADS: u32 = 256;
 
 crate::parameter_struct! {
@@ -154,7 +155,7 @@ fn lay_out_one<D: Driver>(
     to.as_const()
 }
 
-/// The same on tensor cores.
+/// [`conv3x3`] on tensor cores.
 fn forward_mma<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
     inputs: &[&FeatureMap<Buffer<D>>],

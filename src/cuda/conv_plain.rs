@@ -8,7 +8,7 @@ use crate::cuda::kernel::{Const, Mut};
 use crate::cuda::norm::OutputGradient;
 use crate::cuda::{Cuda, blocks_with, int};
 
-// What kernels/conv*.cuh are cut into.
+// What kernels/conv_planes.cuh, conv_correlate.cuh and conv_weights.cuh are cut into.
 const TILE: usize = 16;
 const WARP: usize = 32;
 /// Warps of a block that correlates, at most.
@@ -139,7 +139,7 @@ impl SumCut {
     }
 }
 
-/// Writes the output `map`, and where `partial` is not null the moments `[planes, tiles, 3]` of its tiles.
+/// Writes the output, of shape `map`, and where `partial` is not null the moments `[planes, tiles, 3]` of its tiles.
 pub fn forward<D: Driver>(
     cuda: &Cuda<D>,
     map: MapShape,
@@ -188,7 +188,7 @@ pub fn weight_gradient<D: Driver>(
     );
 }
 
-/// Writes the gradients of channels `begin` to `end` of the concatenated inputs, of which `map` is the output.
+/// Writes the gradients of channels `begin` to `end` of the concatenated inputs. `map`: the output's shape.
 pub fn input_gradients<D: Driver>(
     cuda: &Cuda<D>,
     map: MapShape,

@@ -1,7 +1,7 @@
 //! The operations as CUDA kernels, on a GPU or on the emulated device.
 //!
-//! One file an operation or family, with the stem of its kernels in `kernels/`: how work is cut into blocks stands
-//! here, what a block does stands there. Everything of a launch that a kernel would have to work out from shapes is
+//! A file or folder for an operation or family, with the stem of its kernels in `kernels/` (those of conv.cu: `conv_plain`):
+//! how work is cut into blocks stands here, what a block does stands there. Everything of a launch that a kernel would have to work out from shapes is
 //! worked out here. Sums that cross blocks are left as parts and joined by a second kernel, in a fixed order.
 
 pub mod announced;

@@ -17,8 +17,8 @@ const CONSTANTS: usize = 24;
 
 /// The multiprocessors of an H100. Blocks are cut for so many; smaller GPUs have more than enough of them.
 pub const MULTIPROCESSORS: usize = 132;
-/// Bytes of shared memory that blocks of one multiprocessor share, and what each takes of it beside what it is launched
-/// with: tables of pixels, and what the driver keeps.
+/// Bytes of shared memory that blocks of one multiprocessor share, and what each takes of it at most beside what it is
+/// launched with: tables of pixels, where results go, and what the driver keeps.
 const SHARED: usize = 227 << 10;
 const BESIDE: usize = 7 << 10;
 

@@ -73,8 +73,8 @@ impl Kernel {
     /// Carries out the blocks of a launch from number `first` to before `end`.
     ///
     /// # Safety
-    /// At these addresses are values of the types of its parameters, in order, and what they point to is alive. Nobody
-    /// else writes what these blocks touch.
+    /// At these addresses are values of the types of its parameters, in order, and what they point to is alive and has
+    /// all that this launch touches. Nobody else writes what these blocks touch, or reads what they write.
     pub(super) unsafe fn run(
         self,
         arguments: &[usize],

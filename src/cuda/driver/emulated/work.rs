@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::{Kernel, Schedule};
 use crate::cuda::driver::Launch;
 
-/// Of all arguments of a kernel.
+/// Bytes of all arguments of a kernel, at most.
 pub(super) const MOST_BYTES: usize = 4096;
 
 /// Memory of the host, aligned as a GPU's.
@@ -42,7 +42,7 @@ pub(super) enum Task {
 /// What was recorded, in order.
 pub struct Graph(pub(super) Vec<Task>);
 
-/// What is asked of it, which outlives it where there are blocks.
+/// What is asked of the device. It outlives the device where there are blocks.
 pub(super) struct Work {
     pub(super) schedule: Schedule,
     /// Bytes of all blocks.
@@ -112,7 +112,7 @@ impl Work {
         let blocks: u64 = launch.grid.iter().map(|&n| u64::from(n)).product();
         let run = |first, end| {
             // SAFETY: the arguments are those of the kernel's signature and point to memory that is alive
-            // (`Driver::launch`, `Driver::replay`); blocks write apart from each other, as they must on a GPU.
+            // (`Driver::launch`, `Driver::launch_beside`, `Driver::replay`); blocks write apart from each other, as they must on a GPU.
             unsafe { kernel.run(&addresses, launch, self.schedule, [first, end]) };
         };
         // A sanitizer sees no order in what rayon's threads do; to it, one thread runs all.
