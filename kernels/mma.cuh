@@ -16,8 +16,9 @@ struct Tf32 {
     using Stored = float;
 
     // To nearest, as cvt.rna.tf32 would: the hardware cuts off the lower 13 bits, which by itself would be an error twice as
-    // large and always towards zero. Half of what it cuts off is added, and the rest left in: the PTX ISA says nothing of
-    // these bits, but CUTLASS (round_half_ulp_truncate) stands on it too. A NaN would become a small number: hence the test.
+    // large and always towards zero. Half of the last bit that it keeps is added, and the cut left to it: the PTX ISA says
+    // nothing of these bits, but CUTLASS (round_half_ulp_truncate) stands on it too. A NaN would become a small number:
+    // hence the test.
     static __device__ __forceinline__ unsigned word(const float (&x)[1]) {
         return __float_as_uint(x[0]) + (isfinite(x[0]) ? 0x1000u : 0u);
     }
