@@ -74,6 +74,23 @@ impl<T: Stored> Inputs<T> {
     }
 }
 
+/// An input, its statistics where the gradient is to be finished, and where that and its sums go.
+#[derive(Clone, Copy)]
+pub struct InputPlace<T> {
+    pub values: Const<T>,
+    pub stats: Const<f32>,
+    pub d: Mut<T>,
+    pub partial: Mut<f32>,
+}
+
+impl<T: Stored> InputPlace<T> {
+    /// The same where maps are stored as f32.
+    pub fn singles(self) -> InputPlace<f32> {
+        let Self { values, stats, d, partial } = self;
+        InputPlace { values: values.singles(), stats, d: d.singles(), partial }
+    }
+}
+
 /// See [`crate::backend::Backend::conv3x3`].
 pub fn conv3x3<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
@@ -327,7 +344,7 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
         let to = |i: usize| {
             places[i].as_ref().map_or(Mut::null(), |place| if place.short { wide[i] } else { place.d })
         };
-        let to = [0, 1].map(|i| conv_mma::InputPlace {
+        let to = [0, 1].map(|i| InputPlace {
             values: if finish_stats(i).is_null() { Const::null() } else { values[i] },
             stats: finish_stats(i),
             d: to(i),
@@ -340,7 +357,7 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
             );
             conv_mma::input_gradients(cuda, cut, map.n, gradient, filters, to, shape, [begin, end]);
         } else {
-            let to = to.map(conv_mma::InputPlace::singles);
+            let to = to.map(InputPlace::singles);
             conv_plain::input_gradients(cuda, map, gradient.singles(), weights, to, shape, [begin, end]);
         }
         for (i, place) in places.iter_mut().enumerate() {

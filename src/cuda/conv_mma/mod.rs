@@ -7,7 +7,7 @@ mod prediction;
 pub mod weights;
 
 use crate::cuda::Cuda;
-use crate::cuda::conv::ConvShape;
+use crate::cuda::conv::{ConvShape, InputPlace};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
@@ -85,23 +85,6 @@ pub fn forward<T: Stored, D: Driver>(
     let [(first, first_stats), (second, second_stats)] = inputs;
     let kernel = forward_kernel::<T, D>(cut);
     kernel(cuda, cut.launch(n), first, first_stats, second, second_stats, filters, output, partial, shape);
-}
-
-/// An input, its statistics where the gradient is to be finished, and where that and its sums go.
-#[derive(Clone, Copy)]
-pub struct InputPlace<T> {
-    pub values: Const<T>,
-    pub stats: Const<f32>,
-    pub d: Mut<T>,
-    pub partial: Mut<f32>,
-}
-
-impl<T: Stored> InputPlace<T> {
-    /// The same where maps are stored as f32.
-    pub fn singles(self) -> InputPlace<f32> {
-        let Self { values, stats, d, partial } = self;
-        InputPlace { values: values.singles(), stats, d: d.singles(), partial }
-    }
 }
 
 /// Writes the gradients of channels `begin` to `end` of the concatenated inputs.
