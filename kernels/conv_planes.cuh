@@ -85,7 +85,8 @@ __device__ __forceinline__ void each_pixel(const Planes& planes, int image, int 
     for (int position = threadIdx.x; position < SIZE * SIZE; position += blockDim.x) {
         const int y = corner.y + position / SIZE, x = corner.x + position % SIZE;
         const bool inside = y >= 0 && y < planes.shape.height && x >= 0 && x < planes.shape.width;
-#pragma unroll 3
+        // A power of 2: of others nvcc 13.0 forgets the remainder, where `count` is the lesser of two numbers.
+#pragma unroll 4
         for (int c = 0; c < count; ++c) put(c, position, inside ? planes.plane(image, first + c)(y, x) : 0.0f);
     }
 }

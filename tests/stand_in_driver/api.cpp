@@ -4,8 +4,9 @@
 // version, STAND_IN_CAPABILITY their compute capability (times ten); STAND_IN_LATE=1 has streams put off what nobody waits
 // for; STAND_IN_FORGET=A-B has stream B of a context not wait for stream A, counted as they are made;
 // STAND_IN_FAIL=NAME:N:CODE has the N-th call of a function, or run of a kernel (NAME is `kernel`), fail; STAND_IN_REPORT
-// names a file for how often each function was called and what was left in the end.
-#include "device.h"
+// names a file for how often each function was called and what was left in the end. STAND_IN_PTX and STAND_IN_COUNTS:
+// kernels.cpp.
+#include "call.h"
 
 #include <algorithm>
 #include <chrono>
@@ -22,16 +23,10 @@ using namespace stand_in;
 
 namespace {
 
-constexpr unsigned MAGIC = 0xba55ed50;  // of a fatbin
-constexpr int MOST_SHARED = 227 << 10;
-
-thread_local CUcontext current;
-bool is_initialised;
 // One a GPU. Neither is ever destroyed: streams may be at work when the process ends.
 std::vector<CUctx_st>& contexts = *new std::vector<CUctx_st>;
 std::map<std::string, uint64_t>& calls = *new std::map<std::string, uint64_t>;
 size_t memory_of_a_gpu;
-int capability;
 
 uint64_t number(const char* variable, uint64_t otherwise) {
     const char* text = std::getenv(variable);
@@ -63,47 +58,11 @@ void report() {
     for (const auto& [name, times] : calls) file << name << ": " << times << "\n";
 }
 
-// What every call begins with: it is counted, and may be made to fail.
-class Call {
-    std::unique_lock<std::mutex> lock_{guard};
-    CUresult failure_ = CUDA_SUCCESS;
-
-public:
-    explicit Call(std::string name) {
-        // cuda.h gives some names an ending.
-        if (name.size() > 3 && name.compare(name.size() - 3, 3, "_v2") == 0) name.resize(name.size() - 3);
-        failure_ = planned_failure(name);
-        count(name);
-        if (!failure_ && !is_initialised) failure_ = CUDA_ERROR_NOT_INITIALIZED;
-    }
-    // In the thread's context.
-    Call(const char* name, CUcontext context) : Call(name) {
-        if (failure_) return;
-        if (!context) failure_ = CUDA_ERROR_INVALID_CONTEXT;
-        else if (!context->retained) failure_ = CUDA_ERROR_CONTEXT_IS_DESTROYED;
-        else failure_ = context->error;
-    }
-    CUresult failure() const { return failure_; }
-    std::unique_lock<std::mutex>& lock() { return lock_; }
-};
-#define CALL                 \
-    Call call(__func__);     \
-    if (call.failure()) return call.failure()
-#define CALL_IN_CONTEXT               \
-    Call call(__func__, current);     \
-    if (call.failure()) return call.failure()
-
 // So that a test can see what comes of a wait that is missing.
 bool is_forgotten(const Stream& before, const Stream& after) {
     const char* plan = std::getenv("STAND_IN_FORGET");
     return plan && std::to_string(before.number) + "-" + std::to_string(after.number) == plan;
 }
-
-template <class T> void known(const std::set<T>& all, T handle, const char* what) {
-    if (!all.count(handle)) fault(std::string(what) + " is used that this context has not, or no longer");
-}
-#define STREAM(handle) known(current->streams, handle, "a stream")
-#define EVENT(handle) known(current->events, handle, "an event")
 
 // Whether all of it lies in one piece of memory that was asked for.
 bool is_within(const std::map<uintptr_t, size_t>& memory, const Range& range) {
@@ -172,6 +131,10 @@ CUresult copy(Call& call, const char* name, uintptr_t to, uintptr_t from, size_t
 }  // namespace
 
 namespace stand_in {
+
+thread_local CUcontext current;
+bool is_initialised;
+int capability;
 
 void count(const std::string& name, uint64_t times) { calls[name] += times; }
 
@@ -370,104 +333,7 @@ CUresult cuMemsetD8Async(CUdeviceptr at, unsigned char value, size_t bytes, CUst
     return ask(handle->stream, task);
 }
 
-// ---- kernels ----------------------------------------------------------------------------------------------------
-
-CUresult cuModuleLoadData(CUmodule* module, const void* image) {
-    CALL_IN_CONTEXT;
-    if (reinterpret_cast<uintptr_t>(image) % 8) fault("an image that is not aligned");
-    unsigned magic;
-    std::memcpy(&magic, image, sizeof magic);
-    if (magic != MAGIC) return CUDA_ERROR_INVALID_IMAGE;
-    *module = new CUmod_st{};
-    current->modules.insert(*module);
-    return CUDA_SUCCESS;
-}
-
-CUresult cuModuleUnload(CUmodule module) {
-    CALL_IN_CONTEXT;
-    known(current->modules, module, "a module");
-    current->modules.erase(module);
-    delete module;
-    return CUDA_SUCCESS;
-}
-
-CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
-    CALL_IN_CONTEXT;
-    known(current->modules, module, "a module");
-    const void* kernel = emulation_next_kernel(nullptr);
-    while (kernel && std::strcmp(emulation_name(kernel), name)) kernel = emulation_next_kernel(kernel);
-    if (!kernel) return CUDA_ERROR_NOT_FOUND;
-    // What is in an image is known by the first kernel alone: all others must be of the same file.
-    const std::string source = emulation_source(kernel);
-    const auto has_it = [&](CUmodule other) { return other != module && other->source == source; };
-    if (std::any_of(current->modules.begin(), current->modules.end(), has_it)) return CUDA_ERROR_NOT_FOUND;
-    if (module->source.empty()) module->source = source;
-    if (module->source != source) return CUDA_ERROR_NOT_FOUND;
-    auto& found = module->functions[name];
-    if (!found) found = std::make_unique<CUfunc_st>(CUfunc_st{kernel});
-    *function = found.get();
-    return CUDA_SUCCESS;
-}
-
-CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction function) {
-    CALL_IN_CONTEXT;
-    switch (attribute) {
-        // Of static shared memory the emulated device knows when a block runs.
-        case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: *value = 0; return CUDA_SUCCESS;
-        case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: *value = function->most_dynamic; return CUDA_SUCCESS;
-        case CU_FUNC_ATTRIBUTE_PTX_VERSION: *value = capability; return CUDA_SUCCESS;
-        default: fault("an attribute of a function is asked for that the stand-in does not know: " + std::to_string(attribute));
-    }
-}
-
-CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
-    CALL_IN_CONTEXT;
-    if (attribute == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT)
-        return value >= -1 && value <= 100 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-    if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 || value > MOST_SHARED)
-        return CUDA_ERROR_INVALID_VALUE;
-    function->most_dynamic = value;
-    return CUDA_SUCCESS;
-}
-
-CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** arguments, void** extra) {
-    CALL_IN_CONTEXT;
-    STREAM(config->hStream);
-    const unsigned threads = config->blockDimX;
-    const std::vector<unsigned> grid{config->gridDimX, config->gridDimY, config->gridDimZ};
-    if (!grid[0] || !grid[1] || !grid[2] || grid[0] > INT32_MAX || grid[1] > 65535 || grid[2] > 65535 || !threads ||
-        threads > emulation_most_threads(function->kernel) || config->blockDimY != 1 || config->blockDimZ != 1 || extra ||
-        int(config->sharedMemBytes) > function->most_dynamic)
-        return CUDA_ERROR_INVALID_VALUE;
-    for (unsigned i = 0; i < config->numAttrs; ++i)
-        if (config->attrs[i].id != CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION) return CUDA_ERROR_NOT_SUPPORTED;
-    if (config->numAttrs && config->attrs[0].value.programmaticStreamSerializationAllowed) {
-        count("early launches");
-        if (!is_behind_kernel(*config->hStream->stream)) fault("a kernel is launched early behind what is no kernel");
-    }
-
-    // Arguments are taken over now, each at a multiple of 16 bytes.
-    auto values = std::make_shared<std::vector<uint64_t>>();
-    std::vector<size_t> begins;
-    auto task = std::make_shared<Task>();
-    for (size_t i = 0; const size_t bytes = emulation_argument_bytes(function->kernel, i); ++i) {
-        begins.push_back(values->size());
-        values->resize(values->size() + (bytes + 15) / 16 * 2);
-        std::memcpy(&(*values)[begins.back()], arguments[i], bytes);
-    }
-    const void* kernel = function->kernel;
-    const unsigned shared = config->sharedMemBytes;
-    task->name = std::string("kernel ") + emulation_name(kernel);
-    task->words.assign(values->begin(), values->end());
-    task->is_kernel = true;
-    task->work = [=] {
-        std::vector<void*> pointers;
-        for (size_t begin : begins) pointers.push_back(&(*values)[begin]);
-        const uint64_t blocks = uint64_t(grid[0]) * grid[1] * grid[2];
-        emulation_run(kernel, pointers.data(), grid.data(), threads, shared, 0, 0, 0, blocks);
-    };
-    return ask(config->hStream->stream, task);
-}
+// ---- functions of the host ---------------------------------------------------------------------------------------
 
 CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void* data) {
     CALL_IN_CONTEXT;

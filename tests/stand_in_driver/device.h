@@ -24,6 +24,11 @@
 
 #include "../../kernels/emulation/launch.h"
 
+namespace ptx {
+struct Module;
+struct Kernel;
+}  // namespace ptx
+
 namespace stand_in {
 
 [[noreturn]] void fault(const std::string& what);
@@ -129,6 +134,9 @@ struct CUmod_st {
 struct CUfunc_st {
     const void* kernel;
     int most_dynamic = 48 << 10;
+    // Where PTX is run.
+    const ptx::Module* module = nullptr;
+    const ptx::Kernel* code = nullptr;
 };
 struct CUgraph_st {
     std::shared_ptr<stand_in::Capture> capture;

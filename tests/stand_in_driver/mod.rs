@@ -43,7 +43,7 @@ fn build() -> PathBuf {
         let named = std::env::var("CXX").unwrap_or_default();
         let mut words = named.split_whitespace();
         let mut command = Command::new(words.next().unwrap_or("c++"));
-        command.args(words).args(["-std=c++17", "-O2", "-g", "-fPIC", "-shared", "-pthread"]);
+        command.args(words).args(["-std=c++17", "-O3", "-g", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-pthread"]);
         command.arg("-I").arg(&include).args(sources.iter().map(|source| here.join(source)));
         command.args(links).arg(format!("-Wl,-soname,{library}")).arg("-o").arg(own(library));
         let output = command.output().unwrap();
@@ -54,7 +54,9 @@ fn build() -> PathBuf {
     let archive = |name: &str| format!("{}/lib{name}.a", env!("OUT_DIR"));
     let whole = format!("-Wl,--whole-archive,{},--no-whole-archive", archive("kerase_kernels"));
     let links = [whole, archive("kerase_emulation"), "-Wl,-Bsymbolic,--no-undefined".into()];
-    compile("libcuda.so.1", &["api.cpp", "streams.cpp", "captures.cpp"], &links);
+    let sources = ["api.cpp", "kernels.cpp", "streams.cpp", "captures.cpp"];
+    let machine = ["ptx/parse.cpp", "ptx/operations.cpp", "ptx/machine.cpp"];
+    compile("libcuda.so.1", &[sources.as_slice(), &machine].concat(), &links);
     // The name that is looked for first, of the same file: as another it would be loaded twice.
     let _ = std::fs::remove_file(folder.join("libcuda.so"));
     std::os::unix::fs::symlink("libcuda.so.1", folder.join("libcuda.so")).unwrap();

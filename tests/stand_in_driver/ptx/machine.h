@@ -1,0 +1,121 @@
+// A multiprocessor for PTX, correct and countable rather than quick: the lanes of a warp that are at the same instruction do it
+// together, those that are furthest behind first.
+//
+// Ends the process, with the kernel, the line and the thread, where one
+// - reads or writes outside of what was allocated, or not aligned, or global memory before the launches before have ended;
+// - reads what another thread wrote to shared memory, or writes what another read or wrote, with no barrier between;
+// - meets others at a barrier, a shuffle or a product that not all of them come to.
+// Shared memory and registers begin as NaN. Asynchronous copies happen when they are waited for, no sooner.
+//
+// And counts what a profiler would: instructions, of shared memory how often banks are asked, of global memory how many
+// sectors of 32 bytes.
+#pragma once
+#include "module.h"
+
+#include <functional>
+
+namespace ptx {
+
+// Bytes of global memory that may be used.
+struct Piece {
+    uintptr_t begin;
+    size_t bytes;
+};
+
+// Of one instruction: how often warps came to it, and of accesses to memory what they asked for.
+struct Count {
+    uint64_t times = 0;
+    // Shared memory: passes through the banks, and as few as there could be. Global memory: sectors of 32 bytes, and bytes.
+    uint64_t asked = 0, least = 0;
+};
+
+struct Launch {
+    const Module& module;
+    const Kernel& kernel;
+    std::vector<unsigned char> parameters;
+    unsigned grid[3];
+    unsigned threads;
+    uint32_t dynamic_bytes;
+    std::vector<Piece> memory;  // by address
+};
+
+// Of each instruction of the kernel. Blocks are run by `workers` threads.
+std::vector<Count> run(const Launch& launch, unsigned workers);
+
+// ---- what operations see -----------------------------------------------------------------------------------------------
+
+// Shared memory of a block, and who used each word of it last.
+class Shared {
+    struct Use {
+        uint32_t epoch = 0;  // barriers passed, plus 1
+        uint16_t thread = 0;
+        uint8_t bytes = 0;
+    };
+    struct Word {
+        Use written, read;
+    };
+    std::vector<unsigned char> bytes_;
+    std::vector<Word> words_;
+    uint32_t epoch_ = 1;
+
+public:
+    explicit Shared(size_t bytes) : bytes_(bytes), words_((bytes + 3) / 4) {}
+    // For another block.
+    void clear();
+    void pass_barrier() { ++epoch_; }
+    size_t size() const { return bytes_.size(); }
+    unsigned char* at(uint32_t address) { return bytes_.data() + address; }
+    // What is wrong with it, or null.
+    const char* note_read(uint32_t address, uint32_t bytes, unsigned thread);
+    const char* note_write(uint32_t address, uint32_t bytes, unsigned thread);
+};
+
+struct Block;
+
+struct Warp {
+    // Lanes that are at the same instruction.
+    struct Group {
+        uint32_t at;
+        uint32_t lanes;
+    };
+    struct Copy {
+        unsigned lane;
+        uint32_t to;
+        uintptr_t from;
+        bool is_committed;
+    };
+
+    Block* block;
+    unsigned first_thread;
+    std::vector<uint32_t> registers;
+    std::vector<uint32_t> predicates;
+    std::vector<unsigned char> local;  // of lane after lane
+    std::vector<Group> groups;  // by instruction
+    uint32_t waiting = 0;  // lanes at a barrier
+    uint32_t barrier = 0;  // … at which
+    bool has_awaited = false;
+    std::vector<Copy> copies;
+    const Piece* piece = nullptr;  // that was used last
+
+    uint32_t* words(uint32_t at) { return registers.data() + size_t(at) * 32; }
+    uint64_t* wide(uint32_t at) { return reinterpret_cast<uint64_t*>(words(at)); }
+    uintptr_t address(const Instruction& i, unsigned lane) {
+        return (i.has_wide_base ? wide(i.base)[lane] : words(i.base)[lane]) + uintptr_t(i.offset);
+    }
+    // Until every lane has ended or waits at a barrier.
+    void run();
+    [[noreturn]] void fail(const Instruction& at, unsigned lane, const std::string& what) const;
+};
+
+struct Block {
+    const Launch& launch;
+    Shared shared;
+    std::vector<Warp> warps;
+    std::vector<Count> counts;
+    unsigned index[3];
+
+    explicit Block(const Launch& launch);
+    void run(uint64_t number);
+};
+
+}  // namespace ptx
