@@ -49,15 +49,18 @@ template <bool BF16, int REGISTERS> EMULATION_UNWATCHED void multiply(void** rec
             b[row][group] = element(of.b[i / PACK], i % PACK);
         }
     }
-    for (int lane = 0; lane < 32; ++lane) {
-        const Product& of = *static_cast<Product*>(records[lane]);
-        for (int i = 0; i < 4; ++i) {
-            const int row = lane / 4 + (i >= 2 ? 8 : 0), column = 2 * (lane % 4) + i % 2;
-            double sum = of.d[i];
-            for (int k = 0; k < K; ++k) sum += a[row][k] * b[k][column];
-            of.d[i] = towards_zero(sum);
-        }
-    }
+    // Each sum in the order of k; eight of them side by side.
+    double sums[16][8];
+    const auto element_of_sums = [&](int lane, int i) -> double& {
+        return sums[lane / 4 + (i >= 2 ? 8 : 0)][2 * (lane % 4) + i % 2];
+    };
+    for (int lane = 0; lane < 32; ++lane)
+        for (int i = 0; i < 4; ++i) element_of_sums(lane, i) = static_cast<Product*>(records[lane])->d[i];
+    for (int row = 0; row < 16; ++row)
+        for (int k = 0; k < K; ++k)
+            for (int column = 0; column < 8; ++column) sums[row][column] += a[row][k] * b[k][column];
+    for (int lane = 0; lane < 32; ++lane)
+        for (int i = 0; i < 4; ++i) static_cast<Product*>(records[lane])->d[i] = towards_zero(element_of_sums(lane, i));
 }
 
 template <bool BF16, int REGISTERS>

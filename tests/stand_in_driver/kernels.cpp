@@ -2,7 +2,9 @@
 // source as the real ones.
 //
 // STAND_IN_PTX names a folder of PTX files, FILE.ptx of each kernels/FILE.cu: then what nvcc made of them is run instead, by
-// ptx/machine.h. STAND_IN_COUNTS names a file for what that counted, as JSON.
+// ptx/machine.h. STAND_IN_COUNTS names a file for what that counted, as JSON. With STAND_IN_ENOUGH=N
+// only as many blocks of a launch are run as take about N instructions: counts are then of what all would take, and results are
+// nonsense.
 #include "call.h"
 #include "ptx/machine.h"
 
@@ -20,12 +22,22 @@ namespace {
 
 constexpr unsigned MAGIC = 0xba55ed50;  // of a fatbin
 
-// What the machine counted of a kernel.
+// What the machine counted of one instruction or of many. Of launches of which it ran a part, what all of it would be.
+struct Sum {
+    double times = 0, asked = 0, least = 0;
+    void add(const ptx::Count& count, double weight) {
+        times += weight * double(count.times);
+        asked += weight * double(count.asked);
+        least += weight * double(count.least);
+    }
+};
+struct Line {
+    double instructions = 0, products = 0;
+    Sum shared, global;
+};
 struct Counts {
-    const ptx::Module* module;
-    const ptx::Kernel* kernel;
     uint64_t launches = 0, blocks = 0, warps = 0;
-    std::vector<ptx::Count> of_instruction;
+    std::map<std::pair<std::string, int>, Line> lines;
 };
 // Both under the guard, and never destroyed: streams may be at work when the process ends.
 std::map<std::string, std::unique_ptr<ptx::Module>>& modules = *new std::map<std::string, std::unique_ptr<ptx::Module>>;
@@ -44,56 +56,42 @@ const ptx::Module* module_of(const std::string& source) {
     return module.get();
 }
 
-void note(const ptx::Launch& launch, const std::vector<ptx::Count>& counted) {
+void note(const ptx::Launch& launch, const ptx::Counted& counted) {
     std::unique_lock<std::mutex> lock(guard);
     Counts& all = counts[launch.kernel.name];
-    all.module = &launch.module;
-    all.kernel = &launch.kernel;
     const uint64_t blocks = uint64_t(launch.grid[0]) * launch.grid[1] * launch.grid[2];
+    const double weight = double(blocks) / double(counted.blocks);
     ++all.launches;
     all.blocks += blocks;
     all.warps += blocks * launch.threads / 32;
-    all.of_instruction.resize(counted.size());
-    for (size_t i = 0; i < counted.size(); ++i) {
-        all.of_instruction[i].times += counted[i].times;
-        all.of_instruction[i].asked += counted[i].asked;
-        all.of_instruction[i].least += counted[i].least;
+    for (size_t i = 0; i < counted.counts.size(); ++i) {
+        const ptx::Count& count = counted.counts[i];
+        if (!count.times) continue;
+        const ptx::Instruction& instruction = launch.kernel.code[i];
+        const auto file = launch.module.source_files.find(instruction.source_file);
+        Line& line = all.lines[{file == launch.module.source_files.end() ? "" : file->second, instruction.source_line}];
+        line.instructions += weight * double(count.times);
+        if (instruction.of == ptx::Class::Product) line.products += weight * double(count.times);
+        if (instruction.of == ptx::Class::Shared) line.shared.add(count, weight);
+        if (instruction.of == ptx::Class::Global) line.global.add(count, weight);
     }
 }
 
-// A line of JSON for each line of source of each kernel.
+// A line of JSON for each kernel, and for each line of its source.
 void report_counts() {
     const char* path = std::getenv("STAND_IN_COUNTS");
     if (!path) return;
     std::unique_lock<std::mutex> lock(guard);
     std::ofstream file(path);
+    file.precision(15);
     for (const auto& [name, all] : counts) {
         file << "{\"kernel\": \"" << name << "\", \"launches\": " << all.launches << ", \"blocks\": " << all.blocks
              << ", \"warps\": " << all.warps << "}\n";
-        struct Line {
-            uint64_t instructions = 0, products = 0;
-            ptx::Count shared, global;
-        };
-        std::map<std::pair<std::string, int>, Line> lines;
-        for (size_t i = 0; i < all.of_instruction.size(); ++i) {
-            const ptx::Instruction& instruction = all.kernel->code[i];
-            const ptx::Count& count = all.of_instruction[i];
-            if (!count.times) continue;
-            const auto source = all.module->source_files.find(instruction.source_file);
-            Line& line = lines[{source == all.module->source_files.end() ? "" : source->second, instruction.source_line}];
-            line.instructions += count.times;
-            if (instruction.of == ptx::Class::Product) line.products += count.times;
-            if (instruction.of != ptx::Class::Shared && instruction.of != ptx::Class::Global) continue;
-            ptx::Count& memory = instruction.of == ptx::Class::Shared ? line.shared : line.global;
-            memory.times += count.times;
-            memory.asked += count.asked;
-            memory.least += count.least;
-        }
-        for (const auto& [place, line] : lines) {
+        for (const auto& [place, line] : all.lines) {
             file << "{\"kernel\": \"" << name << "\", \"file\": \"" << place.first << "\", \"line\": " << place.second
                  << ", \"instructions\": " << line.instructions << ", \"products\": " << line.products;
             for (const auto& [space, memory] : {std::pair("shared", line.shared), std::pair("global", line.global)})
-                if (memory.times)
+                if (memory.times > 0)
                     file << ", \"" << space << "\": [" << memory.times << ", " << memory.asked << ", " << memory.least << "]";
             file << "}\n";
         }
@@ -132,7 +130,9 @@ std::function<void()> of_ptx(const CUfunc_st& function, void** arguments, const 
         }
         for (const auto& [name, bytes] : own.module.arrays)
             own.memory.push_back({reinterpret_cast<uintptr_t>(bytes.data()), bytes.size()});
-        note(own, ptx::run(own, std::thread::hardware_concurrency()));
+        static const char* const enough = std::getenv("STAND_IN_ENOUGH");
+        const uint64_t sampled = enough ? std::strtoull(enough, nullptr, 10) : ptx::EVERYTHING;
+        note(own, ptx::run(own, std::thread::hardware_concurrency(), sampled));
     };
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use rayon::prelude::*;
+
 use kerase::cuda::driver::fatbins::{CUDA_BUILD, CudaBuild};
 
 use crate::support::{Ended, Folder};
@@ -43,7 +45,16 @@ fn build() -> PathBuf {
         let named = std::env::var("CXX").unwrap_or_default();
         let mut words = named.split_whitespace();
         let mut command = Command::new(words.next().unwrap_or("c++"));
-        command.args(words).args(["-std=c++17", "-O3", "-g", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-pthread"]);
+        command.args(words).args([
+            "-std=c++17",
+            "-O3",
+            "-g",
+            "-march=native",
+            "-ffp-contract=off",
+            "-fPIC",
+            "-shared",
+            "-pthread",
+        ]);
         command.arg("-I").arg(&include).args(sources.iter().map(|source| here.join(source)));
         command.args(links).arg(format!("-Wl,-soname,{library}")).arg("-o").arg(own(library));
         let output = command.output().unwrap();
@@ -63,6 +74,42 @@ fn build() -> PathBuf {
     let links = [format!("-L{}", folder.display()), "-l:libcuda.so.1".into()];
     compile("libnccl.so.2", &["nccl.cpp"], &links);
     folder
+}
+
+/// The folder with the PTX that nvcc makes of each file of kernels/.
+#[allow(dead_code)]
+pub fn ptx() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let nvcc = nvcc::Nvcc::find().unwrap().expect("what compiled the kernels is still there");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ptx");
+        std::fs::create_dir_all(&folder).unwrap();
+        let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        let files = |extension: &str| -> Vec<PathBuf> {
+            let all = std::fs::read_dir(&kernels).unwrap().map(|file| file.unwrap().path());
+            all.filter(|file| file.extension().is_some_and(|other| other == extension)).collect()
+        };
+        let newest = |files: &[PathBuf]| files.iter().map(|file| modified(file).unwrap()).max().unwrap();
+        let headers = newest(&files("cuh"));
+        files("cu").into_par_iter().for_each(|source| {
+            let made = folder.join(source.file_stem().unwrap()).with_extension("ptx");
+            if modified(&made).is_some_and(|made| made > headers.max(newest(&[source.clone()]))) {
+                return;
+            }
+            let mut command = Command::new(&nvcc.path);
+            command.args(["-ptx", "-std=c++17", "-O3", "-lineinfo", "-arch=compute_90a", "-I"]).arg(&kernels);
+            command.args(nvcc.host.iter().flat_map(|host| ["-ccbin", host]));
+            let own = made.with_extension(std::process::id().to_string());
+            let output = command.arg(&source).arg("-o").arg(&own).output().unwrap();
+            assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+            std::fs::rename(own, made).unwrap();
+        });
+        folder
+    })
+}
+
+fn modified(file: &Path) -> Option<std::time::SystemTime> {
+    std::fs::metadata(file).ok()?.modified().ok()
 }
 
 /// The greatest compute capability (times ten) of what this build has kernels for.

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstring>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 namespace ptx {
@@ -184,26 +185,47 @@ void Block::run(uint64_t number) {
         if (!warp.copies.empty()) warp.fail(kernel.code[0], warp.copies[0].lane, "an asynchronous copy is never waited for");
 }
 
-std::vector<Count> run(const Launch& launch, unsigned workers) {
-    const uint64_t blocks = uint64_t(launch.grid[0]) * launch.grid[1] * launch.grid[2];
+static void add(std::vector<Count>& all, const std::vector<Count>& counts) {
+    for (size_t i = 0; i < all.size(); ++i) {
+        all[i].times += counts[i].times;
+        all[i].asked += counts[i].asked;
+        all[i].least += counts[i].least;
+    }
+}
+
+// The blocks of a sample, from `begin` to `end` of them: neighbours are as far apart as the golden ratio has them.
+static std::vector<Count> run(const Launch& launch, unsigned workers, uint64_t begin, uint64_t end) {
+    const uint64_t all = uint64_t(launch.grid[0]) * launch.grid[1] * launch.grid[2];
+    uint64_t stride = std::max<uint64_t>(1, uint64_t(0.6180339887 * double(all)));
+    while (std::gcd(stride, all) != 1) ++stride;
     std::vector<Count> counts(launch.kernel.code.size());
-    std::atomic<uint64_t> next{0};
+    std::atomic<uint64_t> next{begin};
     std::mutex adding;
     const auto work = [&] {
         Block block(launch);
-        for (uint64_t number; (number = next++) < blocks;) block.run(number);
+        for (uint64_t n; (n = next++) < end;) block.run(n * stride % all);
         std::lock_guard<std::mutex> lock(adding);
-        for (size_t i = 0; i < counts.size(); ++i) {
-            counts[i].times += block.counts[i].times;
-            counts[i].asked += block.counts[i].asked;
-            counts[i].least += block.counts[i].least;
-        }
+        add(counts, block.counts);
     };
     std::vector<std::thread> others;
-    for (uint64_t n = 1; n < std::min<uint64_t>(workers, blocks); ++n) others.emplace_back(work);
+    for (uint64_t n = 1; n < std::min<uint64_t>(workers, end - begin); ++n) others.emplace_back(work);
     work();
     for (std::thread& other : others) other.join();
     return counts;
+}
+
+Counted run(const Launch& launch, unsigned workers, uint64_t enough) {
+    const uint64_t all = uint64_t(launch.grid[0]) * launch.grid[1] * launch.grid[2];
+    const uint64_t first = enough == EVERYTHING ? all : std::min<uint64_t>(all, 8);
+    Counted counted{run(launch, workers, 0, first), first};
+    if (first == all) return counted;
+    uint64_t done = 0;
+    for (const Count& count : counted.counts) done += count.times;
+    const uint64_t end = std::min(all, uint64_t(double(enough) * double(first) / double(done)));
+    if (end <= first) return counted;
+    add(counted.counts, run(launch, workers, first, end));
+    counted.blocks = end;
+    return counted;
 }
 
 }  // namespace ptx

@@ -39,8 +39,14 @@ struct Launch {
     std::vector<Piece> memory;  // by address
 };
 
-// Of each instruction of the kernel. Blocks are run by `workers` threads.
-std::vector<Count> run(const Launch& launch, unsigned workers);
+struct Counted {
+    std::vector<Count> counts;  // of the kernel's instructions
+    uint64_t blocks;  // that were run
+};
+// Runs a launch by `workers` threads. Where numbers alone are asked for and not what comes of it, `enough` says after how many
+// instructions of warps, about, no more blocks need to be run; those that are, are spread over the grid.
+Counted run(const Launch& launch, unsigned workers, uint64_t enough);
+constexpr uint64_t EVERYTHING = UINT64_MAX;
 
 // ---- what operations see -----------------------------------------------------------------------------------------------
 
