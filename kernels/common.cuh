@@ -76,8 +76,11 @@ __device__ __forceinline__ float2 conj(float2 a) { return make_float2(a.x, -a.y)
 
 // Which of `count` pieces of work a block is for, where each begins with its first block.
 __device__ __forceinline__ int last_begun(const int* first_block, int count, int block) {
-    int last = 0;
-    while (last + 1 < count && block >= first_block[last + 1]) ++last;
+    int last = 0, behind = count;
+    while (behind - last > 1) {
+        const int middle = (last + behind) / 2;
+        (block >= first_block[middle] ? last : behind) = middle;
+    }
     return last;
 }
 
@@ -94,9 +97,8 @@ template <class T> __device__ __forceinline__ T block_sum(T value) {
     __syncthreads();  // a sum before this one may still be read
     if (threadIdx.x % WARP == 0) of_warp[threadIdx.x / WARP] = value;
     __syncthreads();
-    T sum = of_warp[0];
-    for (unsigned warp = 1; warp < blockDim.x / WARP; ++warp) sum += of_warp[warp];
-    return sum;
+    const unsigned lane = threadIdx.x % WARP;
+    return warp_sum(lane < blockDim.x / WARP ? of_warp[lane] : T());
 }
 
 // Whether any thread of the block says so, in every thread. All threads of the block must call it.

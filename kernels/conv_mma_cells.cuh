@@ -6,6 +6,7 @@
 #pragma once
 #include "conv_planes.cuh"
 #include "mma.cuh"
+#include "norm_mma.cuh"
 
 constexpr int MMA_WARPS = 4, MMA_THREADS = MMA_WARPS * WARP;
 
@@ -75,15 +76,11 @@ template <class S> struct MmaInputs {
         return y * width + x;
     }
     __device__ __forceinline__ int channels() const { return shape.inputs(); }
-    // x̂ = x/σ − mean/σ: 1/σ, −mean/σ and the slope. Unlike (x − mean)/σ it rounds mean/σ, which is less than what rounding
-    // an operand does as long as that is below 2¹³.
     __device__ __forceinline__ Constants constants(int image, int channel) const {
         const bool in_first = channel < shape.first;
         const int plane = in_first ? image * shape.first + channel : image * shape.second + channel - shape.first;
-        const float* stats = in_first ? first_stats : second_stats;
-        if (!stats) return make_float4(1.0f, 0.0f, 1.0f, 0.0f);
-        const float rstd = stats[2 * plane + 1];
-        return make_float4(rstd, -stats[2 * plane] * rstd, SLOPE, 0.0f);
+        const MmaNorm norm = mma_norm_of(in_first ? first_stats : second_stats, plane);
+        return make_float4(norm.scale, norm.shift, norm.slope, 0.0f);
     }
 
     struct Plane {
@@ -107,10 +104,7 @@ template <class S> struct MmaInputs {
     __device__ __forceinline__ void finish(Raw raw, Constants c, float (&x)[PIXELS<S>]) const {
         pixels_of(raw, x);
 #pragma unroll
-        for (float& v : x) {
-            v = v * c.x + c.y;
-            v = fmaxf(v, v * c.z);  // as the slope is at most 1
-        }
+        for (float& v : x) v = MmaNorm{c.x, c.y, c.z}.activate(v);
     }
 };
 
@@ -128,12 +122,9 @@ template <class S> struct MmaGradient {
     __device__ __forceinline__ bool by_cells() const { return PIXELS<S> > 1 && shape.width % PIXELS<S> == 0; }
     __device__ __forceinline__ int pixel(int, int y, int x) const { return y * shape.width + x; }
     __device__ __forceinline__ int channels() const { return shape.out; }
-    // (g − mean(g) − x̂·mean(g·x̂))/σ, see norm.cuh, as a·g + (b − c·x): a, b and c. Without statistics 1, 0 and 0, so that an
-    // output that is not finite spoils its gradient.
     __device__ __forceinline__ Constants constants(int image, int channel) const {
-        const Undo undo = undo_of(stats, sums, image * shape.out + channel);
-        const float a = undo.norm.rstd, c = a * a * undo.mean_gx;
-        return make_float4(a, c * undo.norm.mean - a * undo.mean_g, c, 0.0f);
+        const MmaUndo undo = mma_undo_of(stats, sums, image * shape.out + channel);
+        return make_float4(undo.a, undo.b, undo.c, 0.0f);
     }
 
     struct Plane {
@@ -156,7 +147,7 @@ template <class S> struct MmaGradient {
         pixels_of(raw.d, g);
         pixels_of(raw.output, x);
 #pragma unroll
-        for (int p = 0; p < PIXELS<S>; ++p) g[p] = c.x * g[p] + (c.y - c.z * x[p]);
+        for (int p = 0; p < PIXELS<S>; ++p) g[p] = MmaUndo{c.x, c.y, c.z}(g[p], x[p]);
     }
 };
 

@@ -23,26 +23,35 @@ struct FilterLayers {
 };
 DESCRIBE(FilterLayers, weights, to, shape, words, first_block, count)
 
-// to: [groups][steps][9][tiles][32 lanes][2], what a lane holds as b0 and b1. Absent channels are 0. Each thread makes
-// a word.
+// to: [groups][steps][9][tiles][32 lanes][2], what a lane holds as b0 and b1. Absent channels are 0. Each thread makes the
+// words of nine taps, whose weights lie side by side.
 template <class T> __device__ __forceinline__ void lay_out_filters(const FilterLayers& layers) {
     const int layer = last_begun(layers.first_block, layers.count, blockIdx.x);
-    const int at = (blockIdx.x - layers.first_block[layer]) * FILTERS_THREADS + threadIdx.x;
-    if (at >= layers.words[layer]) return;
-    const float* weights = layers.weights[layer];
+    const int nine = (blockIdx.x - layers.first_block[layer]) * FILTERS_THREADS + threadIdx.x;
+    if (nine >= layers.words[layer] / 9) return;
     const FilterShape shape = layers.shape[layer];
-    const int half = at % 2, lane = at / 2 % WARP, step_words = (shape.ins + T::PACK - 1) / T::PACK;
-    const int j = at / 64 % shape.tiles, tap = at / 64 / shape.tiles % 9;
-    const int steps = (step_words + STEP - 1) / STEP, step = at / 64 / shape.tiles / 9;
-    const int o = (step / steps * shape.tiles + j) * 8 + lane / 4;
-    const int word = step % steps * STEP + lane % 4 + 4 * half;
-    float x[T::PACK];
+    const int of_tap = 64 * shape.tiles;  // words
+    const int step = nine / of_tap, here = nine - step * of_tap;
+    const int steps = ((shape.ins + T::PACK - 1) / T::PACK + STEP - 1) / STEP, group = step / steps;
+    const int lane = here / 2 % WARP, half = here % 2;
+    const int o = (group * shape.tiles + here / 64) * 8 + lane / 4;
+    const int first = ((step - group * steps) * STEP + lane % 4 + 4 * half) * T::PACK;
+    const float* nines[T::PACK];
+#pragma unroll
     for (int k = 0; k < T::PACK; ++k) {
-        const int i = word * T::PACK + k;
-        const long long row = shape.flipped ? i : shape.begin + o, entry = shape.flipped ? shape.begin + o : i;
-        x[k] = o < shape.outs && i < shape.ins ? weights[(row * shape.row + entry) * 9 + (shape.flipped ? 8 - tap : tap)] : 0.0f;
+        const int i = first + k;
+        const int row = shape.flipped ? i : shape.begin + o, entry = shape.flipped ? shape.begin + o : i;
+        const bool there = o < shape.outs && i < shape.ins;
+        nines[k] = there ? layers.weights[layer] + ((long long)row * shape.row + entry) * 9 : nullptr;
     }
-    layers.to[layer][at] = T::word(x);
+    unsigned* to = layers.to[layer] + step * 9 * of_tap + here;
+#pragma unroll
+    for (int tap = 0; tap < 9; ++tap) {
+        float x[T::PACK];
+#pragma unroll
+        for (int k = 0; k < T::PACK; ++k) x[k] = nines[k] ? nines[k][shape.flipped ? 8 - tap : tap] : 0.0f;
+        to[tap * of_tap] = T::word(x);
+    }
 }
 
 // conv3x3_filters: see above.

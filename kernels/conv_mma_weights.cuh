@@ -38,7 +38,8 @@ template <class T, int EIGHTS_, int OUTS_> struct Summing {
     // Words of a row and of a channel. What a warp reads at once are four rows of pixels, T::PACK apart, for each of eight
     // (channel, ky) that follow each other: rows 0 to 5 of up to four channels in TF32, 0 to 8 in bf16. `banks_apart` counts
     // that no two of these words share a bank. In the gradient it is four rows of eight channels, 4 apart (mod 32).
-    static constexpr int PITCH = SUM_ACROSS<T> * T::PACK + 1, PLANE = T::PACK == 1 ? 360 : 359;
+    // Rows of the window follow each other without a gap in TF32: a warp that writes 32 pixels writes 32 banks.
+    static constexpr int PITCH = SUM_ACROSS<T> * T::PACK + (T::PACK - 1), PLANE = T::PACK == 1 ? 335 : 359;
     static constexpr int OUT_PITCH = SUM_TILE + 1, OUT_PLANE = T::PACK == 1 ? 292 : 164;
     static constexpr int DOWN = 2 / T::PACK, ACROSS = MMA_WARPS / DOWN;  // warps
     static constexpr int COLUMNS = SUM_TILE / ACROSS;                    // of a warp
@@ -47,7 +48,7 @@ template <class T, int EIGHTS_, int OUTS_> struct Summing {
     static constexpr int WINDOWS_AT_ONCE = IN > 16 ? 3 : IN / MMA_WARPS, GRADIENTS_AT_ONCE = OUT > 16 ? 3 : OUT / MMA_WARPS;
     static_assert(PITCH * (SUM_WINDOW - T::PACK + 1) <= PLANE && banks_apart(PLANE, PITCH, T::PACK), "banks");
     static_assert(OUT_PITCH * SUM_TILE / T::PACK <= OUT_PLANE && OUT_PLANE % 32 == 4, "banks");
-    static_assert(PRODUCTS * OUTS * 4 * WARP <= WORDS, "the sums of a warp fit");
+    static_assert(PRODUCTS * OUTS * 2 * MMA_WARPS * WARP <= WORDS, "half of the sums of all warps fit");
 };
 
 // Which cells of a square a lane stages, and how their words lie in a plane. In TF32 a word is a pixel.
@@ -241,31 +242,55 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
         }
     }
 
-    // The warps are added up one after the other, where the tiles were: [products][OUTS][4][lanes].
-    float* shared = reinterpret_cast<float*>(memory);
-    for (int turn = 0; turn < MMA_WARPS; ++turn) {
-        __syncthreads();
-        if (turn != warp) continue;
+    // The warps are added up where the tiles were. Of the four registers of a product's sums each warp has two to add up with
+    // its neighbour, and hands it the other two; then one of these with the neighbours' warp: (0 + 1) + (2 + 3). In the end it
+    // leaves what its register is of all.
+    static_assert(MMA_WARPS == 4, "a warp for each register");
+    constexpr int SUMS = S::PRODUCTS * S::OUTS;
+    float* shared = reinterpret_cast<float*>(memory);  // [slots][products][OUTS][lanes]
+    const auto handed = [&](int slot, int p, int j) -> float& { return shared[((slot * S::PRODUCTS + p) * S::OUTS + j) * WARP + lane]; };
+    const auto each_sum = [](auto&& go) {
 #pragma unroll
         for (int p = 0; p < S::PRODUCTS; ++p)
 #pragma unroll
-            for (int j = 0; j < S::OUTS; ++j)
-#pragma unroll
-                for (int i = 0; i < 4; ++i) {
-                    float* to = shared + ((p * S::OUTS + j) * 4 + i) * WARP + lane;
-                    *to = turn == 0 ? sum[p][j][i] : *to + sum[p][j][i];
-                }
-    }
+            for (int j = 0; j < S::OUTS; ++j) go(p, j);
+    };
     __syncthreads();
-    float* of_part = partial + (long long)blockIdx.x * shape.out * shape.inputs() * 9;
-    for (int at = threadIdx.x; at < outs * ins * 9; at += MMA_THREADS) {
-        const int o = at / (ins * 9), i = at / 9 % ins, ky = at % 9 / 3, kx = at % 3;
-        const int row = i * 3 + ky, eight = row / 8;
-        const bool alone = eight >= 2 * S::PAIRS;
-        const int product = alone ? S::PAIRS * 3 + kx / 2 : eight / 2 * 3 + kx;
-        const int lower = alone ? kx % 2 : eight % 2;
-        const int word = ((product * S::OUTS + o / 8) * 4 + lower * 2 + o % 2) * WARP + row % 8 * 4 + o % 8 / 2;
-        of_part[((long long)(first_out + o) * shape.inputs() + first_in + i) * 9 + at % 9] = shared[word];
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+        if (i / 2 != warp % 2) each_sum([&](int p, int j) { handed(warp * 2 + i % 2, p, j) = sum[p][j][i]; });
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+        if (i / 2 == warp % 2) each_sum([&](int p, int j) { sum[p][j][i] += handed((warp ^ 1) * 2 + i % 2, p, j); });
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+        if (i / 2 == warp % 2 && i % 2 != warp / 2) each_sum([&](int p, int j) { handed(warp, p, j) = sum[p][j][i]; });
+    __syncthreads();
+    float* all = shared + MMA_WARPS * SUMS * WARP;  // [4][products][OUTS][lanes]
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+        if (i / 2 == warp % 2 && i % 2 == warp / 2)
+            each_sum([&](int p, int j) { handed(MMA_WARPS + i, p, j) = sum[p][j][i] + handed(warp ^ 2, p, j); });
+    __syncthreads();
+    // A thread has one (channel in, ky), of every SHARE-th channel out.
+    constexpr int ROWS = S::IN * 3, SHARE = MMA_THREADS / ROWS;
+    const int row = threadIdx.x % ROWS, eight = row / 8;
+    if (row >= ins * 3 || threadIdx.x >= ROWS * SHARE) return;
+    const bool alone = eight >= 2 * S::PAIRS;
+    const float* of_kx[3];
+#pragma unroll
+    for (int kx = 0; kx < 3; ++kx) {
+        const int product = alone ? S::PAIRS * 3 + kx / 2 : eight / 2 * 3 + kx, lower = alone ? kx % 2 : eight % 2;
+        of_kx[kx] = all + (2 * lower * SUMS + product * S::OUTS) * WARP + row % 8 * 4;
+    }
+    const int entries = shape.inputs() * 9;
+    float* of_row = partial + ((long long)blockIdx.x * shape.out + first_out) * entries + first_in * 9 + row * 3;
+    for (int o = threadIdx.x / ROWS; o < outs; o += SHARE) {
+        const int at = (o % 2 * SUMS + o / 8) * WARP + o % 8 / 2;
+#pragma unroll
+        for (int kx = 0; kx < 3; ++kx) of_row[(long long)o * entries + kx] = of_kx[kx][at];
     }
 }
 

@@ -14,6 +14,7 @@
 #pragma once
 #include "conv_transpose.cuh"
 #include "mma.cuh"
+#include "norm_mma.cuh"
 
 constexpr int TRANSPOSE_MMA_WARPS = 4, TRANSPOSE_MMA_THREADS = TRANSPOSE_MMA_WARPS * WARP;
 constexpr int STEP = 8;  // words that a product sums over

@@ -17,7 +17,7 @@ template <class T> struct TransposeInput {
 
     struct Raw {
         unsigned words[2][T::PACK][RUNS<S>][2];
-        Norm norm[2][T::PACK];
+        MmaNorm norm[2][T::PACK];
     };
 
     __device__ __forceinline__ void load(Raw& raw, int step) const {
@@ -32,7 +32,7 @@ template <class T> struct TransposeInput {
                 const int channel = (step * STEP + threadIdx.x % 4 + 4 * h) * T::PACK + k;
                 const int plane = image * shape.inputs + channel;
                 const bool there = channel < shape.inputs;
-                raw.norm[h][k] = norm_of(there ? stats : nullptr, plane);
+                raw.norm[h][k] = mma_norm_of(there ? stats : nullptr, plane);
 #pragma unroll
                 for (int r = 0; r < RUNS<S>; ++r)
                     load_run<WHOLE>(values + (long long)plane * shape.pixels(), first_pixel + (r * 8 + run) * RUN<S>,

@@ -18,7 +18,7 @@ template <class T> struct TransposeGradient {
 
     struct Raw {
         unsigned g[T::PACK][RUNS<S>][4], output[T::PACK][RUNS<S>][4];
-        Undo undo[T::PACK];
+        MmaUndo undo[T::PACK];
     };
 
     __device__ __forceinline__ void load(Raw& raw, int step) const {
@@ -31,7 +31,7 @@ template <class T> struct TransposeGradient {
             const int channel = step * CHANNELS + k * 2 + member / 2, plane = image * shape.outputs + channel;
             const bool there = channel < shape.outputs;
             const long long row = 4ll * plane * shape.pixels() + member % 2 * 2 * shape.width;
-            raw.undo[k] = undo_of(there ? stats : nullptr, sums, plane);
+            raw.undo[k] = mma_undo_of(there ? stats : nullptr, sums, plane);
 #pragma unroll
             for (int r = 0; r < RUNS<S>; ++r) {
                 if (there) {

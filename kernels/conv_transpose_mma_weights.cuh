@@ -69,7 +69,7 @@ __device__ __forceinline__ void conv_transpose_weight_mma(const typename T::Stor
 #pragma unroll
             for (int lower = 0; lower < 2; ++lower) {
                 const int channel = first_input + t * 16 + lower * 8 + group;
-                const Norm norm = norm_of(channel < shape.inputs ? stats : nullptr, image * shape.inputs + channel);
+                const MmaNorm norm = mma_norm_of(channel < shape.inputs ? stats : nullptr, image * shape.inputs + channel);
 #pragma unroll
                 for (int h = 0; h < 2; ++h) {
                     float of_word[T::PACK];
@@ -86,8 +86,8 @@ __device__ __forceinline__ void conv_transpose_weight_mma(const typename T::Stor
         for (int o = 0; o < SUM_FOURS; ++o) {
             if (first_output + o * 4 >= shape.outputs) continue;
             const int channel = first_output + o * 4 + group / 2;
-            const Undo undo =
-                undo_of(channel < shape.outputs ? output_stats : nullptr, sums, image * shape.outputs + channel);
+            const MmaUndo undo =
+                mma_undo_of(channel < shape.outputs ? output_stats : nullptr, sums, image * shape.outputs + channel);
 #pragma unroll
             for (int kx = 0; kx < 2; ++kx) {
                 unsigned b[2];

@@ -4,16 +4,17 @@
 constexpr int PARTIAL_THREADS = 256;
 
 // Of the block that is number `block` of a sum: into[i] += Σ_part partial[part, i], for i below len. partial: [parts, len].
-// A block takes 2^log2_here neighbours; as many threads as go into it that often share the parts of each.
+// A block takes 2^log2_here neighbours; as many threads as go into it that often share the parts of each, which wait for one
+// another in the end: few parts are one thread's.
 __device__ __forceinline__ void add_neighbours(const float* partial, float* into, int parts, int len, int log2_here,
                                                int block) {
     SHARED(double, sums, [PARTIAL_THREADS]);
     const int here = 1 << log2_here, thread = threadIdx.x, i = (block << log2_here) + (thread & (here - 1));
     double sum = 0.0;
     if (i < len) {
-        for (int part = thread >> log2_here; part < parts; part += PARTIAL_THREADS >> log2_here) {
-            sum += partial[(long long)part * len + i];
-        }
+        const int first = thread >> log2_here, step = PARTIAL_THREADS >> log2_here;
+        const float* at = partial + (long long)first * len + i;
+        for (int part = first; part < parts; part += step, at += (long long)step * len) sum += *at;
     }
     sums[thread] = sum;
     for (int half = PARTIAL_THREADS / 2; half >= here; half /= 2) {

@@ -79,8 +79,16 @@ const PIECES: [Piece; 9] = [
         only: BY_8,
         file: "conv_mma_weights.cuh",
         behind: " sum_over_pixels(",
-        apart: &["mine.load(source", "plane[at / SIDE * PITCH + at % SIDE] =", "*to =", "*to ="],
-        in_step: &[],
+        apart: &[
+            "mine.load(source",
+            "plane[at / SIDE * PITCH + at % SIDE] =",
+            "handed(warp * 2 + i % 2, p, j) =",
+            "handed(warp * 2 + i % 2, p, j) =",
+            "handed(warp, p, j) =",
+            "handed(warp, p, j) =",
+            "handed(MMA_WARPS + i, p, j) =",
+        ],
+        in_step: &[2],
     },
     Piece {
         kernel: "conv_transpose_inputs_tf32_deep_by4",

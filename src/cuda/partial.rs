@@ -6,8 +6,10 @@ use crate::cuda::{Cuda, blocks, int};
 
 // As in kernels/partial.cu.
 const THREADS: u32 = 256;
-/// Elements that a block takes at most: what a warp reads at once is 128 bytes.
-const MOST_HERE: usize = 32;
+/// Parts that a thread adds up, about, before it waits for those that have others of the same element.
+const PARTS_OF_A_THREAD: usize = 16;
+/// Elements that a block takes at least, where there are as many: memory hands out 32 bytes.
+const LEAST_HERE: usize = 8;
 
 /// Sums of a launch; more take further launches.
 const MOST_SUMS: usize = 32;
@@ -37,7 +39,8 @@ pub struct Sum {
 impl Sum {
     /// Elements that a block takes.
     fn here(&self) -> usize {
-        self.len.next_power_of_two().min(MOST_HERE)
+        let sharing = self.parts.div_ceil(PARTS_OF_A_THREAD).next_power_of_two();
+        (THREADS as usize / sharing).clamp(LEAST_HERE, THREADS as usize).min(self.len.next_power_of_two())
     }
 
     fn blocks(&self) -> usize {

@@ -10,6 +10,8 @@ use crate::cuda::{Cuda, blocks, int};
 use crate::precision::Precision;
 
 const FILTERS_THREADS: u32 = 256;
+/// Words that a thread makes: those of all taps.
+const TAPS: usize = 9;
 /// Layers whose filters a launch lays out; more take further launches.
 const MOST_LAYERS: usize = 32;
 
@@ -65,7 +67,7 @@ pub fn lay_out<D: Driver>(cuda: &Cuda<D>, layers: &[Layer]) {
         Precision::Bf16 => kernel::conv3x3_filters_bf16,
     };
     for layers in layers.chunks(MOST_LAYERS) {
-        let blocks_of = |layer: &Layer| layer.words.div_ceil(FILTERS_THREADS as usize);
+        let blocks_of = |layer: &Layer| (layer.words / TAPS).div_ceil(FILTERS_THREADS as usize);
         let (first_block, all) = first_blocks(layers.iter().map(blocks_of));
         let nothing = FilterShape { begin: 0, outs: 0, ins: 0, row: 0, tiles: 1, flipped: 0 };
         kernel(

@@ -16,7 +16,7 @@ const TILE: usize = 16;
 const fn planes(precision: Precision) -> [usize; 2] {
     match precision {
         Precision::Bf16 => [359, 164],
-        Precision::Fp32 | Precision::Tf32 => [360, 292],
+        Precision::Fp32 | Precision::Tf32 => [335, 292],
     }
 }
 /// Blocks that a multiprocessor has at a time.
