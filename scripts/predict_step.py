@@ -4,8 +4,9 @@ inference are predicted to take on an H100, and each operation of the step, besi
 test: where launches come one after the other (KERASE_OVERLAP=off), and where they overlap.
 
 Floors, bytes, arithmetic and launches are what `kerase bench --plan H100 --json` counts; the 3x3 convolutions are taken
-layer by layer from the tables under "Predictions" of the same document, which a test prints. How the rest is predicted
-stands at the constants below, and the document says the same. Needs no GPU.
+layer by layer from the tables under "Predictions" of the same document, which a test prints; instructions of the rest are
+what scripts/count_kernels.py counted. How they make a time stands at the constants below, and the document says the same.
+Needs no GPU.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import json
 import re
 import subprocess
 from pathlib import Path
+
+from count_kernels import CLOCK, COUNTS, SCHEDULERS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,7 +34,11 @@ SMALL = 2e-6  # of a launch that has next to nothing to do
 
 CONVOLUTIONS = {"conv3x3": ["forward"], "conv3x3_backward": ["inputs", "filters"]}
 TRANSFORMED = ["cascade_input", "normal_operator", "rss_output", "rss_output_backward", "sens_backward", "ifft2c"]
-# What joins the parts of other launches, or lays filters out. Everything else that is launched is an operation's work.
+# What joins the parts of other launches, or lays filters out. Everything else that is launched is an operation's work: of that
+# with whose name it begins, or of these.
+PART_OF = {"conv_transpose_inputs": "conv_transpose_backward", "conv_transpose_weight": "conv_transpose_backward",
+           "unet_part_moments": "unet_input", "unet_input_sums": "unet_input_backward", "update_": "update",
+           "ssim_windows": "image_loss", "loss_gradient": "image_loss", "crop_to_target": "image_loss", "ifft_": "ifft2c"}
 JOINS = ["norm_stats", "gradient_means", "add_parts", "add_all_parts", "conv3x3_filters", "unet_moments",
          "unet_output_d_moments", "unet_input_coefficients", "join_losses", "update_norm"]
 
@@ -91,6 +98,21 @@ def overlapping_seconds(row, of_layers, precision):
     return seconds(row, of_layers, precision) * (1 - beside / calls)
 
 
+def operation_of(kernel, operations):
+    """The operation that a kernel works for, of those; None for one that joins parts of others."""
+    if any(kernel.startswith(start) for start in JOINS):
+        return None
+    for start, operation in PART_OF.items():
+        if kernel.startswith(start):
+            return operation
+    return max((name for name in operations if kernel.startswith(name)), key=len)
+
+
+def issued(count):
+    """The least seconds that a kernel's instructions take."""
+    return count["instructions"] / SCHEDULERS / CLOCK
+
+
 def launches_of(plan, names):
     return sum(count for name, count in plan["launches"].items() if any(name.startswith(start) for start in names))
 
@@ -98,7 +120,7 @@ def launches_of(plan, names):
 class Prediction:
     """What a pass is predicted to take, in order and overlapping: [seconds of each, …]."""
 
-    def __init__(self, kerase, document, precision, mode):
+    def __init__(self, kerase, document, counts, precision, mode):
         command = [kerase, "bench", "--plan", "H100", "--precision", precision, "--mode", mode, "--json"]
         self.plan = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         of_layers, shapes = layers(document, precision), self.plan["shapes"]
@@ -108,12 +130,24 @@ class Prediction:
                 # Inference pools nothing again.
                 take = seconds if mode == "inference" and row["operation"] == "avg_pool" else take
                 self.operations[row["operation"]][i] += take(row, of_layers, precision)
+        counted = counts[f"{mode}, {precision}"]
+        self.joins = 0.0
+        instructions = dict.fromkeys(self.operations, 0.0)
+        for name, count in counted.items():
+            if operation := operation_of(name, self.operations):
+                instructions[operation] += issued(count)
+            else:
+                self.joins += max(SMALL * count["launches"], issued(count), count["bytes"] / BANDWIDTH)
+        for name, times in self.operations.items():
+            # The 3x3 convolutions' model has machine code's instructions.
+            if name not in CONVOLUTIONS and times[0] < instructions[name]:
+                times[:] = [instructions[name] * time / times[0] for time in times]
         self.launches, self.small = sum(self.plan["launches"].values()), launches_of(self.plan, JOINS)
         beside = {name: count for name, count in BESIDE.items() if mode == "train" or name != "avg_pool"}
         in_order = self.launches - sum(count(launches_of(self.plan, [name])) for name, count in beside.items())
         self.gaps = [GAP * self.launches, EARLY_GAP * in_order]
         self.floor, self.bytes = self.plan["total"]["floor_seconds"], self.plan["total"]["bytes"]
-        self.total = [sum(of_all) + SMALL * self.small + gap for of_all, gap in zip(zip(*self.operations.values()), self.gaps)]
+        self.total = [sum(of_all) + self.joins + gap for of_all, gap in zip(zip(*self.operations.values()), self.gaps)]
 
 
 def milliseconds(times, digits=2):
@@ -125,7 +159,7 @@ def table_of_operations(precision, of):
     for row in of.plan["operations"]:
         times = [row["floor_seconds"], *of.operations[row["operation"]]]
         lines.append(f"| `{row['operation']}` | {row['calls']:.0f} | {row['bytes'] / 1e9:.2f} | {milliseconds(times)} |")
-    lines.append(f"| joins and laid out filters | {of.small} | | | {milliseconds([SMALL * of.small] * 2)} |")
+    lines.append(f"| joins and laid out filters | {of.small} | | | {milliseconds([of.joins] * 2)} |")
     lines.append(f"| between launches | {of.launches} | | | {milliseconds(of.gaps)} |")
     lines.append(f"| **step** | | {of.bytes / 1e9:.2f} | {milliseconds([of.floor, *of.total])} |")
     return "\n".join(lines)
@@ -163,7 +197,8 @@ def main():
     options = parser.parse_args()
     document = options.doc.read_text()
     both = ["tf32", "bf16"]
-    passes = {f"{name}, {precision}": Prediction(options.kerase, document, precision, mode)
+    counts = json.loads(COUNTS.read_text())
+    passes = {f"{name}, {precision}": Prediction(options.kerase, document, counts, precision, mode)
               for name, mode in [("training", "train"), ("inference", "inference")] for precision in both}
     operations = "\n\n".join(table_of_operations(precision, passes[f"training, {precision}"]) for precision in both)
     document = replaced(document, "predicted-passes", table_of_passes(passes))

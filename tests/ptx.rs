@@ -109,7 +109,7 @@ const MISTAKES: [Mistake; 7] = [
         kernel: "avg_pool_backward",
         change: |line| without(line, "bar.sync"),
         operation: "avg_pool_backward",
-        found: "reads what another thread wrote since the last barrier",
+        found: "since the last barrier",
     },
     Mistake {
         file: "pool",

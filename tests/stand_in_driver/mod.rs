@@ -1,5 +1,8 @@
 //! A driver library that the tests bring along: see device.h.
 
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +14,6 @@ use kerase::cuda::driver::fatbins::{CUDA_BUILD, CudaBuild};
 
 use crate::support::{Ended, Folder};
 
-#[allow(dead_code)]
 #[path = "../../build/nvcc.rs"]
 mod nvcc;
 
@@ -77,7 +79,6 @@ fn build() -> PathBuf {
 }
 
 /// The folder with the PTX that nvcc makes of each file of kernels/.
-#[allow(dead_code)]
 pub fn ptx() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {

@@ -75,6 +75,17 @@ impl Group {
         }
     }
 
+    /// Clocks in which a block's instructions add up its warps and leave the sums: as many as a warp has of them, counted by
+    /// scripts/count_kernels.py.
+    #[cfg(test)]
+    fn ending(self) -> f64 {
+        match self {
+            Self::Of18 => 730.0,
+            Self::Of16 => 390.0,
+            Self::Of8 => 200.0,
+        }
+    }
+
     fn blocks(self, ins: usize, outs: usize) -> [usize; 2] {
         let [of_in, of_out] = self.channels();
         [ins.div_ceil(of_in), outs.div_ceil(of_out)]
@@ -168,7 +179,8 @@ impl Cut {
 
     /// Of a multiprocessor, where other launches fill all waits.
     pub fn busy(&self, precision: Precision) -> f64 {
-        self.work(precision) * (self.tiles * self.groups[0] * self.groups[1]) as f64 / MULTIPROCESSORS as f64
+        let of_tiles = self.work(precision) * (self.tiles * self.groups[0] * self.groups[1]) as f64;
+        (of_tiles + self.group.ending() * self.blocks() as f64) / MULTIPROCESSORS as f64
     }
 
     /// Of the multiprocessor with most blocks: the slower of tensor cores (0.64 products a clock) and instructions
@@ -179,9 +191,11 @@ impl Cut {
         let blocks = self.blocks().div_ceil(MULTIPROCESSORS) as f64;
         let at_once = blocks.min(AT_ONCE as f64);
         let overlapped = (at_once + 0.7) / at_once;
+        // 400 for the barriers, as the warps are added up.
+        let ending = (self.group.ending() + 400.0) * overlapped;
         // Of `at_once` blocks, a tile each.
         let tiles = (at_once * work * overlapped).max(work + self.waits() as f64 * WAIT);
-        blocks * (self.tiles.div_ceil(self.parts) as f64 * tiles / at_once + 3000.0 * overlapped)
+        blocks * (self.tiles.div_ceil(self.parts) as f64 * tiles / at_once + ending)
     }
 }
 
