@@ -94,7 +94,7 @@ pub fn ptx() -> &'static Path {
         let headers = newest(&files("cuh"));
         files("cu").into_par_iter().for_each(|source| {
             let made = folder.join(source.file_stem().unwrap()).with_extension("ptx");
-            if modified(&made).is_some_and(|made| made > headers.max(newest(&[source.clone()]))) {
+            if modified(&made).is_some_and(|made| made > headers.max(newest(std::slice::from_ref(&source)))) {
                 return;
             }
             let mut command = Command::new(&nvcc.path);
