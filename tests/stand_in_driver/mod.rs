@@ -68,7 +68,8 @@ fn build() -> PathBuf {
     let whole = format!("-Wl,--whole-archive,{},--no-whole-archive", archive("kerase_kernels"));
     let links = [whole, archive("kerase_emulation"), "-Wl,-Bsymbolic,--no-undefined".into()];
     let sources = ["api.cpp", "kernels.cpp", "streams.cpp", "captures.cpp"];
-    let machine = ["ptx/parse.cpp", "ptx/operations.cpp", "ptx/machine.cpp"];
+    let machine =
+        ["ptx/tokens.cpp", "ptx/parse.cpp", "ptx/operations.cpp", "ptx/memory.cpp", "ptx/machine.cpp"];
     compile("libcuda.so.1", &[sources.as_slice(), &machine].concat(), &links);
     // The name that is looked for first, of the same file: as another it would be loaded twice.
     let _ = std::fs::remove_file(folder.join("libcuda.so"));

@@ -113,6 +113,11 @@ struct Warp {
     [[noreturn]] void fail(const Instruction& at, unsigned lane, const std::string& what) const;
 };
 
+// Asynchronous copies, and what waits for them: in memory.cpp.
+void copy_async(Warp& warp, const Instruction& instruction, uint32_t active);
+void copies_commit(Warp& warp, const Instruction& instruction, uint32_t active);
+void copies_wait(Warp& warp, const Instruction& instruction, uint32_t active);
+
 struct Block {
     const Launch& launch;
     Shared shared;

@@ -1,5 +1,6 @@
 // From a file of PTX to instructions. What nvcc declares once and calls in one place, it is written out there.
 #include "module.h"
+#include "tokens.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -8,64 +9,6 @@
 
 namespace ptx {
 namespace {
-
-struct Token {
-    std::string text;
-    int line;
-    // Of a `.loc`.
-    int source_file = 0, source_line = 0;
-};
-
-std::vector<Token> tokens_of(std::istream& file, std::map<int, std::string>& source_files) {
-    static const std::string ALONE = "{}()[],;:|@!<>=+";
-    std::vector<Token> tokens;
-    std::string text;
-    for (int line = 1; std::getline(file, text); ++line) {
-        text = text.substr(0, text.find("//"));
-        std::istringstream words(text);
-        std::string first;
-        words >> first;
-        // Debug information ends the file.
-        if (first == ".section") break;
-        if (first == ".loc") {
-            Token place{first, line};
-            words >> place.source_file >> place.source_line;
-            tokens.push_back(place);
-            continue;
-        }
-        if (first == ".file") {
-            int number;
-            std::string name;
-            words >> number >> name;
-            source_files[number] = name.substr(1, name.size() - 2);
-            continue;
-        }
-        std::string word;
-        const auto end_word = [&] {
-            if (!word.empty()) tokens.push_back({word, line});
-            word.clear();
-        };
-        for (char c : text) {
-            if (std::isspace(static_cast<unsigned char>(c))) {
-                end_word();
-            } else if (ALONE.find(c) != std::string::npos) {
-                end_word();
-                tokens.push_back({std::string(1, c), line});
-            } else {
-                word += c;
-            }
-        }
-        end_word();
-    }
-    // `.file` may stand at the end, behind a first .section.
-    while (std::getline(file, text)) {
-        std::istringstream words(text);
-        std::string first, name;
-        int number;
-        if (words >> first && first == ".file" && words >> number >> name) source_files[number] = name.substr(1, name.size() - 2);
-    }
-    return tokens;
-}
 
 struct Symbol {
     enum { Register, Predicate, Shared, DynamicShared, Local, Parameter, Array } kind;
