@@ -139,7 +139,7 @@ fn compile(
 ) -> Result<(), String> {
     let fatbin = out.join(stem(kernel)).with_extension("fatbin");
     let mut arguments: Vec<String> =
-        ["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-I", "kernels"].map(String::from).to_vec();
+        [&["-fatbin"], nvcc::FLAGS.as_slice()].concat().into_iter().map(String::from).collect();
     arguments.extend(nvcc.compression().iter().map(ToString::to_string));
     arguments.extend(architectures.arguments());
     if let Some(host) = &nvcc.host {

@@ -10,6 +10,9 @@ pub const VARIABLES: &[&str] = &["NVCC", "CUDA_HOME", "CUDA_PATH", "NVCC_CCBIN",
 
 const OLDEST: (u32, u32) = (12, 0);
 
+/// How kernels are compiled, whatever is made of them.
+pub const FLAGS: [&str; 5] = ["-std=c++17", "-O3", "-lineinfo", "-I", "kernels"];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// All of it: "13.0.88".

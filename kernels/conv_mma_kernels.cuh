@@ -27,29 +27,29 @@ DESCRIBE(FilterLayers, weights, to, shape, words, first_block, count)
 // words of nine taps, whose weights lie side by side.
 template <class T> __device__ __forceinline__ void lay_out_filters(const FilterLayers& layers) {
     const int layer = last_begun(layers.first_block, layers.count, blockIdx.x);
-    const int nine = (blockIdx.x - layers.first_block[layer]) * FILTERS_THREADS + threadIdx.x;
-    if (nine >= layers.words[layer] / 9) return;
+    const int place = (blockIdx.x - layers.first_block[layer]) * FILTERS_THREADS + threadIdx.x;
+    if (place >= layers.words[layer] / 9) return;
     const FilterShape shape = layers.shape[layer];
     const int of_tap = 64 * shape.tiles;  // words
-    const int step = nine / of_tap, here = nine - step * of_tap;
+    const int step = place / of_tap, here = place - step * of_tap;
     const int steps = ((shape.ins + T::PACK - 1) / T::PACK + STEP - 1) / STEP, group = step / steps;
     const int lane = here / 2 % WARP, half = here % 2;
     const int o = (group * shape.tiles + here / 64) * 8 + lane / 4;
     const int first = ((step - group * steps) * STEP + lane % 4 + 4 * half) * T::PACK;
-    const float* nines[T::PACK];
+    const float* weights[T::PACK];  // of nine taps, or null
 #pragma unroll
     for (int k = 0; k < T::PACK; ++k) {
         const int i = first + k;
         const int row = shape.flipped ? i : shape.begin + o, entry = shape.flipped ? shape.begin + o : i;
         const bool there = o < shape.outs && i < shape.ins;
-        nines[k] = there ? layers.weights[layer] + ((long long)row * shape.row + entry) * 9 : nullptr;
+        weights[k] = there ? layers.weights[layer] + ((long long)row * shape.row + entry) * 9 : nullptr;
     }
     unsigned* to = layers.to[layer] + step * 9 * of_tap + here;
 #pragma unroll
     for (int tap = 0; tap < 9; ++tap) {
         float x[T::PACK];
 #pragma unroll
-        for (int k = 0; k < T::PACK; ++k) x[k] = nines[k] ? nines[k][shape.flipped ? 8 - tap : tap] : 0.0f;
+        for (int k = 0; k < T::PACK; ++k) x[k] = weights[k] ? weights[k][shape.flipped ? 8 - tap : tap] : 0.0f;
         to[tap * of_tap] = T::word(x);
     }
 }

@@ -40,7 +40,7 @@ def lines_of(kerase, precision, mode, options):
             "LD_LIBRARY_PATH": f"{BUILT / 'stand-in'}:{os.environ.get('LD_LIBRARY_PATH', '')}", "KERASE_SYNC": "1",
             "STAND_IN_PTX": str(BUILT / "ptx"), "STAND_IN_COUNTS": str(counts), "STAND_IN_ENOUGH": str(ENOUGH),
             "STAND_IN_MEMORY": str(64 << 10)}
-        command = [kerase, "bench", "--step", "--mode", mode, "--iters", "1", "--device", "cuda", "--precision", precision]
+        command = [kerase, "bench", "--step", "--mode", mode, "--iters", "1", "--warm-up", "1", "--device", "cuda", "--precision", precision]
         done = subprocess.run(command + options, env=environment, capture_output=True, text=True)
         # Parts of launches leave nonsense, over which a training stops after its first step. An inference does not look.
         passes = 1 if "gradient of the benchmark's step is not finite" in done.stderr else 2

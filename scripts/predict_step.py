@@ -98,6 +98,10 @@ def overlapping_seconds(row, of_layers, precision):
     return seconds(row, of_layers, precision) * (1 - beside / calls)
 
 
+def unknown(kernel):
+    raise SystemExit(f"predict_step.py: no operation is known that {kernel} is part of; see PART_OF")
+
+
 def operation_of(kernel, operations):
     """The operation that a kernel works for, of those; None for one that joins parts of others."""
     if any(kernel.startswith(start) for start in JOINS):
@@ -105,11 +109,11 @@ def operation_of(kernel, operations):
     for start, operation in PART_OF.items():
         if kernel.startswith(start):
             return operation
-    return max((name for name in operations if kernel.startswith(name)), key=len)
+    return max((name for name in operations if kernel.startswith(name)), key=len, default=None) or unknown(kernel)
 
 
 def issued(count):
-    """The least seconds that a kernel's instructions take."""
+    """Seconds that a kernel's instructions are thought to take: one a clock of each scheduler, though PTX is no machine code."""
     return count["instructions"] / SCHEDULERS / CLOCK
 
 
@@ -142,6 +146,9 @@ class Prediction:
             # The 3x3 convolutions' model has machine code's instructions.
             if name not in CONVOLUTIONS and times[0] < instructions[name]:
                 times[:] = [instructions[name] * time / times[0] for time in times]
+        launched = sum(count["launches"] for count in counted.values())
+        if launched != sum(self.plan["launches"].values()):
+            raise SystemExit(f"predict_step.py: {COUNTS.name} has {launched} launches, and the plan others: count again")
         self.launches, self.small = sum(self.plan["launches"].values()), launches_of(self.plan, JOINS)
         beside = {name: count for name, count in BESIDE.items() if mode == "train" or name != "avg_pool"}
         in_order = self.launches - sum(count(launches_of(self.plan, [name])) for name, count in beside.items())

@@ -1,5 +1,6 @@
 // What NVIDIA's driver library is replaced by where there is no GPU: streams that work on threads of their own, events,
-// captures and graphs by the rules of the CUDA driver API's reference, and kernels as the emulated device has them.
+// captures and graphs by the rules of the CUDA driver API's reference, and kernels as the emulated device has them or as nvcc
+// made them (kernels.cpp).
 //
 // With it the code that talks to a GPU (src/cuda/driver/cudarc.rs and its folder) runs as it is: tests/stand_in.rs
 // builds it as libcuda.so.1 and lets kerase find that. What a real driver answers with an error code is answered so here;

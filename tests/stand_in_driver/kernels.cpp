@@ -1,5 +1,5 @@
-// The functions of the driver API for kernels, which are the emulated device's: compiled by the host's compiler, from the same
-// source as the real ones.
+// The functions of the driver API for kernels. What runs is as the host's compiler made it of their source, for the emulated
+// device, unless the environment says otherwise:
 //
 // STAND_IN_PTX names a folder of PTX files, FILE.ptx of each kernels/FILE.cu: then what nvcc made of them is run instead, by
 // ptx/machine.h. STAND_IN_COUNTS names a file for what that counted, as JSON. With STAND_IN_ENOUGH=N
@@ -22,15 +22,17 @@ namespace {
 
 constexpr unsigned MAGIC = 0xba55ed50;  // of a fatbin
 
-// What the machine counted of one instruction or of many. Of launches of which it ran a part, what all of it would be.
+// Accesses to one memory: how many, what they asked for, and the least (ptx::Count).
 struct Sum {
     double times = 0, asked = 0, least = 0;
-    void add(const ptx::Count& count, double weight) {
-        times += weight * double(count.times);
-        asked += weight * double(count.asked);
-        least += weight * double(count.least);
+    void add(double weight, uint64_t count, uint64_t asks, uint64_t needs) {
+        if (!asks) return;
+        times += weight * double(count);
+        asked += weight * double(asks);
+        least += weight * double(needs);
     }
 };
+// What the machine counted of a line of source. Of launches of which it ran a part: what all of it would be.
 struct Line {
     double instructions = 0, products = 0;
     Sum shared, global;
@@ -56,6 +58,9 @@ const ptx::Module* module_of(const std::string& source) {
     return module.get();
 }
 
+// Of static shared memory the emulated device knows when a block runs.
+int static_shared(const CUfunc_st& function) { return function.code ? int(function.code->shared_bytes) : 0; }
+
 void note(const ptx::Launch& launch, const ptx::Counted& counted) {
     std::unique_lock<std::mutex> lock(guard);
     Counts& all = counts[launch.kernel.name];
@@ -71,9 +76,9 @@ void note(const ptx::Launch& launch, const ptx::Counted& counted) {
         const auto file = launch.module.source_files.find(instruction.source_file);
         Line& line = all.lines[{file == launch.module.source_files.end() ? "" : file->second, instruction.source_line}];
         line.instructions += weight * double(count.times);
-        if (instruction.of == ptx::Class::Product) line.products += weight * double(count.times);
-        if (instruction.of == ptx::Class::Shared) line.shared.add(count, weight);
-        if (instruction.of == ptx::Class::Global) line.global.add(count, weight);
+        if (instruction.is_product) line.products += weight * double(count.times);
+        line.shared.add(weight, count.times, count.passes, count.least_passes);
+        line.global.add(weight, count.times, count.sectors, count.bytes);
     }
 }
 
@@ -187,9 +192,8 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* 
 CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction function) {
     CALL_IN_CONTEXT;
     switch (attribute) {
-        // Of static shared memory the emulated device knows when a block runs.
         case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES:
-            *value = function->code ? int(function->code->shared_bytes) : 0;
+            *value = static_shared(*function);
             return CUDA_SUCCESS;
         case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: *value = function->most_dynamic; return CUDA_SUCCESS;
         case CU_FUNC_ATTRIBUTE_PTX_VERSION: *value = capability; return CUDA_SUCCESS;
@@ -201,7 +205,8 @@ CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute,
     CALL_IN_CONTEXT;
     if (attribute == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT)
         return value >= -1 && value <= 100 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-    if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 || value > MOST_SHARED)
+    if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 ||
+        static_shared(*function) + value > MOST_SHARED)
         return CUDA_ERROR_INVALID_VALUE;
     function->most_dynamic = value;
     return CUDA_SUCCESS;
@@ -214,7 +219,8 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, voi
     const std::vector<unsigned> grid{config->gridDimX, config->gridDimY, config->gridDimZ};
     if (!grid[0] || !grid[1] || !grid[2] || grid[0] > INT32_MAX || grid[1] > 65535 || grid[2] > 65535 || !threads ||
         threads > emulation_most_threads(function->kernel) || config->blockDimY != 1 || config->blockDimZ != 1 || extra ||
-        int(config->sharedMemBytes) > function->most_dynamic)
+        int(config->sharedMemBytes) > function->most_dynamic ||
+        static_shared(*function) + int(config->sharedMemBytes) > MOST_SHARED)
         return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; i < config->numAttrs; ++i)
         if (config->attrs[i].id != CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION) return CUDA_ERROR_NOT_SUPPORTED;

@@ -3,7 +3,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -79,39 +79,38 @@ fn build() -> PathBuf {
     folder
 }
 
-/// The folder with the PTX that nvcc makes of each file of kernels/.
+/// The folder with the PTX that nvcc makes of each file of kernels/, for compute capability 9.0.
 pub fn ptx() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let nvcc = nvcc::Nvcc::find().unwrap().expect("what compiled the kernels is still there");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ptx");
-        std::fs::create_dir_all(&folder).unwrap();
-        let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        let files = |extension: &str| -> Vec<PathBuf> {
-            let all = std::fs::read_dir(&kernels).unwrap().map(|file| file.unwrap().path());
-            all.filter(|file| file.extension().is_some_and(|other| other == extension)).collect()
+        let texts = |extension: &str| -> BTreeMap<PathBuf, String> {
+            let files = std::fs::read_dir(root.join("kernels")).unwrap().map(|file| file.unwrap().path());
+            let wanted = files.filter(|file| file.extension().is_some_and(|other| other == extension));
+            wanted.map(|file| (file.clone(), std::fs::read_to_string(file).unwrap())).collect()
         };
-        let newest = |files: &[PathBuf]| files.iter().map(|file| modified(file).unwrap()).max().unwrap();
-        let headers = newest(&files("cuh"));
-        files("cu").into_par_iter().for_each(|source| {
+        let arguments = [&["-ptx", "-arch=compute_90a"], nvcc::FLAGS.as_slice()].concat();
+        let sources = texts("cu");
+        let made_from = format!("{:?}", (&nvcc.path, &nvcc.version.text, &arguments, texts("cuh"), &sources));
+        let mark = folder.join("made-from");
+        if std::fs::read_to_string(&mark).is_ok_and(|before| before == made_from) {
+            return folder;
+        }
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        sources.into_par_iter().for_each(|(source, _)| {
             let made = folder.join(source.file_stem().unwrap()).with_extension("ptx");
-            if modified(&made).is_some_and(|made| made > headers.max(newest(std::slice::from_ref(&source)))) {
-                return;
-            }
             let mut command = Command::new(&nvcc.path);
-            command.args(["-ptx", "-std=c++17", "-O3", "-lineinfo", "-arch=compute_90a", "-I"]).arg(&kernels);
+            command.current_dir(root).args(&arguments);
             command.args(nvcc.host.iter().flat_map(|host| ["-ccbin", host]));
-            let own = made.with_extension(std::process::id().to_string());
-            let output = command.arg(&source).arg("-o").arg(&own).output().unwrap();
+            let output = command.arg(&source).arg("-o").arg(&made).output().unwrap();
             assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
-            std::fs::rename(own, made).unwrap();
         });
+        std::fs::write(mark, made_from).unwrap();
         folder
     })
-}
-
-fn modified(file: &Path) -> Option<std::time::SystemTime> {
-    std::fs::metadata(file).ok()?.modified().ok()
 }
 
 /// The greatest compute capability (times ten) of what this build has kernels for.

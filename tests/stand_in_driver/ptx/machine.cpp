@@ -23,10 +23,17 @@ void Shared::clear() {
 
 static uint8_t bits_of(uint32_t address, uint32_t bytes) { return bytes >= 4 ? 0xf : uint8_t(((1u << bytes) - 1) << address % 4); }
 
+static const char* const IN_FLIGHT = "uses what an asynchronous copy is on its way to";
+
+void Shared::note_copy(uint32_t address, bool is_awaited) {
+    for (uint32_t word = address / 4; word < address / 4 + 4; ++word) words_[word].is_awaited = is_awaited;
+}
+
 const char* Shared::note_read(uint32_t address, uint32_t bytes, unsigned thread) {
     const uint8_t mine = bits_of(address, bytes);
     for (uint32_t word = address / 4; word <= (address + bytes - 1) / 4; ++word) {
-        auto& [written, read] = words_[word];
+        auto& [written, read, is_awaited] = words_[word];
+        if (is_awaited) return IN_FLIGHT;
         if (written.epoch == epoch_ && written.thread != thread && written.bytes & mine)
             return "reads what another thread wrote since the last barrier";
         if (read.epoch != epoch_) read = {epoch_, uint16_t(thread), mine};
@@ -38,7 +45,8 @@ const char* Shared::note_read(uint32_t address, uint32_t bytes, unsigned thread)
 const char* Shared::note_write(uint32_t address, uint32_t bytes, unsigned thread) {
     const uint8_t mine = bits_of(address, bytes);
     for (uint32_t word = address / 4; word <= (address + bytes - 1) / 4; ++word) {
-        auto& [written, read] = words_[word];
+        auto& [written, read, is_awaited] = words_[word];
+        if (is_awaited) return IN_FLIGHT;
         if (read.epoch == epoch_ && read.thread != thread && read.bytes & mine)
             return "writes what another thread read since the last barrier";
         if (written.epoch == epoch_ && written.thread != thread && written.bytes & mine)
@@ -87,7 +95,7 @@ void Warp::run() {
                     if (active) i.work(*this, i, active);
                     break;
                 case Kind::Together:
-                    // A warp's lanes are all there until one has ended.
+                    if (!active) break;
                     if (active != ~0u) fail(i, unsigned(__builtin_ctz(~active)), "does not come with its warp to what all lanes do together");
                     i.work(*this, i, active);
                     break;
@@ -107,9 +115,9 @@ void Warp::run() {
                     if (!group.lanes) is_alone = false;
                     break;
                 case Kind::Barrier:
-                    if (active != group.lanes || !groups.empty() || (waiting && barrier != here))
-                        fail(i, unsigned(__builtin_ctz(group.lanes)), "a warp comes to a barrier one lane without the other");
-                    waiting = active;
+                    if (!active) break;
+                    if (active != ~0u) fail(i, unsigned(__builtin_ctz(~active)), "does not come with its warp to a barrier");
+                    is_waiting = true;
                     barrier = here;
                     // Goes on there.
                     groups.push_back({group.at, active});
@@ -151,8 +159,9 @@ void Block::run(uint64_t number) {
         std::fill(warp.local.begin(), warp.local.end(), 0xff);
         const auto everywhere = [&](uint32_t at, uint32_t value) { std::fill_n(warp.words(at), 32, value); };
         for (const Constant& constant : kernel.constants) {
-            if (constant.is_wide) std::fill_n(warp.wide(constant.at), 32, constant.value);
-            else everywhere(constant.at, uint32_t(constant.value));
+            const uint64_t value = constant.value + (constant.is_dynamic ? kernel.dynamic_begin : 0);
+            if (constant.is_wide) std::fill_n(warp.wide(constant.at), 32, value);
+            else everywhere(constant.at, uint32_t(value));
         }
         for (unsigned lane = 0; lane < 32; ++lane) warp.words(TID_X)[lane] = warp.first_thread + lane;
         everywhere(NTID_X, launch.threads);
@@ -162,35 +171,30 @@ void Block::run(uint64_t number) {
             everywhere(NCTAID_X + d, launch.grid[d]);
         }
         warp.groups = {{0, ~0u}};
-        warp.waiting = 0;
         warp.has_awaited = false;
         warp.copies.clear();
     }
     for (bool is_done = false; !is_done;) {
         is_done = true;
-        const Warp* ended = nullptr;
-        const Warp* at_barrier = nullptr;
         for (Warp& warp : warps) {
-            warp.waiting = 0;
+            warp.is_waiting = false;
             warp.run();
-            (warp.waiting ? at_barrier : ended) = &warp;
         }
-        if (at_barrier) {
-            if (ended) at_barrier->fail(kernel.code[at_barrier->barrier], 0, "waits at a barrier that not all threads come to");
-            shared.pass_barrier();
+        for (const Warp& warp : warps) {
+            if (!warp.is_waiting) continue;
             is_done = false;
+            for (const Warp& other : warps)
+                if (!other.is_waiting || other.barrier != warp.barrier)
+                    warp.fail(kernel.code[warp.barrier], 0, "waits at a barrier that not all threads come to");
         }
+        if (!is_done) shared.pass_barrier();
     }
     for (const Warp& warp : warps)
         if (!warp.copies.empty()) warp.fail(kernel.code[0], warp.copies[0].lane, "an asynchronous copy is never waited for");
 }
 
 static void add(std::vector<Count>& all, const std::vector<Count>& counts) {
-    for (size_t i = 0; i < all.size(); ++i) {
-        all[i].times += counts[i].times;
-        all[i].asked += counts[i].asked;
-        all[i].least += counts[i].least;
-    }
+    for (size_t i = 0; i < all.size(); ++i) all[i].add(counts[i]);
 }
 
 // The blocks of a sample, from `begin` to `end` of them: neighbours are as far apart as the golden ratio has them.

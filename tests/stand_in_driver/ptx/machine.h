@@ -4,8 +4,9 @@
 // Ends the process, with the kernel, the line and the thread, where one
 // - reads or writes outside of what was allocated, or not aligned, or global memory before the launches before have ended;
 // - reads what another thread wrote to shared memory, or writes what another read or wrote, with no barrier between;
+// - reads or writes what an asynchronous copy is on its way to: that happens when it is waited for, no sooner;
 // - meets others at a barrier, a shuffle or a product that not all of them come to.
-// Shared memory and registers begin as NaN. Asynchronous copies happen when they are waited for, no sooner.
+// Shared memory and registers begin as NaN. Not seen: another buffer of the same allocation, and races in global memory.
 //
 // And counts what a profiler would: instructions, of shared memory how often banks are asked, of global memory how many
 // sectors of 32 bytes.
@@ -25,8 +26,18 @@ struct Piece {
 // Of one instruction: how often warps came to it, and of accesses to memory what they asked for.
 struct Count {
     uint64_t times = 0;
-    // Shared memory: passes through the banks, and as few as there could be. Global memory: sectors of 32 bytes, and bytes.
-    uint64_t asked = 0, least = 0;
+    // Of shared memory: passes through the banks, and as few as there could be.
+    uint64_t passes = 0, least_passes = 0;
+    // Of global memory: sectors of 32 bytes, and bytes that lanes want; neighbours that want the same are counted once.
+    uint64_t sectors = 0, bytes = 0;
+
+    void add(const Count& other) {
+        times += other.times;
+        passes += other.passes;
+        least_passes += other.least_passes;
+        sectors += other.sectors;
+        bytes += other.bytes;
+    }
 };
 
 struct Launch {
@@ -36,7 +47,7 @@ struct Launch {
     unsigned grid[3];
     unsigned threads;
     uint32_t dynamic_bytes;
-    std::vector<Piece> memory;  // by address
+    std::vector<Piece> memory;
 };
 
 struct Counted {
@@ -59,6 +70,7 @@ class Shared {
     };
     struct Word {
         Use written, read;
+        bool is_awaited = false;  // a copy to it is on its way
     };
     std::vector<unsigned char> bytes_;
     std::vector<Word> words_;
@@ -74,6 +86,8 @@ public:
     // What is wrong with it, or null.
     const char* note_read(uint32_t address, uint32_t bytes, unsigned thread);
     const char* note_write(uint32_t address, uint32_t bytes, unsigned thread);
+    // A copy of 16 bytes sets out, or has come.
+    void note_copy(uint32_t address, bool is_awaited);
 };
 
 struct Block;
@@ -97,7 +111,7 @@ struct Warp {
     std::vector<uint32_t> predicates;
     std::vector<unsigned char> local;  // of lane after lane
     std::vector<Group> groups;  // by instruction
-    uint32_t waiting = 0;  // lanes at a barrier
+    bool is_waiting = false;  // at a barrier
     uint32_t barrier = 0;  // … at which
     bool has_awaited = false;
     std::vector<Copy> copies;

@@ -23,26 +23,26 @@ void count_banks(Count& count, const uint32_t* address, uint32_t bytes, uint32_t
                 if (in_bank[bank] > most) most = in_bank[bank];
             }
         }
-        count.asked += most;
-        count.least += most > 0;
+        count.passes += most;
+        count.least_passes += most > 0;
     }
 }
 
-// Different sectors of 32 bytes, and different bytes, of an access.
-void count_sectors(Count& count, const uintptr_t* address, uint32_t bytes, uint32_t active) {
-    uintptr_t sectors[64];
+// Different sectors of 32 bytes of an access, and its bytes.
+void count_sectors(Count& count, const uint64_t* address, uint32_t bytes, uint32_t active) {
+    uintptr_t sectors[32];
     unsigned n = 0;
     uintptr_t before = 0;
     for (unsigned l = 0; l < 32; ++l) {
         if (!(active >> l & 1) || address[l] == before) continue;
         before = address[l];
-        count.least += bytes;
+        count.bytes += bytes;
         const uintptr_t sector = address[l] / 32;  // aligned accesses of at most 16 bytes are in one
         unsigned k = n;
         while (k > 0 && sectors[k - 1] != sector) --k;
         if (k == 0) sectors[n++] = sector;
     }
-    count.asked += n;
+    count.sectors += n;
 }
 
 Count& count_of(Warp& w, const Instruction& i) { return w.block->counts[size_t(&i - w.block->launch.kernel.code.data())]; }
@@ -70,17 +70,17 @@ void check_global(Warp& w, const Instruction& i, unsigned lane, uintptr_t at, ui
     uintptr_t distance = ~uintptr_t(0);
     std::string nearest = "none";
     for (const Piece& piece : w.block->launch.memory) {
-        const bool is_behind = at >= piece.begin;
-        const uintptr_t by = is_behind ? at - piece.begin - piece.bytes : piece.begin - at;
+        const uintptr_t end = piece.begin + piece.bytes;
+        const bool is_behind = at + bytes > end;
+        const uintptr_t by = is_behind ? at + bytes - end : piece.begin - at;
         if (by >= distance) continue;
         distance = by;
-        nearest = std::to_string(by) + (is_behind ? " bytes behind " : " bytes before ") + std::to_string(piece.bytes);
+        nearest = std::to_string(by) + (is_behind ? " behind " : " before ") + std::to_string(piece.bytes);
     }
-    w.fail(i, lane, std::to_string(bytes) + " bytes outside of global memory, " + nearest + " that are allocated");
+    w.fail(i, lane, std::to_string(bytes) + " bytes outside of global memory, " + nearest + " bytes that are allocated");
 }
 
 struct SharedMemory {
-    static constexpr Class OF = Class::Shared;
     static unsigned char* at(Warp& w, const Instruction& i, unsigned lane, uint32_t bytes, bool is_write) {
         const uint32_t address = uint32_t(w.address(i, lane));
         check_shared(w, i, lane, address, bytes, is_write);
@@ -93,20 +93,18 @@ struct SharedMemory {
     }
 };
 struct GlobalMemory {
-    static constexpr Class OF = Class::Global;
     static unsigned char* at(Warp& w, const Instruction& i, unsigned lane, uint32_t bytes, bool) {
         const uintptr_t address = w.address(i, lane);
         check_global(w, i, lane, address, bytes);
         return reinterpret_cast<unsigned char*>(address);
     }
     static void count(Warp& w, const Instruction& i, uint32_t bytes, uint32_t active) {
-        uintptr_t address[32];
+        uint64_t address[32];
         for (unsigned l = 0; l < 32; ++l) address[l] = w.address(i, l);
         count_sectors(count_of(w, i), address, bytes, active);
     }
 };
 struct LocalMemory {
-    static constexpr Class OF = Class::Other;
     static unsigned char* at(Warp& w, const Instruction& i, unsigned lane, uint32_t bytes, bool) {
         const uintptr_t address = w.address(i, lane);
         const size_t size = w.block->launch.kernel.local_bytes;
@@ -116,7 +114,6 @@ struct LocalMemory {
     static void count(Warp&, const Instruction&, uint32_t, uint32_t) {}
 };
 struct ParameterMemory {
-    static constexpr Class OF = Class::Other;
     static const unsigned char* at(Warp& w, const Instruction& i, unsigned lane, uint32_t bytes, bool) {
         const uintptr_t address = w.address(i, lane);
         const auto& parameters = w.block->launch.parameters;
@@ -159,8 +156,8 @@ using Accesses = std::unordered_map<std::string, Access>;
 template <class Memory, bool LOADS, class T> void access(Accesses& all, const std::string& name) {
     constexpr bool IS_WIDE = sizeof(T) == 8;
     using Extended = std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>;
-    if constexpr (!LOADS) all[name] = {Memory::OF, IS_WIDE ? nullptr : store_to<Memory, T>, IS_WIDE ? store_to<Memory, T> : nullptr};
-    else all[name] = {Memory::OF, IS_WIDE ? nullptr : load_from<Memory, T>, load_from<Memory, T, Extended>};
+    if constexpr (!LOADS) all[name] = {IS_WIDE ? nullptr : store_to<Memory, T>, IS_WIDE ? store_to<Memory, T> : nullptr};
+    else all[name] = {IS_WIDE ? nullptr : load_from<Memory, T>, load_from<Memory, T, Extended>};
 }
 template <class Memory, bool LOADS> void accesses(Accesses& all, const std::string& space) {
     for (const char* type : {"u8", "b8"}) access<Memory, LOADS, uint8_t>(all, space + type);
@@ -188,10 +185,12 @@ const Access* find(const Accesses& all, const std::string& name) {
 void copy_async(Warp& w, const Instruction& i, uint32_t active) {
     SharedMemory::count(w, i, 16, active);
     const uint64_t* from = w.wide(i.operand[0]);
+    count_sectors(count_of(w, i), from, 16, active);
     each(active, [&](unsigned l) {
         const uint32_t to = uint32_t(w.address(i, l));
         check_shared(w, i, l, to, 16, true);
         check_global(w, i, l, from[l], 16);
+        w.block->shared.note_copy(to, true);
         w.copies.push_back({l, to, from[l], false});
     });
 }
@@ -205,6 +204,7 @@ void copies_wait(Warp& w, const Instruction& i, uint32_t active) {
             left.push_back(copy);
             continue;
         }
+        w.block->shared.note_copy(copy.to, false);
         check_shared(w, i, copy.lane, copy.to, 16, true);
         std::memcpy(w.block->shared.at(copy.to), reinterpret_cast<const void*>(copy.from), 16);
     }

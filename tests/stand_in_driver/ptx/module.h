@@ -19,20 +19,17 @@ enum class Kind : uint8_t {
     Work,
     Branch,
     Return,
-    // All threads of the block meet.
+    // All threads of the block meet, at the same one.
     Barrier,
     // All lanes of the warp do it together, or it is wrong.
     Together,
 };
 
-// What a kernel's instructions are counted by.
-enum class Class : uint8_t { Other, Product, Shared, Global };
-
 // A register, or a constant, is 32 lanes of 4 or 8 bytes; a predicate is one word of 32 bits. Numbers below count 32 lanes of 4
 // bytes, or predicates.
 struct Instruction {
     Kind kind = Kind::Work;
-    Class of = Class::Other;
+    bool is_product = false;
     Work work = nullptr;
     int guard = -1;  // done only where this predicate holds
     bool unless = false;  // … does not hold
@@ -50,6 +47,8 @@ struct Instruction {
 struct Constant {
     uint32_t at;
     bool is_wide;
+    // Of where the shared memory begins that the launch gives: what is added to that.
+    bool is_dynamic;
     uint64_t value;
 };
 
@@ -87,15 +86,14 @@ std::unique_ptr<Module> read_module(const std::string& path);
 // `operands`, in the order in which PTX has them: w 4 bytes, q 8 bytes, p a predicate, i an immediate that must be 0.
 struct Operation {
     Kind kind;
-    Class of;
     Work work;
     std::string operands;
+    bool is_product = false;
 };
 // Null where there is none of this name.
 const Operation* operation(const std::string& name);
 // Loads into and stores from registers of 4 and of 8 bytes, each null where there is none.
 struct Access {
-    Class of;
     Work narrow, wide;
 };
 // Of a space and a type, such as global and f32; null where nothing is known of them.

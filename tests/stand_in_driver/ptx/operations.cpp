@@ -50,27 +50,36 @@ struct Multiply {
         else return T(Whole<T>(a) * Whole<T>(b));
     }
 };
+// By 0 the ISA says nothing, and by −1 the host would stop where the quotient is none.
 struct Divide {
     template <class T> T operator()(T a, T b) const {
-        if constexpr (std::is_integral_v<T>)
+        if constexpr (std::is_integral_v<T>) {
             if (!b) return T(-1);
+            if (std::is_signed_v<T> && b == T(-1)) return T(0 - Whole<T>(a));
+        }
         return a / b;
     }
 };
 struct Remainder {
-    template <class T> T operator()(T a, T b) const { return b ? a % b : a; }
+    template <class T> T operator()(T a, T b) const { return !b ? a : std::is_signed_v<T> && b == T(-1) ? T(0) : T(a % b); }
 };
-// Of a number and no number: the number.
+// Of a number and no number: the number; −0 is less than 0.
 struct Least {
     template <class T> T operator()(T a, T b) const {
-        if constexpr (std::is_floating_point_v<T>) return a != a ? b : b != b ? a : b < a ? b : a;
-        else return b < a ? b : a;
+        if constexpr (std::is_floating_point_v<T>) {
+            if (a != a || b != b) return a != a ? b : a;
+            if (a == b) return std::signbit(a) ? a : b;
+        }
+        return b < a ? b : a;
     }
 };
 struct Greatest {
     template <class T> T operator()(T a, T b) const {
-        if constexpr (std::is_floating_point_v<T>) return a != a ? b : b != b ? a : a < b ? b : a;
-        else return a < b ? b : a;
+        if constexpr (std::is_floating_point_v<T>) {
+            if (a != a || b != b) return a != a ? b : a;
+            if (a == b) return std::signbit(a) ? b : a;
+        }
+        return a < b ? b : a;
     }
 };
 struct Negative {
@@ -136,10 +145,10 @@ struct MultiplyAdd {
 template <class D> struct Convert {
     template <class T> D operator()(T a) const { return D(a); }
 };
-// To the nearest integer, ties to even; what does not fit is the nearest that does, and NaN 0.
+// To the nearest integer, ties to even; what does not fit is the nearest that does, and NaN, of f64, the least.
 struct ToNearestInteger {
     int32_t operator()(double a) const {
-        if (a != a) return 0;
+        if (a != a) return INT32_MIN;
         const double nearest = std::nearbyint(a);
         return nearest >= 2147483647.0 ? INT32_MAX : nearest <= -2147483648.0 ? INT32_MIN : int32_t(nearest);
     }
@@ -321,7 +330,7 @@ template <class T> const std::string& width() {
     return sizeof(T) == 8 ? Q : W;
 }
 void plain(Table& t, const std::string& name, Work work, const std::string& operands) {
-    t[name] = {Kind::Work, Class::Other, work, operands};
+    t[name] = {Kind::Work, work, operands};
 }
 template <class D, class A, class F> void one(Table& t, const std::string& name) {
     plain(t, name, unary<D, A, F>, width<D>() + width<A>());
@@ -464,17 +473,17 @@ Table table() {
     plain(t, "or.pred", of_predicates<Or>, "ppp");
     plain(t, "xor.pred", of_predicates<Xor>, "ppp");
 
-    t["bar.sync"] = {Kind::Barrier, Class::Other, nothing, "i"};
-    t["shfl.sync.bfly.b32"] = {Kind::Together, Class::Other, shuffle<true>, "wpwwww"};
-    t["shfl.sync.idx.b32"] = {Kind::Together, Class::Other, shuffle<false>, "wpwwww"};
+    t["bar.sync"] = {Kind::Barrier, nothing, "i"};
+    t["shfl.sync.bfly.b32"] = {Kind::Together, shuffle<true>, "wpwwww"};
+    t["shfl.sync.idx.b32"] = {Kind::Together, shuffle<false>, "wpwwww"};
     const std::string mma = "mma.sync.aligned.";
-    t[mma + "m16n8k4.row.col.f32.tf32.tf32.f32"] = {Kind::Together, Class::Product, product<false, 2>, "wwwwwwwwwww"};
-    t[mma + "m16n8k8.row.col.f32.tf32.tf32.f32"] = {Kind::Together, Class::Product, product<false, 4>, "wwwwwwwwwwwwww"};
-    t[mma + "m16n8k8.row.col.f32.bf16.bf16.f32"] = {Kind::Together, Class::Product, product<true, 2>, "wwwwwwwwwww"};
-    t[mma + "m16n8k16.row.col.f32.bf16.bf16.f32"] = {Kind::Together, Class::Product, product<true, 4>, "wwwwwwwwwwwwww"};
+    t[mma + "m16n8k4.row.col.f32.tf32.tf32.f32"] = {Kind::Together, product<false, 2>, "wwwwwwwwwww", true};
+    t[mma + "m16n8k8.row.col.f32.tf32.tf32.f32"] = {Kind::Together, product<false, 4>, "wwwwwwwwwwwwww", true};
+    t[mma + "m16n8k8.row.col.f32.bf16.bf16.f32"] = {Kind::Together, product<true, 2>, "wwwwwwwwwww", true};
+    t[mma + "m16n8k16.row.col.f32.bf16.bf16.f32"] = {Kind::Together, product<true, 4>, "wwwwwwwwwwwwww", true};
     plain(t, "griddepcontrol.wait", await_launches, "");
     plain(t, "griddepcontrol.launch_dependents", nothing, "");
-    t["cp.async.cg.shared.global"] = {Kind::Work, Class::Shared, copy_async, ""};
+    t["cp.async.cg.shared.global"] = {Kind::Work, copy_async, ""};
     plain(t, "cp.async.commit_group", copies_commit, "");
     plain(t, "cp.async.wait_group", copies_wait, "i");
     return t;

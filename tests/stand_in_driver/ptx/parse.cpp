@@ -1,4 +1,4 @@
-// From a file of PTX to instructions. What nvcc declares once and calls in one place, it is written out there.
+// From a file of PTX to instructions. A function's body is written out where it is called.
 #include "module.h"
 #include "tokens.h"
 
@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <tuple>
 
 namespace ptx {
 namespace {
@@ -43,7 +44,7 @@ class Parser {
     // `.align 8 .b8 name[16]` or `.u64 name`: its name, alignment and bytes.
     struct Declared {
         std::string name;
-        uint32_t align = 0, bytes = 0;
+        uint32_t align = 0, element = 0, bytes = 0;
         bool is_open = false;
     };
     std::map<std::string, Declared> shared_;
@@ -53,7 +54,7 @@ class Parser {
     std::vector<std::map<std::string, Symbol>> scopes_;
     std::map<std::string, uint32_t> labels_;
     std::vector<std::pair<uint32_t, std::string>> branches_;
-    std::map<std::pair<bool, uint64_t>, uint32_t> constants_;
+    std::map<std::tuple<bool, bool, uint64_t>, uint32_t> constants_;
     // What a function that is written out here puts before its labels, and where it returns to.
     std::string prefix_;
     int written_out_ = 0;
@@ -99,15 +100,14 @@ class Parser {
     Declared declared() {
         Declared one;
         if (take_if(".align")) one.align = uint32_t(number(take()));
-        const uint32_t element = bytes_of(take());
+        one.element = one.bytes = bytes_of(take());
         one.name = take();
-        one.bytes = element;
         if (take_if("[")) {
             one.is_open = peek() == "]";
-            one.bytes = one.is_open ? 0 : element * uint32_t(number(take()));
+            one.bytes = one.is_open ? 0 : one.element * uint32_t(number(take()));
             expect("]");
         }
-        if (!one.align) one.align = element;
+        if (!one.align) one.align = one.element;
         return one;
     }
     static uint32_t place(uint32_t& end, const Declared& one) {
@@ -118,9 +118,12 @@ class Parser {
     }
 
     uint32_t constant(bool is_wide, uint64_t value) {
-        const auto [found, is_new] = constants_.try_emplace({is_wide, value}, kernel_->register_words);
+        return constant(is_wide, false, value);
+    }
+    uint32_t constant(bool is_wide, bool is_dynamic, uint64_t value) {
+        const auto [found, is_new] = constants_.try_emplace({is_wide, is_dynamic, value}, kernel_->register_words);
         if (is_new) {
-            kernel_->constants.push_back({found->second, is_wide, value});
+            kernel_->constants.push_back({found->second, is_wide, is_dynamic, value});
             kernel_->register_words += is_wide ? 2 : 1;
         }
         return found->second;
@@ -166,7 +169,7 @@ class Parser {
                 case Symbol::Register:
                     if (wanted != (symbol->is_wide ? 'q' : 'w')) fail(text + " has not as many bytes as the operation");
                     return uint32_t(symbol->at);
-                default: return constant(wanted == 'q', symbol->at);
+                default: return constant(wanted == 'q', symbol->kind == Symbol::DynamicShared, symbol->at);
             }
         }
         if (wanted == 'p') fail(text + " is no predicate");
@@ -199,7 +202,7 @@ class Parser {
             return nullptr;
         }
         if (!symbol) fail("no address is known by the name " + base);
-        one.base = constant(true, symbol->at);
+        one.base = constant(true, symbol->kind == Symbol::DynamicShared, symbol->at);
         one.has_wide_base = true;
         return symbol;
     }
@@ -221,6 +224,7 @@ class Parser {
 
     void memory_access(Instruction one, std::vector<std::string> parts) {
         const bool is_load = parts[0] == "ld";
+        if (parts.size() < 3 || parts.size() > 5) fail("this kind of access to memory is not known");
         const std::string type = parts.back();
         size_t part = 1;
         std::string space = parts.at(part++);
@@ -249,7 +253,6 @@ class Parser {
         const Symbol* first = find(registers[0]);
         const bool are_wide = first && first->kind == Symbol::Register ? first->is_wide : !access->narrow;
         one.work = are_wide ? access->wide : access->narrow;
-        one.of = access->of;
         if (!one.work) fail("registers have not as many bytes as the access");
         for (size_t i = 0; i < registers.size(); ++i) one.operand[i] = operand(registers[i], are_wide ? 'q' : 'w');
         add(one);
@@ -337,11 +340,9 @@ class Parser {
             one.operand[0] = from.base;
             const Operation* copy = operation(name);
             one.work = copy->work;
-            one.of = copy->of;
             add(one);
         } else {
             std::vector<std::string> given;
-            std::string braces;
             while (peek() != ";") {
                 if (peek() == "{") {
                     if (name == "mov.b64") name += given.empty() ? ".unpack" : ".pack";
@@ -355,7 +356,7 @@ class Parser {
             const Operation* known = operation(name);
             if (!known) fail("the operation " + name + " is not known");
             one.kind = known->kind;
-            one.of = known->of;
+            one.is_product = known->is_product;
             one.work = known->work;
             operands(one, known->operands, given);
             add(one);
@@ -367,7 +368,7 @@ class Parser {
     void body() {
         scopes_.emplace_back();
         while (!take_if("}")) {
-            if (tokens_[next_].text == ".loc") {
+            if (peek() == ".loc") {
                 place_ = tokens_[next_++];
             } else if (take_if("{")) {
                 body();
@@ -382,8 +383,9 @@ class Parser {
                 declare(one.name, {Symbol::Local, place(kernel_->local_bytes, one)});
                 expect(";");
             } else if (take_if(".pragma")) {
-                while (!take_if(";")) ++next_;
-            } else if (peek()[0] == '.') {
+                while (take() != ";") {
+                }
+            } else if (peek().empty() || peek()[0] == '.') {
                 fail("the directive " + peek() + " is not known");
             } else if (peek(1) == ":") {
                 labels_[prefix_ + take()] = uint32_t(kernel_->code.size());
@@ -451,10 +453,8 @@ class Parser {
             while (take_if(","));
         }
         body();
-        // 128: the alignment of dynamic_shared (common.cuh). What is behind static memory is known now.
+        // 128: the alignment of dynamic_shared (common.cuh).
         kernel.dynamic_begin = (kernel.shared_bytes + 127) / 128 * 128;
-        for (Constant& constant : kernel.constants)
-            if (constant.value == DYNAMIC) constant.value = kernel.dynamic_begin;
         for (const auto& [at, label] : branches_) {
             const auto found = labels_.find(label);
             if (found == labels_.end()) fail("no label " + label);
@@ -475,8 +475,12 @@ class Parser {
         std::vector<unsigned char>& bytes = module_.arrays[one.name];
         bytes.resize(one.bytes);
         if (take_if("=")) {
+            if (one.element != 1) fail("only bytes are known as what an array begins with");
             expect("{");
-            for (size_t i = 0; !take_if("}"); take_if(",")) bytes.at(i++) = static_cast<unsigned char>(number(take()));
+            for (size_t i = 0; !take_if("}"); take_if(",")) {
+                if (i == bytes.size()) fail("an array has too few elements");
+                bytes[i++] = static_cast<unsigned char>(number(take()));
+            }
         }
         expect(";");
         declare(one.name, {Symbol::Array, reinterpret_cast<uintptr_t>(bytes.data())});
@@ -491,7 +495,7 @@ class Parser {
                 expect(".shared");
                 const Declared one = declared();
                 if (!one.is_open || one.align > 128) fail("only dynamic shared memory is declared elsewhere");
-                declare(one.name, {Symbol::DynamicShared, DYNAMIC});
+                declare(one.name, {Symbol::DynamicShared});
                 expect(";");
             } else if (take_if(".shared")) {
                 const Declared one = declared();
@@ -516,9 +520,6 @@ class Parser {
             }
         }
     }
-
-    // Stands for where dynamic shared memory begins, until that is known.
-    static constexpr uint64_t DYNAMIC = 0xfedcba98;
 
 public:
     Parser(Module& module, std::istream& file) : module_(module), tokens_(tokens_of(file, module.source_files)), scopes_(1) {}
