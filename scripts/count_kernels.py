@@ -6,7 +6,7 @@ asked, and which sectors of global memory.
 Of the paper's network on 16 coils, 640 x 368, or what OPTIONS of `kerase bench` say. Each launch is run in part, by the machine
 for PTX of tests/stand_in_driver/ptx; counts are of what all of it would take. `cargo test --release --test ptx` builds what
 this needs, with nvcc. --lines prints the lines of source of one kernel that take most; --markdown writes tables of all kernels
-of a training step, in TF32 and bf16, between the marks of FILE, and totals as JSON beside what scripts/predict_step.py reads.
+of a training step, in TF32 and bf16, between the marks of FILE, and totals as JSON, which scripts/predict_step.py reads.
 """
 
 import argparse
@@ -30,9 +30,9 @@ SECTOR = 32
 
 def lines_of(kerase, precision, mode, options):
     """What the machine counted, a dictionary a kernel and a line of its source."""
-    for needed in (BUILT / "stand-in/libcuda.so.1", BUILT / "ptx", kerase):
+    for needed in (BUILT / "stand-in/libcuda.so.1", BUILT / "ptx/made-from", kerase):
         if not needed.exists():
-            sys.exit(f"count_kernels.py: {needed} is not there; `cargo test --release --test ptx`, with nvcc, makes it")
+            sys.exit(f"count_kernels.py: {needed} is not there: `cargo test --release --test ptx`, with nvcc, makes what is needed")
     with tempfile.TemporaryDirectory() as folder:
         counts = Path(folder) / "counts"
         # Without a graph each launch is run once a step.

@@ -171,7 +171,7 @@ void Block::run(uint64_t number) {
             everywhere(NCTAID_X + d, launch.grid[d]);
         }
         warp.groups = {{0, ~0u}};
-        warp.has_awaited = false;
+        warp.has_awaited = !launch.module.begins_early;
         warp.copies.clear();
     }
     for (bool is_done = false; !is_done;) {

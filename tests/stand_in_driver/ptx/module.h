@@ -72,6 +72,8 @@ struct Kernel {
 
 struct Module {
     std::string path;
+    // Launches may begin before those before have ended, and kernels wait for that themselves: from 9.0 on.
+    bool begins_early = false;
     std::map<int, std::string> source_files;
     // Arrays of the module, by name.
     std::map<std::string, std::vector<unsigned char>> arrays;

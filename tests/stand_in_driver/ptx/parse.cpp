@@ -29,11 +29,13 @@ std::vector<std::string> split(const std::string& text) {
     return parts;
 }
 
-uint32_t bytes_of(const std::string& type) {
-    const char* digits = type.c_str();
+// The number in a word: 32 of .f32, 90 of sm_90a.
+uint32_t number_in(const std::string& word) {
+    const char* digits = word.c_str();
     while (*digits && !std::isdigit(static_cast<unsigned char>(*digits))) ++digits;
-    return uint32_t(std::atoi(digits)) / 8;
+    return uint32_t(std::atoi(digits));
 }
+uint32_t bytes_of(const std::string& type) { return number_in(type) / 8; }
 
 class Parser {
     Module& module_;
@@ -489,8 +491,10 @@ class Parser {
     void go_through(bool entries) {
         next_ = 0;
         while (next_ < tokens_.size()) {
-            if (take_if(".version") || take_if(".target") || take_if(".address_size")) {
+            if (take_if(".version") || take_if(".address_size")) {
                 take();
+            } else if (take_if(".target")) {
+                module_.begins_early = number_in(take()) >= 90;
             } else if (take_if(".extern")) {
                 expect(".shared");
                 const Declared one = declared();
