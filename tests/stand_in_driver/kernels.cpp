@@ -2,15 +2,13 @@
 // device, unless the environment says otherwise:
 //
 // STAND_IN_PTX names a folder of PTX files, FILE.ptx of each kernels/FILE.cu: then what nvcc made of them is run instead, by
-// ptx/machine.h. STAND_IN_COUNTS names a file for what that counted, as JSON. With STAND_IN_ENOUGH=N
-// only as many blocks of a launch are run as take about N instructions: counts are then of what all would take, and results are
-// nonsense.
+// ptx/machine.h. With STAND_IN_ENOUGH=N only as many blocks of a launch are run as take about N instructions: what is counted
+// (counts.h) is then what all would take, and results are nonsense.
 #include "call.h"
-#include "ptx/machine.h"
+#include "counts.h"
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 
 using namespace stand_in;
 
@@ -22,36 +20,13 @@ namespace {
 
 constexpr unsigned MAGIC = 0xba55ed50;  // of a fatbin
 
-// Accesses to one memory: how many, what they asked for, and the least (ptx::Count).
-struct Sum {
-    double times = 0, asked = 0, least = 0;
-    void add(double weight, uint64_t count, uint64_t asks, uint64_t needs) {
-        if (!asks) return;
-        times += weight * double(count);
-        asked += weight * double(asks);
-        least += weight * double(needs);
-    }
-};
-// What the machine counted of a line of source. Of launches of which it ran a part: what all of it would be.
-struct Line {
-    double instructions = 0, products = 0;
-    Sum shared, global;
-};
-struct Counts {
-    uint64_t launches = 0, blocks = 0, warps = 0;
-    std::map<std::pair<std::string, int>, Line> lines;
-};
-// Both under the guard, and never destroyed: streams may be at work when the process ends.
+// Under the guard, and never destroyed: streams may be at work when the process ends.
 std::map<std::string, std::unique_ptr<ptx::Module>>& modules = *new std::map<std::string, std::unique_ptr<ptx::Module>>;
-std::map<std::string, Counts>& counts = *new std::map<std::string, Counts>;
-
-void report_counts();
 
 // Of a file of kernels/; null where PTX is not asked for.
 const ptx::Module* module_of(const std::string& source) {
     static const char* const folder = std::getenv("STAND_IN_PTX");
     if (!folder) return nullptr;
-    if (modules.empty()) std::atexit(report_counts);
     std::unique_ptr<ptx::Module>& module = modules[source];
     const size_t begin = source.rfind('/') + 1;
     if (!module) module = ptx::read_module(std::string(folder) + "/" + source.substr(begin, source.rfind('.') - begin) + ".ptx");
@@ -60,48 +35,6 @@ const ptx::Module* module_of(const std::string& source) {
 
 // Of static shared memory the emulated device knows when a block runs.
 int static_shared(const CUfunc_st& function) { return function.code ? int(function.code->shared_bytes) : 0; }
-
-void note(const ptx::Launch& launch, const ptx::Counted& counted) {
-    std::unique_lock<std::mutex> lock(guard);
-    Counts& all = counts[launch.kernel.name];
-    const uint64_t blocks = uint64_t(launch.grid[0]) * launch.grid[1] * launch.grid[2];
-    const double weight = double(blocks) / double(counted.blocks);
-    ++all.launches;
-    all.blocks += blocks;
-    all.warps += blocks * launch.threads / 32;
-    for (size_t i = 0; i < counted.counts.size(); ++i) {
-        const ptx::Count& count = counted.counts[i];
-        if (!count.times) continue;
-        const ptx::Instruction& instruction = launch.kernel.code[i];
-        const auto file = launch.module.source_files.find(instruction.source_file);
-        Line& line = all.lines[{file == launch.module.source_files.end() ? "" : file->second, instruction.source_line}];
-        line.instructions += weight * double(count.times);
-        if (instruction.is_product) line.products += weight * double(count.times);
-        line.shared.add(weight, count.times, count.passes, count.least_passes);
-        line.global.add(weight, count.times, count.sectors, count.bytes);
-    }
-}
-
-// A line of JSON for each kernel, and for each line of its source.
-void report_counts() {
-    const char* path = std::getenv("STAND_IN_COUNTS");
-    if (!path) return;
-    std::unique_lock<std::mutex> lock(guard);
-    std::ofstream file(path);
-    file.precision(15);
-    for (const auto& [name, all] : counts) {
-        file << "{\"kernel\": \"" << name << "\", \"launches\": " << all.launches << ", \"blocks\": " << all.blocks
-             << ", \"warps\": " << all.warps << "}\n";
-        for (const auto& [place, line] : all.lines) {
-            file << "{\"kernel\": \"" << name << "\", \"file\": \"" << place.first << "\", \"line\": " << place.second
-                 << ", \"instructions\": " << line.instructions << ", \"products\": " << line.products;
-            for (const auto& [space, memory] : {std::pair("shared", line.shared), std::pair("global", line.global)})
-                if (memory.times > 0)
-                    file << ", \"" << space << "\": [" << memory.times << ", " << memory.asked << ", " << memory.least << "]";
-            file << "}\n";
-        }
-    }
-}
 
 // What a launch does when its turn comes.
 std::function<void()> emulated(const void* kernel, std::shared_ptr<std::vector<uint64_t>> values, std::vector<size_t> begins,

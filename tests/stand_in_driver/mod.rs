@@ -67,7 +67,7 @@ fn build() -> PathBuf {
     let archive = |name: &str| format!("{}/lib{name}.a", env!("OUT_DIR"));
     let whole = format!("-Wl,--whole-archive,{},--no-whole-archive", archive("kerase_kernels"));
     let links = [whole, archive("kerase_emulation"), "-Wl,-Bsymbolic,--no-undefined".into()];
-    let sources = ["api.cpp", "kernels.cpp", "streams.cpp", "captures.cpp"];
+    let sources = ["api.cpp", "kernels.cpp", "counts.cpp", "streams.cpp", "captures.cpp"];
     let machine =
         ["ptx/tokens.cpp", "ptx/parse.cpp", "ptx/operations.cpp", "ptx/memory.cpp", "ptx/machine.cpp"];
     compile("libcuda.so.1", &[sources.as_slice(), &machine].concat(), &links);
