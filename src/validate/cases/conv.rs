@@ -151,7 +151,7 @@ impl Family for Conv {
             place: random.one_of(&[Finished, Finished, Partial, Absent]),
         };
         let (first, second) = (input(24), input(24));
-        let short = two && random.coin();
+        let short = random.coin();
         let output = MapShape {
             n: random.size(1, 2),
             channels: random.size(1, 24),
