@@ -360,6 +360,14 @@ template <class T> void bits(Table& t, const std::string& type) {
     shift<T, Left>(t, "shl." + type);
     test<T, Equal>(t, "setp.eq." + type);
 }
+template <class T> void comparisons(Table& t, const std::string& type) {
+    test<T, Equal>(t, "setp.eq." + type);
+    test<T, Differs>(t, "setp.ne." + type);
+    test<T, Less>(t, "setp.lt." + type);
+    test<T, LessOrEqual>(t, "setp.le." + type);
+    test<T, Greater>(t, "setp.gt." + type);
+    test<T, GreaterOrEqual>(t, "setp.ge." + type);
+}
 template <class T> void integers(Table& t, const std::string& type) {
     moves<T>(t, type);
     two<T, Add>(t, "add." + type);
@@ -372,12 +380,7 @@ template <class T> void integers(Table& t, const std::string& type) {
     two<T, Greatest>(t, "max." + type);
     one<T, T, Negative>(t, "neg." + type);
     shift<T, Right>(t, "shr." + type);
-    test<T, Equal>(t, "setp.eq." + type);
-    test<T, Differs>(t, "setp.ne." + type);
-    test<T, Less>(t, "setp.lt." + type);
-    test<T, LessOrEqual>(t, "setp.le." + type);
-    test<T, Greater>(t, "setp.gt." + type);
-    test<T, GreaterOrEqual>(t, "setp.ge." + type);
+    comparisons<T>(t, type);
 }
 template <class T> void floats(Table& t, const std::string& type) {
     moves<T>(t, type);
@@ -395,12 +398,7 @@ template <class T> void floats(Table& t, const std::string& type) {
     one<T, T, Absolute>(t, "abs." + type);
     one<T, T, Root>(t, "sqrt.rn." + type);
     one<T, T, Reciprocal>(t, "rcp.rn." + type);
-    test<T, Equal>(t, "setp.eq." + type);
-    test<T, Differs>(t, "setp.ne." + type);
-    test<T, Less>(t, "setp.lt." + type);
-    test<T, LessOrEqual>(t, "setp.le." + type);
-    test<T, Greater>(t, "setp.gt." + type);
-    test<T, GreaterOrEqual>(t, "setp.ge." + type);
+    comparisons<T>(t, type);
     test<T, Unordered<Equal>>(t, "setp.equ." + type);
     test<T, Unordered<Differs>>(t, "setp.neu." + type);
     test<T, Unordered<Less>>(t, "setp.ltu." + type);
