@@ -30,6 +30,8 @@ FIRST_LOSS = 1e-5
 EARLY_STEPS, EARLY_LOSS = 4, 1e-3
 # Seconds that a few steps of a tiny network may take, the data and the kernels' loading included.
 STARTING = 90
+# How often a step with the chosen tilings and one with better ones are timed.
+TURNS = 3
 # What a part of PyTorch's needs to end after its last round.
 ENDING = 20
 
@@ -246,6 +248,20 @@ class Check:
             raise Failed(f"weights differ with KERASE_OVERLAP={', '.join(different)}", result=found)
         return found
 
+    def tilings(self):
+        """What other tilings of convolutions gain: each alone, and together in a step."""
+        if not self.device.startswith("cuda"):
+            raise NotAvailable(f"what is quicker on {self.device} says nothing of GPUs")
+        found, file = {}, self.work / "tilings.toml"
+        for precision in ["tf32", "bf16"]:
+            bench = ["bench", "--device", self.device, "--precision", precision]
+            tuned = self.json(*bench, "--tune", file)
+            # In turn, as clocks change.
+            steps = [[self.json(*bench, "--step", *self.often(), *more) for more in [[], ["--tilings", file]]]
+                     for _ in range(TURNS)]
+            found[precision] = {"tuned": tuned, "steps": [{"chosen": chosen, "better": better} for chosen, better in steps]}
+        return found | {"file": file.read_text()}
+
     def demo(self):
         """The README's first command; its figures stand beside benches/results/demo.json, which is the CPU's."""
         out = self.work / "demo"
@@ -318,7 +334,7 @@ PYTORCH = {
 }
 # What says most comes first, and what may hang last: time on a GPU may end before the parts do.
 PARTS = ["info", "starts", "validate-tf32", "bench", "pytorch-tf32", "operations", "step", "validate-bf16", "validate"]
-PARTS += ["train", "overlap", "pytorch-bf16", "pytorch-low-memory", "pytorch", "ranks", "kernels", "memcheck", "racecheck"]
+PARTS += ["train", "overlap", "tilings", "pytorch-bf16", "pytorch-low-memory", "pytorch", "ranks", "kernels", "memcheck", "racecheck"]
 PARTS += ["demo", "pytorch-compiled"]
 
 

@@ -7,6 +7,7 @@ use crate::cpu::Cpu;
 use crate::cuda::Cuda;
 use crate::cuda::driver::emulated::Emulated;
 use crate::cuda::driver::gpus;
+use crate::cuda::tilings::Tilings;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::ranks::{ALONE, Ranks};
@@ -146,6 +147,18 @@ impl Device {
     /// # Errors
     /// Also where they cannot be connected.
     pub fn run_with<W: Work + Send>(self, ranks: &Ranks, work: W) -> Result<W::Output> {
+        self.run_on(ranks, Tilings::built_in(), work)
+    }
+
+    /// As [`Self::run`], with other tilings than kerase is built with; the CPU has none.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_tiled<W: Work + Send>(self, tilings: Tilings, work: W) -> Result<W::Output> {
+        self.run_on(&ALONE, tilings, work)
+    }
+
+    fn run_on<W: Work + Send>(self, ranks: &Ranks, tilings: Tilings, work: W) -> Result<W::Output> {
         if !ranks.is_alone() {
             let kind = match self {
                 Self::Cpu => "cpu",
@@ -159,14 +172,15 @@ impl Device {
             // wake a thread and wait for it.
             Self::Cpu => Ok(rayon::scope(|_| work.run(&Cpu::default()))),
             Self::Cuda(number, precision) => {
-                let gpu = Cuda::open(number)?.with_precision(precision);
+                let gpu = Cuda::open(number)?.with_precision(precision).with_tilings(tilings);
                 if ranks.connects_gpus() {
                     gpu.connect(ranks)?;
                 }
                 Ok(work.run(&gpu))
             }
             Self::Emulated(precision) => {
-                let device = Cuda::new(Emulated::from_environment()?).with_precision(precision);
+                let device = Cuda::new(Emulated::from_environment()?);
+                let device = device.with_precision(precision).with_tilings(tilings);
                 if ranks.connects_gpus() {
                     device.connect(ranks)?;
                 }

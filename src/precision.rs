@@ -8,7 +8,9 @@ use half::bf16;
 /// What the operands of the 3×3 and transposed convolutions' products are rounded to, and feature maps and their
 /// gradients where they are stored. Everything else is float32 in all of them: sums of products, statistics, the
 /// arithmetic of every other operation, and whatever else is stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Nothing is rounded but results: an error of 2⁻²⁴ a product, on ordinary cores.

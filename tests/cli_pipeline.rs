@@ -242,6 +242,44 @@ fn bench_sets_the_loader_against_the_step() {
 }
 
 #[test]
+fn bench_times_tilings_and_uses_them() {
+    let folder = Folder::new();
+    let network =
+        "--cascades 1 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1 --coils 1 --height 32 --width 48";
+    let bench = |options: &str| format!("bench --device emulated --iters 1 {network} {options}");
+    // A table of what is surely not the quickest, whatever this machine does meanwhile.
+    let slow = "[bf16]\n\"conv3x3 4 -> 4, 1 x 16 x 24\" = \"deep by 4\"\n";
+    let write = |name: &str, text: &str| std::fs::write(folder.path(name), text).unwrap();
+    write("slow.toml", slow);
+    write("quick.toml", slow);
+    let text =
+        folder.kerase(&bench("--tune quick.toml --precision tf32 --tilings slow.toml --json")).succeeded();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(report["best_seconds"].as_f64() <= report["chosen_seconds"].as_f64(), "{report}");
+    let problems = report["problems"].as_array().unwrap();
+    let calls = |name: &str| {
+        let row = problems.iter().find(|row| row["problem"] == name);
+        row.unwrap_or_else(|| panic!("no {name} in {report}"))["calls"].as_u64().unwrap()
+    };
+    assert_eq!(calls("conv3x3 4 -> 4, 1 x 16 x 24"), 2);
+    assert_eq!(calls("conv3x3 filters 2 -> 4, 1 x 16 x 24"), 2);
+    assert_eq!(calls("conv_transpose inputs 2 -> 4, 1 x 16 x 24"), 2);
+    let read = |name: &str| String::from_utf8(folder.read(name)).unwrap();
+    let written = read("quick.toml");
+    assert!(written.contains("[tf32]") && written.ends_with(slow), "{written}");
+
+    let step = |options: &str| folder.kerase(&bench(&format!("--step --mode inference {options}")));
+    step("--tilings quick.toml --precision bf16").succeeded();
+    step("--tilings quick.toml").failed(2, &["--tilings", "fp32"]);
+    folder.kerase(&bench("--tune new.toml")).failed(2, &["--tune", "fp32", "--precision tf32"]);
+    write("bad.toml", &slow.replace("by 4", "by 7"));
+    step("--tilings bad.toml --precision bf16").failed(2, &["bad.toml", "deep by 7", "wide by 3"]);
+    // What is there and is no such table stays as it is.
+    folder.kerase(&bench("--tune bad.toml --precision bf16")).failed(2, &["bad.toml"]);
+    assert!(read("bad.toml").contains("by 7") && !folder.path("new.toml").exists());
+}
+
+#[test]
 fn bench_counts_and_times_operations() {
     let folder = Folder::new();
     let plan: serde_json::Value =

@@ -1,10 +1,11 @@
 //! 3×3 convolution over one or two concatenated maps.
 
 use crate::backend::*;
-use crate::cuda::conv_mma::{FilterShape, Makes};
+use crate::cuda::conv_mma::FilterShape;
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
+use crate::cuda::tilings::Makes;
 use crate::cuda::{
     Buffer, Cuda, announced, blocks, conv_mma, conv_plain, conv_transpose_mma, int, norm, partial, reals_for,
     statistics,
@@ -84,6 +85,11 @@ pub struct InputPlace<T> {
 }
 
 impl<T: Stored> InputPlace<T> {
+    /// Of an input that there is not, or whose gradient nobody asks for.
+    pub fn none() -> Self {
+        Self { values: Const::null(), stats: Const::null(), d: Mut::null(), partial: Mut::null() }
+    }
+
     /// The same where maps are stored as f32.
     pub fn singles(self) -> InputPlace<f32> {
         let Self { values, stats, d, partial } = self;
@@ -135,7 +141,7 @@ impl Wants {
 /// Nothing in float32: without tensor cores filters are taken as they are, and the parts of its gradients are many.
 pub fn wants<D: Driver>(cuda: &Cuda<D>, convolution: &Convolution) -> Wants {
     let Convolution { transposed, weight, inputs, output, ref pass } = *convolution;
-    let (precision, outs) = (cuda.precision(), output.channels);
+    let (tilings, precision, outs) = (cuda.tilings(), cuda.precision(), output.channels);
     if precision == Precision::Fp32 {
         return Wants { filters: None, parts: 0 };
     }
@@ -144,17 +150,18 @@ pub fn wants<D: Driver>(cuda: &Cuda<D>, convolution: &Convolution) -> Wants {
     }
     match pass {
         Pass::Forward => {
-            let cut = conv_mma::Cut::of(precision, Makes::Output, output, inputs, outs);
+            let cut = conv_mma::Cut::of(tilings, precision, Makes::Output, output, inputs, outs);
             let shape = conv_mma::of_output(&cut, inputs, outs);
             Wants { filters: Some((cut, shape)), parts: 0 }
         }
         Pass::Backward(of) => {
             let filters = (!of.is_empty()).then(|| {
-                let cut = conv_mma::Cut::of(precision, Makes::InputGradients, output, outs, of.len());
+                let cut =
+                    conv_mma::Cut::of(tilings, precision, Makes::InputGradients, output, outs, of.len());
                 let shape = conv_mma::of_inputs(&cut, inputs, outs, of);
                 (cut, shape)
             });
-            Wants { filters, parts: SumCut::of(precision, output, inputs).parts() * weight.len }
+            Wants { filters, parts: FiltersCut::of(cuda, output, inputs).parts() * weight.len }
         }
     }
 }
@@ -211,19 +218,17 @@ fn forward_mma<T: Stored, D: Driver>(
     }
 }
 
-/// How the weight gradient is made: on tensor cores or not.
-enum SumCut {
+/// How the gradient of filters is cut into blocks: on tensor cores or not.
+enum FiltersCut {
     Mma(conv_mma::weights::Cut),
     Plain(conv_plain::SumCut),
 }
 
-impl SumCut {
-    fn of(precision: Precision, output: MapShape, inputs: usize) -> Self {
-        match precision {
+impl FiltersCut {
+    fn of<D: Driver>(cuda: &Cuda<D>, output: MapShape, inputs: usize) -> Self {
+        match cuda.precision() {
             Precision::Fp32 => Self::Plain(conv_plain::SumCut::of(output, inputs)),
-            Precision::Tf32 | Precision::Bf16 => {
-                Self::Mma(conv_mma::weights::Cut::of(precision, output, inputs))
-            }
+            precision => Self::Mma(conv_mma::weights::Cut::of(cuda.tilings(), precision, output, inputs)),
         }
     }
 
@@ -314,7 +319,7 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
     let weights = parameters.read_from(weight.offset, weight.len);
     let ahead = announced::take(cuda, weights, &convolution);
     let own = |len: usize| if ahead.is_some() { 0 } else { len };
-    let sum_cut = SumCut::of(cuda.precision(), map, channels);
+    let sum_cut = FiltersCut::of(cuda, map, channels);
     let parts = sum_cut.parts();
     let of_filters = mma.as_ref().map_or(0, |(cut, _)| cut.filters());
     let [d_weights, first_sums, first_wide, second_sums, second_wide, filters] =
@@ -325,13 +330,13 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
 
     let gradient = OutputGradient::<T>::of(output, d_output);
     match sum_cut {
-        SumCut::Mma(cut) => {
+        FiltersCut::Mma(cut) => {
             let pairs = [0, 1].map(|i| (values[i], stats[i]));
             let sum = || conv_mma::weights::weight_gradient(cuda, &cut, pairs, gradient, d_weights, shape);
             // Nobody waits for an announced one until all are there.
             if ahead.is_some() { cuda.beside(sum) } else { sum() }
         }
-        SumCut::Plain(cut) => {
+        FiltersCut::Plain(cut) => {
             conv_plain::weight_gradient(cuda, cut, from.singles(), gradient.singles(), d_weights);
         }
     }

@@ -4,6 +4,7 @@ use crate::backend::{Convolution, FeatureMap, MapGradient, MapShape, Pass, Span}
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
+use crate::cuda::tilings::Makes;
 use crate::cuda::{Buffer, Cuda, announced, blocks_with, conv_transpose_mma, int, norm, partial, statistics};
 use crate::precision::Precision;
 
@@ -96,8 +97,9 @@ pub fn conv_transpose<T: Stored, D: Driver>(
 ) {
     let (from, to) = (input.shape, output.shape);
     let reads = Input::<T>::of(input, parameters, weight, to);
-    let cut = on_tensor_cores(cuda)
-        .then(|| conv_transpose_mma::Cut::of_output(cuda.precision(), from, to.channels));
+    let cut = on_tensor_cores(cuda).then(|| {
+        conv_transpose_mma::Cut::of(cuda.tilings(), cuda.precision(), Makes::Output, from, to.channels)
+    });
     let parts = cut.as_ref().map_or(from.pixels().div_ceil(TILE), |cut| cut.parts);
     let [partial] = cuda.scratch([3 * to.planes() * parts]);
     let made = output.values.write(to.len());
@@ -134,8 +136,10 @@ pub fn conv_transpose_backward<T: Stored, D: Driver>(
     let gradient = OutputGradient::of(output, d_output);
     let made = d_input.values.write(from.len());
     let cuts = on_tensor_cores(cuda).then(|| {
-        let cut = conv_transpose_mma::Cut::of_input(cuda.precision(), from, to.channels);
-        (cut, conv_transpose_mma::SumCut::of(cuda.precision(), from, to.channels))
+        let precision = cuda.precision();
+        let makes = Makes::InputGradients;
+        let cut = conv_transpose_mma::Cut::of(cuda.tilings(), precision, makes, from, to.channels);
+        (cut, conv_transpose_mma::SumCut::of(precision, from, to.channels))
     });
     let plain = PlainCut::of(from, to.channels);
     let [parts, weight_parts] =

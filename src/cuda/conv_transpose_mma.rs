@@ -6,6 +6,7 @@ use crate::cuda::conv_transpose::{Input, Transpose};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
+use crate::cuda::tilings::{Kind, Makes, Problem, Tiling, Tilings};
 use crate::cuda::{Cuda, blocks_with, int};
 use crate::precision::Precision;
 
@@ -90,27 +91,67 @@ pub struct Cut {
     /// Of an image.
     pub parts: usize,
     groups: usize,
+    /// What a multiprocessor is thought to take.
+    pub clocks: f64,
+}
+
+impl Tiling for Cut {
+    fn name(&self) -> String {
+        name([self.tiles, self.deep])
+    }
+}
+
+fn name([tiles, deep]: [usize; 2]) -> String {
+    format!("{} by {tiles}", if deep == 1 { "wide" } else { "deep" })
+}
+
+fn cuts(makes: Makes) -> &'static [[usize; 2]] {
+    match makes {
+        Makes::Output => FORWARD_CUTS,
+        Makes::InputGradients => INPUTS_CUTS,
+    }
+}
+
+/// The names of [`Cut`]s.
+pub fn tilings(makes: Makes) -> Vec<String> {
+    cuts(makes).iter().map(|&cut| name(cut)).collect()
 }
 
 impl Cut {
-    /// For the output's channels, from those of the input.
-    pub fn of_output(precision: Precision, input: MapShape, outputs: usize) -> Self {
-        Self::of(FORWARD_CUTS, input, outputs.div_ceil(4), input.channels.div_ceil(pack(precision)), 1)
-    }
-
-    /// For the gradient of the input, from the output's and the output.
-    pub fn of_input(precision: Precision, input: MapShape, outputs: usize) -> Self {
-        Self::of(INPUTS_CUTS, input, input.channels.div_ceil(16), (4 * outputs).div_ceil(pack(precision)), 2)
-    }
-
-    /// What makes so many sixteens of rows from `words` of each pixel, of so many maps, in the least time.
-    fn of(cuts: &[[usize; 2]], map: MapShape, rows: usize, words: usize, maps: usize) -> Self {
-        let cut = |&[tiles, deep]: &[usize; 2]| {
-            let parts = map.pixels().div_ceil(WARPS / deep * WARP_PIXELS);
-            Self { tiles, deep, parts, groups: rows.div_ceil(tiles) }
+    /// For the output, of so many channels, or for the gradient of the input.
+    pub fn of(
+        tilings: &Tilings,
+        precision: Precision,
+        makes: Makes,
+        input: MapShape,
+        outputs: usize,
+    ) -> Self {
+        let [from, to] = match makes {
+            Makes::Output => [input.channels, outputs],
+            Makes::InputGradients => [outputs, input.channels],
         };
-        let clocks = |cut: &Self| cut.clocks(map.n, rows, words, maps);
-        cuts.iter().map(cut).min_by(|a, b| clocks(a).total_cmp(&clocks(b))).expect("there are kernels")
+        let problem = Problem::new(Kind::Transposed(makes), input, from, to);
+        tilings.pick(precision, problem, Self::all(precision, makes, input, outputs), |cut| cut.clocks)
+    }
+
+    /// All that there are kernels for.
+    pub fn all(
+        precision: Precision,
+        makes: Makes,
+        input: MapShape,
+        outputs: usize,
+    ) -> impl Iterator<Item = Self> + Clone {
+        let pack = pack(precision);
+        // Sixteens of rows, words of each pixel that are summed over, and maps of these.
+        let [rows, words, maps] = match makes {
+            Makes::Output => [outputs.div_ceil(4), input.channels.div_ceil(pack), 1],
+            Makes::InputGradients => [input.channels.div_ceil(16), (4 * outputs).div_ceil(pack), 2],
+        };
+        cuts(makes).iter().map(move |&[tiles, deep]| {
+            let parts = input.pixels().div_ceil(WARPS / deep * WARP_PIXELS);
+            let cut = Self { tiles, deep, parts, groups: rows.div_ceil(tiles), clocks: 0.0 };
+            Self { clocks: cut.clocks(input.n, rows, words, maps), ..cut }
+        })
     }
 
     /// What a multiprocessor is thought to take, in clocks, after the model of `conv_mma`'s: a block takes what the

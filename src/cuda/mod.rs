@@ -26,6 +26,8 @@ pub mod partial;
 pub mod plans;
 pub mod pool;
 pub mod sens;
+pub mod tilings;
+pub mod tune;
 pub mod unet_io;
 pub mod update;
 
@@ -44,6 +46,7 @@ use kernel::{Const, Declaration, Element, Located, Mut, Stored};
 pub use memory::Buffer;
 use memory::{Arena, Lifetime, fences, is_intact};
 use plans::Plans;
+use tilings::Tilings;
 
 /// A device as a [`crate::backend::Backend`].
 ///
@@ -61,6 +64,7 @@ pub struct Cuda<D: Driver> {
     /// Whether operations are recorded, to be replayed.
     recording: AtomicBool,
     precision: Precision,
+    tilings: Tilings,
 }
 
 /// Operations that are recorded the second time, and replayed from then on: the first time they may still allocate.
@@ -151,6 +155,7 @@ impl<D: Driver> Cuda<D> {
             rehearsing: AtomicBool::new(false),
             recording: AtomicBool::new(false),
             precision: Precision::default(),
+            tilings: Tilings::built_in(),
         }
     }
 
@@ -161,6 +166,15 @@ impl<D: Driver> Cuda<D> {
 
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// The same device, whose convolutions are cut into blocks as these say.
+    pub fn with_tilings(self, tilings: Tilings) -> Self {
+        Self { tilings, ..self }
+    }
+
+    pub fn tilings(&self) -> &Tilings {
+        &self.tilings
     }
 
     /// What feature maps and their gradients are stored as.

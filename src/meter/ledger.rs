@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::ceiling::Ceiling;
 use super::cost::Cost;
+use crate::backend::Convolution;
 
 /// One operation at one shape.
 #[derive(Clone, Debug)]
@@ -17,9 +18,12 @@ pub struct Entry {
     pub seconds: Vec<f64>,
 }
 
-/// Entries in the order in which they first came.
+/// Entries in the order in which they first came, and the convolutions that were announced.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger(Vec<Entry>);
+pub struct Ledger {
+    entries: Vec<Entry>,
+    announced: Vec<Convolution>,
+}
 
 /// An entry of a pass over the network, or a sum of entries.
 #[derive(Clone, Debug, Serialize)]
@@ -41,16 +45,25 @@ impl Ledger {
     /// Counts a call, and returns the number of its entry.
     pub fn call(&mut self, operation: &'static str, shape: String, cost: Cost) -> usize {
         let same = |e: &Entry| e.operation == operation && e.shape == shape && e.cost == cost;
-        let at = self.0.iter().position(same).unwrap_or_else(|| {
-            self.0.push(Entry { operation, shape, cost, calls: 0, seconds: Vec::new() });
-            self.0.len() - 1
+        let at = self.entries.iter().position(same).unwrap_or_else(|| {
+            self.entries.push(Entry { operation, shape, cost, calls: 0, seconds: Vec::new() });
+            self.entries.len() - 1
         });
-        self.0[at].calls += 1;
+        self.entries[at].calls += 1;
         at
     }
 
     pub fn took(&mut self, entry: usize, seconds: f64) {
-        self.0[entry].seconds.push(seconds);
+        self.entries[entry].seconds.push(seconds);
+    }
+
+    pub fn announce(&mut self, convolutions: &[Convolution]) {
+        self.announced.extend_from_slice(convolutions);
+    }
+
+    /// Every convolution that was announced.
+    pub fn announced(&self) -> &[Convolution] {
+        &self.announced
     }
 
     /// The entries of `passes` equal passes, as one.
@@ -68,7 +81,7 @@ impl Ledger {
                 seconds: median(&entry.seconds).map(all),
             }
         };
-        self.0.iter().map(row).collect()
+        self.entries.iter().map(row).collect()
     }
 }
 

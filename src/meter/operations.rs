@@ -149,6 +149,9 @@ impl<O: Backend> Backend for Metered<'_, O> {
     /// What is made ahead is work that a pass could do without: its floor is none.
     fn announce(&self, parameters: &O::Buffer, convolutions: &[Convolution]) {
         let layers = format!("{} layers", convolutions.len());
+        if !self.preparing.load(Ordering::Relaxed) {
+            self.notes().ledger.announce(convolutions);
+        }
         self.meter("announce", layers, Cost::default(), |ops| ops.announce(parameters, convolutions));
     }
 

@@ -1,19 +1,23 @@
-//! `kerase bench`: how long a training step and an inference take on this machine, whole or operation by operation,
-//! and whether slices are read as quickly as steps take them.
+//! `kerase bench`: how long a training step and an inference take on this machine, whole, operation by operation, or
+//! with other tilings of their convolutions, and whether slices are read as quickly as steps take them.
 
 mod loader;
 mod operations;
 pub mod problem;
 mod rates;
 mod step;
+mod tilings;
 
 use std::path::PathBuf;
 
 use super::args::DeviceArgs;
 use super::loader_args::LoaderArgs;
 use super::output::{print, print_json};
-use crate::error::Result;
+use crate::cuda::tilings::Tilings;
+use crate::device::Device;
+use crate::error::{Error, Result};
 use crate::meter::ceiling::Ceiling;
+use crate::precision::Precision;
 use problem::{Network, Problem};
 
 const EXAMPLE: &str = "\
@@ -24,6 +28,8 @@ Example:
   kerase bench --operations --device cuda:0    each operation of a step against its floor
   kerase bench --plan H100                     the floor alone, of a GPU that need not be here
   kerase bench --plan H100 --precision bf16    the same with feature maps that take half the bytes
+  kerase bench --tune tilings.toml --device cuda:0     which tilings of convolutions are quicker on this GPU than chosen
+  kerase bench --step --tilings tilings.toml --device cuda:0     what they gain
   kerase bench --data brain/train              slices a second from these files, and that a training step takes of them
 
 scripts/bench_pytorch.py --alternate 'kerase bench --step --json' times PyTorch in turn with it.";
@@ -51,6 +57,16 @@ pub struct Args {
     #[arg(long, value_name = "SET",
         conflicts_with_all = ["step", "operations", "plan", "mode", "coils", "height", "width"])]
     data: Option<PathBuf>,
+
+    /// Time every tiling of every convolution of a pass on a GPU, in tf32 or bf16, and write those that are quicker than what
+    /// kerase chooses to a file, beside what it has for the other precision
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["step", "operations", "plan", "data", "low_memory", "warm_up"])]
+    tune: Option<PathBuf>,
+
+    /// Use the tilings of a file that --tune wrote. They change the order of sums, so that only measurements can have
+    /// them; src/cuda/tilings.toml has those that all runs use
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plan", "data"])]
+    tilings: Option<PathBuf>,
 
     /// Leave the step out
     #[arg(long, requires = "data")]
@@ -113,11 +129,26 @@ impl Args {
             )?);
         }
         let device = self.device.start()?;
+        let tilings = self.tilings(device)?;
+        if let Some(file) = &self.tune {
+            return self.print(tilings::tune(device, tilings, &problem, mode, iters, file)?);
+        }
         if self.operations {
             let measurement = operations::Measurement { device, mode, low_memory, iters, problem };
-            return self.print(device.run(measurement)??);
+            return self.print(device.run_tiled(tilings, measurement)??);
         }
-        self.print(device.run(step::Measurement { args: &self, device, problem })??)
+        self.print(device.run_tiled(tilings, step::Measurement { args: &self, device, problem })??)
+    }
+
+    /// Those that were asked for, or built in.
+    fn tilings(&self, device: Device) -> Result<Tilings> {
+        match &self.tilings {
+            Some(_) if device.precision() == Precision::Fp32 => Err(Error::input(format!(
+                "--tilings: on {device} in fp32 there is one tiling of each convolution"
+            ))),
+            Some(file) => Tilings::read(file),
+            None => Ok(Tilings::built_in()),
+        }
     }
 
     fn print(&self, report: impl serde::Serialize + std::fmt::Display) -> Result<()> {

@@ -54,7 +54,7 @@ pub struct Report {
 }
 
 /// Runs a pass, on whatever is metered.
-fn pass<B: Backend<Real = f32>>(
+pub fn pass<B: Backend<Real = f32>>(
     ops: &B,
     problem: &Problem,
     mode: Mode,

@@ -4,6 +4,7 @@ use crate::backend::MapShape;
 use crate::cuda::blocks_with;
 use crate::cuda::conv_mma::CUTS;
 use crate::cuda::driver::Launch;
+use crate::cuda::tilings::{Kind, Makes, Problem, Tiling, Tilings};
 use crate::precision::Precision;
 
 // What kernels/conv_mma.cuh is cut into.
@@ -24,14 +25,14 @@ const BESIDE: usize = 7 << 10;
 
 /// How the warps of a block share its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tiling {
+pub enum Warps {
     Wide,
     Deep,
 }
 
-impl Tiling {
+impl Warps {
     /// Squares of pixels across and down, and steps of a slice.
-    pub(super) fn warps(self) -> [usize; 3] {
+    pub(super) fn shares(self) -> [usize; 3] {
         match self {
             Self::Wide => [4, 1, 1],
             Self::Deep => [1, 2, 2],
@@ -39,13 +40,13 @@ impl Tiling {
     }
 
     fn tiles(self, map: MapShape) -> usize {
-        let [across, down, _] = self.warps();
+        let [across, down, _] = self.shares();
         map.height.div_ceil(SIDE * down) * map.width.div_ceil(SIDE * across)
     }
 
     /// Pixels of a tile with what filters read around it: by words of a map, of `pack` pixels each, on either side.
     fn positions(self, pack: usize) -> usize {
-        let [across, down, _] = self.warps();
+        let [across, down, _] = self.shares();
         (SIDE * across + 2 * pack) * (SIDE * down + 2)
     }
 }
@@ -53,13 +54,6 @@ impl Tiling {
 /// Two numbers in a register where the format has 16 bits.
 pub fn pack(precision: Precision) -> usize {
     if precision == Precision::Bf16 { 2 } else { 1 }
-}
-
-/// What is made: a convolution's output, or the gradient of its inputs.
-#[derive(Clone, Copy)]
-pub enum Makes {
-    Output,
-    InputGradients,
 }
 
 /// Instructions of a warp, as the machine code for 9.0 has them where tiles lie inside of the image.
@@ -96,7 +90,7 @@ const WAIT: f64 = 400.0;
 /// How a map is cut into blocks.
 #[derive(Clone, Debug)]
 pub struct Cut {
-    pub(super) tiling: Tiling,
+    pub(super) warps: Warps,
     /// Eights of channels that a block makes.
     pub(super) by: usize,
     /// Tiles of an image, and groups of channels.
@@ -105,37 +99,67 @@ pub struct Cut {
     /// Steps of eight words of channels in.
     steps: usize,
     shared: usize,
+    /// What a multiprocessor is thought to take.
+    pub clocks: f64,
+}
+
+impl Tiling for Cut {
+    fn name(&self) -> String {
+        name(self.warps, self.by)
+    }
+}
+
+pub(super) fn name(warps: Warps, by: usize) -> String {
+    format!("{warps:?} by {by}").to_lowercase()
 }
 
 impl Cut {
-    /// What makes `outs` channels of maps like `map` from `ins` channels in the least time, by [`Self::clocks`].
-    pub fn of(precision: Precision, makes: Makes, map: MapShape, ins: usize, outs: usize) -> Self {
+    /// What makes `outs` channels of maps like `map` from `ins` channels.
+    pub fn of(
+        tilings: &Tilings,
+        precision: Precision,
+        makes: Makes,
+        map: MapShape,
+        ins: usize,
+        outs: usize,
+    ) -> Self {
+        let problem = Problem::new(Kind::Conv3x3(makes), map, ins, outs);
+        tilings.pick(precision, problem, Self::all(precision, makes, map, ins, outs), |cut| cut.clocks)
+    }
+
+    /// All that there are kernels for.
+    pub fn all(
+        precision: Precision,
+        makes: Makes,
+        map: MapShape,
+        ins: usize,
+        outs: usize,
+    ) -> impl Iterator<Item = Self> + Clone {
         let pack = pack(precision);
         let words = ins.div_ceil(pack);
-        let cut = |&(tiling, by): &(Tiling, usize)| {
-            let [.., deep] = tiling.warps();
+        CUTS.iter().map(move |&(warps, by)| {
+            let [.., deep] = warps.shares();
             let slice = STEP * deep;
-            let plane = (tiling.positions(pack) - 8).next_multiple_of(16) + 8;
+            let plane = (warps.positions(pack) - 8).next_multiple_of(16) + 8;
             let buffer = slice * plane + deep * by * FILTER_WORDS;
             let constants = words.next_multiple_of(slice) * pack * CONSTANTS;
-            Self {
-                tiling,
+            let cut = Self {
+                warps,
                 by,
-                tiles: tiling.tiles(map),
+                tiles: warps.tiles(map),
                 groups: outs.div_ceil(8 * by),
                 steps: words.div_ceil(STEP),
                 shared: 2 * buffer * size_of::<u32>() + constants,
-            }
-        };
-        let instructions = Instructions::of(precision, makes);
-        let clocks = |cut: &Self| cut.clocks(map.n, words, &instructions);
-        CUTS.iter().map(cut).min_by(|a, b| clocks(a).total_cmp(&clocks(b))).expect("there are kernels")
+                clocks: 0.0,
+            };
+            Self { clocks: cut.clocks(map.n, words, &Instructions::of(precision, makes)), ..cut }
+        })
     }
 
     /// What a multiprocessor is thought to take, in clocks: a model, to choose by. A block takes what the busiest of
     /// its parts takes: tensor cores (0.64 products a clock, of 1 that wgmma would reach), instructions (four a clock),
     /// or filters from the level-2 cache (24 bytes a clock). Few blocks at a time do not fill it.
-    pub(super) fn clocks(&self, n: usize, words: usize, instructions: &Instructions) -> f64 {
+    fn clocks(&self, n: usize, words: usize, instructions: &Instructions) -> f64 {
         let block = self.block(words, instructions) + WAIT;
         let blocks = (self.tiles * self.groups * n).div_ceil(MULTIPROCESSORS) as f64;
         let at_once = blocks.min((SHARED / (self.shared + BESIDE)) as f64).min(4.0);
@@ -144,12 +168,12 @@ impl Cut {
 
     /// Of a block, with all of a multiprocessor's other blocks at work.
     pub(super) fn block(&self, words: usize, instructions: &Instructions) -> f64 {
-        let [.., deep] = self.tiling.warps();
+        let [.., deep] = self.warps.shares();
         let fours = words.div_ceil(4) as f64;
         let products = (WARPS / deep * 4 * 9 * self.by) as f64 * fours / 2.0;
         let of_warp = |[each, by_eight]: [f64; 2]| each + by_eight * self.by as f64;
         let multiplied = (WARPS / deep) as f64 * of_warp(instructions.multiplying) * fours;
-        let staged = (self.tiling.positions(1) * 4) as f64 * fours / 32.0 * instructions.staging;
+        let staged = (self.warps.positions(1) * 4) as f64 * fours / 32.0 * instructions.staging;
         let fixed = WARPS as f64 * of_warp(instructions.fixed);
         (products / 0.64)
             .max((multiplied + staged + fixed) / 4.0)

@@ -1,8 +1,9 @@
 //! What the 3×3 convolutions of the paper's network are predicted to take on an H100, as docs/tensor-cores.md has it.
 
 use super::cut::{Instructions, WARPS};
-use super::{Cut, MULTIPROCESSORS, Makes, pack, weights};
+use super::{Cut, MULTIPROCESSORS, pack, weights};
 use crate::backend::MapShape;
+use crate::cuda::tilings::{Makes, Tiling, Tilings};
 use crate::precision::Precision;
 
 /// An H100: multiprocessors' clock while all work, and bytes a second.
@@ -60,25 +61,24 @@ fn correlation(
     read: usize,
     written: usize,
 ) -> Prediction {
-    let cut = Cut::of(precision, makes, map, ins, outs);
+    let cut = Cut::of(&Tilings::built_in(), precision, makes, map, ins, outs);
     let instructions = Instructions::of(precision, makes);
     let k = 8 * pack(precision);
     let words = ins.div_ceil(pack(precision));
-    let warps = map.n * cut.tiles * cut.groups * WARPS / cut.tiling.warps()[2];
+    let warps = map.n * cut.tiles * cut.groups * WARPS / cut.warps.shares()[2];
     let products = (warps * 4 * 9 * cut.by) as f64 * words.div_ceil(4) as f64 / 2.0;
     let pixels = map.n * map.pixels();
     let macs = (pixels * ins * outs * 9) as f64;
     let maps = precision.map_bytes() * pixels * (read * ins + written * outs);
     let bytes = maps + size_of::<u32>() * cut.filters();
-    let name = format!("{:?} by {}", cut.tiling, cut.by).to_lowercase();
     Prediction::new(
-        name,
+        cut.name(),
         cut.tiles * cut.groups * map.n,
         products,
         macs,
         bytes,
         [
-            cut.clocks(map.n, words, &instructions),
+            cut.clocks,
             cut.block(words, &instructions) * (cut.tiles * cut.groups * map.n) as f64
                 / MULTIPROCESSORS as f64,
         ],
@@ -87,7 +87,7 @@ fn correlation(
 }
 
 fn sum(precision: Precision, map: MapShape, ins: usize) -> Prediction {
-    let cut = weights::Cut::of(precision, map, ins);
+    let cut = weights::Cut::of(&Tilings::built_in(), precision, map, ins);
     let pixels = map.n * map.pixels();
     let macs = (pixels * ins * map.channels * 9) as f64;
     let maps = precision.map_bytes() * pixels * (ins + 2 * map.channels);

@@ -6,6 +6,7 @@ use crate::cuda::conv_mma::{MULTIPROCESSORS, THREADS};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
+use crate::cuda::tilings::{Kind, Problem, Tiling, Tilings};
 use crate::cuda::{Cuda, blocks_with, int};
 use crate::precision::Precision;
 
@@ -19,18 +20,17 @@ const fn planes(precision: Precision) -> [usize; 2] {
         Precision::Fp32 | Precision::Tf32 => [335, 292],
     }
 }
-/// Blocks that a multiprocessor has at a time.
+/// Blocks that a multiprocessor has at a time, unless others were measured to be quicker: those by 18 have registers for
+/// 2, by 16 for 2 or 3, and by 8 for 4 or 6.
 const AT_ONCE: usize = 2;
-#[cfg(test)]
+const AT_ONCE_AT_MOST: usize = 4;
 const WARPS: usize = 4;
 /// Channels that a warp stages at a time, where a group has more than 16; otherwise all that it has.
-#[cfg(test)]
 const CHANNELS_AT_ONCE: usize = 3;
 /// Clocks from a load to its value, where it comes from memory: what is thought of an H100.
-#[cfg(test)]
 const WAIT: f64 = 700.0;
 /// Reals that the parts of a gradient may take: 64 MiB.
-const MOST_PARTIAL: usize = 16 << 20;
+pub const MOST_PARTIAL: usize = 16 << 20;
 
 macro_rules! weight_kernels {
     ($($name:ident or $of_bf16:ident),*) => {
@@ -58,6 +58,8 @@ enum Group {
 }
 
 impl Group {
+    const ALL: [Self; 3] = [Self::Of18, Self::Of16, Self::Of8];
+
     fn channels(self) -> [usize; 2] {
         match self {
             Self::Of18 => [18, 24],
@@ -77,7 +79,6 @@ impl Group {
 
     /// Clocks in which a block's instructions add up its warps and leave the sums: as many as a warp has of them, counted by
     /// scripts/count_kernels.py.
-    #[cfg(test)]
     fn ending(self) -> f64 {
         match self {
             Self::Of18 => 730.0,
@@ -93,55 +94,72 @@ impl Group {
 }
 
 /// How the sum is cut into blocks.
+#[derive(Clone)]
 pub struct Cut {
     group: Group,
+    /// Blocks that each multiprocessor is to have at a time.
+    at_once: usize,
     groups: [usize; 2],
     tiles: usize,
     pub parts: usize,
     shared: usize,
     /// In and out.
-    #[cfg(test)]
     channels: [usize; 2],
 }
 
+impl Tiling for Cut {
+    fn name(&self) -> String {
+        name(self.group, self.at_once)
+    }
+}
+
+fn name(group: Group, at_once: usize) -> String {
+    let by = group.channels()[0];
+    if at_once == AT_ONCE { format!("by {by}") } else { format!("by {by}, {at_once} at once") }
+}
+
+/// The names of [`Cut`]s.
+pub fn tilings() -> Vec<String> {
+    all().map(|(group, at_once)| name(group, at_once)).collect()
+}
+
+fn all() -> impl Iterator<Item = (Group, usize)> + Clone {
+    Group::ALL.into_iter().flat_map(|group| (1..=AT_ONCE_AT_MOST).map(move |at_once| (group, at_once)))
+}
+
 impl Cut {
-    pub fn of(precision: Precision, map: MapShape, ins: usize) -> Self {
+    pub fn of(tilings: &Tilings, precision: Precision, map: MapShape, ins: usize) -> Self {
+        let problem = Problem::new(Kind::Filters, map, ins, map.channels);
+        let cost = |cut: &Self| if cut.at_once == AT_ONCE { cut.cost() } else { f64::INFINITY };
+        tilings.pick(precision, problem, Self::all(precision, map, ins), cost)
+    }
+
+    /// All that there are kernels for.
+    pub fn all(precision: Precision, map: MapShape, ins: usize) -> impl Iterator<Item = Self> + Clone {
+        all().map(move |(group, at_once)| Self::new(precision, map, ins, group, at_once))
+    }
+
+    fn new(precision: Precision, map: MapShape, ins: usize, group: Group, at_once: usize) -> Self {
         let outs = map.channels;
-        // A product costs as much as staging eight words does: pixels are staged once for each pair of groups.
-        let work = |group: Group| {
-            let [of_in, of_out] = group.channels();
-            let staged = ins.min(of_in) * 3 / 2 + outs.min(of_out) * 2;
-            group.blocks(ins, outs).iter().product::<usize>() * (4 * group.products() + 3 * staged)
-        };
-        let groups = [Group::Of18, Group::Of16, Group::Of8];
-        let group = groups.into_iter().min_by_key(|&group| work(group)).expect("not empty");
         let [of_in, of_out] = group.channels();
         let [in_plane, out_plane] = planes(precision);
         let groups = group.blocks(ins, outs);
         let tiles = map.n * map.height.div_ceil(TILE) * map.width.div_ceil(TILE);
         let room = (MOST_PARTIAL / (outs * ins * 9)).max(1);
-        let wanted = (AT_ONCE * MULTIPROCESSORS / (groups[0] * groups[1])).max(1);
+        let wanted = (at_once * MULTIPROCESSORS / (groups[0] * groups[1])).max(1);
         let parts = wanted.min(room).min(tiles);
         // As many tiles for each as for the one with most.
         let parts = tiles.div_ceil(tiles.div_ceil(parts));
         let shared = (of_in * in_plane + of_out * out_plane) * size_of::<u32>();
-        Self {
-            group,
-            groups,
-            tiles,
-            parts,
-            shared,
-            #[cfg(test)]
-            channels: [ins, outs],
-        }
+        Self { group, at_once, groups, tiles, parts, shared, channels: [ins, outs] }
     }
-}
 
-/// What predictions are made of.
-#[cfg(test)]
-impl Cut {
-    pub fn name(&self) -> String {
-        format!("by {}", self.group.channels()[0])
+    /// A product costs as much as staging eight words does: pixels are staged once for each pair of groups.
+    fn cost(&self) -> f64 {
+        let [of_in, of_out] = self.group.channels();
+        let [ins, outs] = self.channels;
+        let staged = ins.min(of_in) * 3 / 2 + outs.min(of_out) * 2;
+        (self.groups[0] * self.groups[1] * (4 * self.group.products() + 3 * staged)) as f64
     }
 
     pub fn blocks(&self) -> usize {
@@ -153,6 +171,7 @@ impl Cut {
         self.group.products() * if precision == Precision::Bf16 { 16 } else { 32 }
     }
 
+    #[cfg(test)]
     pub fn products(&self, precision: Precision) -> f64 {
         (self.tiles * self.groups[0] * self.groups[1] * self.of_tile(precision)) as f64
     }
@@ -178,6 +197,7 @@ impl Cut {
     }
 
     /// Of a multiprocessor, where other launches fill all waits.
+    #[cfg(test)]
     pub fn busy(&self, precision: Precision) -> f64 {
         let of_tiles = self.work(precision) * (self.tiles * self.groups[0] * self.groups[1]) as f64;
         (of_tiles + self.group.ending() * self.blocks() as f64) / MULTIPROCESSORS as f64
@@ -189,7 +209,7 @@ impl Cut {
     pub fn clocks(&self, precision: Precision) -> f64 {
         let work = self.work(precision);
         let blocks = self.blocks().div_ceil(MULTIPROCESSORS) as f64;
-        let at_once = blocks.min(AT_ONCE as f64);
+        let at_once = blocks.min(self.at_once as f64);
         let overlapped = (at_once + 0.7) / at_once;
         // 400 for the barriers, as the warps are added up.
         let ending = (self.group.ending() + 400.0) * overlapped;

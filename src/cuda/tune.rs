@@ -1,0 +1,291 @@
+//! How long each tiling of a convolution takes on this device.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use crate::backend::{Backend, Memory, Purpose};
+use crate::cuda::conv::{ConvShape, InputPlace};
+use crate::cuda::conv_transpose::{Input, Transpose};
+use crate::cuda::driver::Driver;
+use crate::cuda::kernel::{Const, Mut, Stored};
+use crate::cuda::norm::OutputGradient;
+use crate::cuda::tilings::{Kind, Makes, Problem, Tiling};
+use crate::cuda::{Buffer, Cuda, Tape, conv_mma, conv_transpose_mma, int};
+use crate::error::Result;
+
+/// What the models' clocks are of: an H100 with all multiprocessors at work.
+const CLOCKS_PER_SECOND: f64 = 1.7e9;
+/// Maps begin where every kernel's widest load may.
+const ALIGNED: usize = 128;
+
+/// A tiling, and what it takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Timed {
+    pub tiling: String,
+    /// Of an H100 by its model, without the time that its bytes take.
+    pub predicted_seconds: f64,
+    /// The median.
+    pub seconds: f64,
+}
+
+/// Memory that launches take turns with, so that none finds what the one before it had in a cache.
+struct Pool<D: Driver> {
+    buffer: Buffer<D>,
+    taken: usize,
+}
+
+impl<D: Driver> Pool<D> {
+    fn new(buffer: Buffer<D>) -> Self {
+        Self { buffer, taken: 0 }
+    }
+
+    /// Where the next so many begin.
+    fn next(&mut self, len: usize) -> usize {
+        let at = if self.taken + len > self.buffer.len() { 0 } else { self.taken };
+        self.taken = (at + len).next_multiple_of(ALIGNED);
+        at
+    }
+
+    fn read<T: Stored>(&mut self, len: usize) -> Const<T> {
+        let at = self.next(len);
+        self.buffer.read_from(at, len)
+    }
+
+    fn write<T: Stored>(&mut self, len: usize) -> Mut<T> {
+        let at = self.next(len);
+        self.buffer.write_from(at, len)
+    }
+}
+
+/// What problems are timed with. Values are uniform in −1 to 1: what is computed from them means nothing.
+pub struct Bench<'c, D: Driver> {
+    cuda: &'c Cuda<D>,
+    repeats: Repeats,
+    /// Of maps, and of statistics, sums and weights.
+    maps: Pool<D>,
+    reals: Pool<D>,
+    made_maps: Pool<D>,
+    made_reals: Pool<D>,
+}
+
+/// How often problems are timed.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeats {
+    /// Launches that are recorded together.
+    pub launches: usize,
+    /// How often they are replayed.
+    pub replays: usize,
+    /// Bytes that launches take turns with, at least.
+    pub bytes: usize,
+}
+
+/// Values of the largest of a problem's maps, statistics, filters and parts, where those of its filters' gradient are left
+/// out.
+fn needs(problem: &Problem) -> usize {
+    let &Problem { from, to, n, height, width, .. } = problem;
+    let map = 4 * n * height * width * from.max(to);
+    // In groups of up to 40 channels and steps of 8.
+    map.max(9 * (from + 8) * (to + 40))
+}
+
+impl<'c, D: Driver> Bench<'c, D> {
+    /// Memory for these problems.
+    pub fn new<'p>(
+        cuda: &'c Cuda<D>,
+        problems: impl IntoIterator<Item = &'p Problem>,
+        repeats: Repeats,
+    ) -> Self {
+        let most = problems.into_iter().map(needs).max().unwrap_or(0);
+        let len = most.max(repeats.bytes / size_of::<f32>());
+        let len = len.next_multiple_of(ALIGNED);
+        let mut random = ChaCha8Rng::seed_from_u64(0);
+        let values: Vec<f32> = (0..len).map(|_| random.random_range(-1.0..1.0)).collect();
+        let filled = |mut buffer: Buffer<D>| {
+            cuda.upload(&values, &mut buffer);
+            Pool::new(buffer)
+        };
+        // Parts of a gradient of filters take no more than this either.
+        let parts = len.max(conv_mma::weights::MOST_PARTIAL);
+        Self {
+            cuda,
+            repeats,
+            maps: filled(cuda.map(Purpose::Scratch, len)),
+            reals: filled(cuda.zeros(Purpose::Scratch, len)),
+            made_maps: Pool::new(cuda.map(Purpose::Scratch, len)),
+            made_reals: Pool::new(cuda.zeros(Purpose::Scratch, parts)),
+        }
+    }
+
+    /// Every tiling of a problem, timed; the one that the device chooses now is the first.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn time<T: Stored>(&mut self, problem: &Problem) -> Result<Vec<Timed>> {
+        let &Problem { kind, from, to, n, .. } = problem;
+        let (precision, tilings) = (self.cuda.precision(), self.cuda.tilings());
+        match kind {
+            Kind::Conv3x3(makes) => {
+                let map = problem.map(to);
+                let chosen = conv_mma::Cut::of(tilings, precision, makes, map, from, to);
+                let all = conv_mma::Cut::all(precision, makes, map, from, to);
+                self.each(
+                    chosen,
+                    all,
+                    |cut| cut.clocks,
+                    |bench, cut| match makes {
+                        Makes::Output => {
+                            let inputs = [bench.input::<T>(problem, from), (Const::null(), Const::null())];
+                            let filters = bench.words(cut.filters());
+                            let (made, moments) = bench.made(problem.map(to).len(), 3 * n * to * cut.tiles);
+                            let shape = one_input(problem, from, to);
+                            conv_mma::forward(bench.cuda, cut, n, inputs, filters, made, moments, shape);
+                        }
+                        Makes::InputGradients => {
+                            let gradient = bench.gradient::<T>(problem, from);
+                            let filters = bench.words(cut.filters());
+                            let (values, stats) = bench.input::<T>(problem, to);
+                            let (d, partial) = bench.made(problem.map(to).len(), 2 * n * to * cut.tiles);
+                            let places = [InputPlace::<T> { values, stats, d, partial }, InputPlace::none()];
+                            let shape = one_input(problem, to, from);
+                            conv_mma::input_gradients(
+                                bench.cuda,
+                                cut,
+                                n,
+                                gradient,
+                                filters,
+                                places,
+                                shape,
+                                [0, int(to)],
+                            );
+                        }
+                    },
+                )
+            }
+            Kind::Filters => {
+                let map = problem.map(to);
+                let chosen = conv_mma::weights::Cut::of(tilings, precision, map, from);
+                let all = conv_mma::weights::Cut::all(precision, map, from);
+                self.each(
+                    chosen,
+                    all,
+                    |cut| cut.clocks(precision),
+                    |bench, cut| {
+                        let inputs = [bench.input::<T>(problem, from), (Const::null(), Const::null())];
+                        let gradient = bench.gradient(problem, to);
+                        let partial = bench.made_reals.write(cut.parts * from * to * 9);
+                        let shape = one_input(problem, from, to);
+                        conv_mma::weights::weight_gradient(bench.cuda, cut, inputs, gradient, partial, shape);
+                    },
+                )
+            }
+            Kind::Transposed(makes) => {
+                let [inputs, outputs] = if makes == Makes::Output { [from, to] } else { [to, from] };
+                let map = problem.map(inputs);
+                let chosen = conv_transpose_mma::Cut::of(tilings, precision, makes, map, outputs);
+                let all = conv_transpose_mma::Cut::all(precision, makes, map, outputs);
+                self.each(
+                    chosen,
+                    all,
+                    |cut| cut.clocks,
+                    |bench, cut| {
+                        let twice =
+                            Problem { height: 2 * problem.height, width: 2 * problem.width, ..*problem };
+                        let (values, stats) = bench.input::<T>(problem, inputs);
+                        let weight = bench.reals.read(inputs * outputs * 4);
+                        let [height, width] = [problem.height, problem.width].map(int);
+                        let shape = Transpose { inputs: int(inputs), outputs: int(outputs), height, width };
+                        let input = Input { values, stats, weight, shape };
+                        match makes {
+                            Makes::Output => {
+                                let made = twice.map(outputs).len();
+                                let (made, partial) = bench.made(made, 3 * n * outputs * cut.parts);
+                                conv_transpose_mma::forward(bench.cuda, cut, n, input, made, partial);
+                            }
+                            Makes::InputGradients => {
+                                let gradient = bench.gradient(&twice, outputs);
+                                let (made, partial) = bench.made(map.len(), 2 * n * inputs * cut.parts);
+                                conv_transpose_mma::input_gradient(
+                                    bench.cuda, cut, n, input, gradient, made, partial,
+                                );
+                            }
+                        }
+                    },
+                )
+            }
+        }
+    }
+
+    /// Times each of `all`, the chosen one first.
+    fn each<C: Tiling>(
+        &mut self,
+        chosen: C,
+        all: impl Iterator<Item = C>,
+        clocks: impl Fn(&C) -> f64,
+        launch: impl Fn(&mut Self, &C),
+    ) -> Result<Vec<Timed>> {
+        let name = chosen.name();
+        let others = all.filter(|other| other.name() != name);
+        let tilings: Vec<C> = [chosen].into_iter().chain(others).collect();
+        let mut tapes: Vec<Tape<D>> = tilings.iter().map(|_| Tape::default()).collect();
+        let mut seconds = vec![Vec::new(); tilings.len()];
+        // In turn, as clocks change. What is recorded is not timed yet.
+        let Repeats { launches, replays, .. } = self.repeats;
+        for round in 0..2 + replays {
+            for ((tiling, tape), seconds) in tilings.iter().zip(&mut tapes).zip(&mut seconds) {
+                let before = self.cuda.mark();
+                let cuda = self.cuda;
+                cuda.repeat(tape, || (0..launches).for_each(|_| launch(self, tiling)));
+                let after = cuda.mark();
+                cuda.finish()?;
+                if round >= 2 {
+                    seconds.push(cuda.seconds(&before, &after) / launches as f64);
+                }
+            }
+        }
+        let timed = |(tiling, mut seconds): (&C, Vec<f64>)| {
+            seconds.sort_by(f64::total_cmp);
+            Timed {
+                tiling: tiling.name(),
+                predicted_seconds: clocks(tiling) / CLOCKS_PER_SECOND,
+                seconds: seconds[seconds.len() / 2],
+            }
+        };
+        Ok(tilings.iter().zip(seconds).map(timed).collect())
+    }
+
+    fn input<T: Stored>(&mut self, problem: &Problem, channels: usize) -> (Const<T>, Const<f32>) {
+        let map = problem.map(channels);
+        (self.maps.read(map.len()), self.reals.read(2 * map.planes()))
+    }
+
+    fn gradient<T: Stored>(&mut self, problem: &Problem, channels: usize) -> OutputGradient<T> {
+        let (output, stats) = self.input(problem, channels);
+        let (d, sums) = self.input(problem, channels);
+        OutputGradient { d, output, stats, sums }
+    }
+
+    fn words(&mut self, len: usize) -> Const<u32> {
+        let at = self.reals.next(len);
+        Const::at(self.reals.buffer.address_of(at, len))
+    }
+
+    fn made<T: Stored>(&mut self, map: usize, parts: usize) -> (Mut<T>, Mut<f32>) {
+        (self.made_maps.write(map), self.made_reals.write(parts))
+    }
+}
+
+fn one_input(problem: &Problem, inputs: usize, outputs: usize) -> ConvShape {
+    let [height, width] = [problem.height, problem.width].map(int);
+    ConvShape {
+        first: int(inputs),
+        second: 0,
+        out: int(outputs),
+        height,
+        width,
+        first_height: height,
+        first_width: width,
+        second_height: height,
+        second_width: width,
+    }
+}
