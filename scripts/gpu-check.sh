@@ -11,10 +11,10 @@
 #   --only PARTS      with commas, of, in this order: info, starts (a short training; where that works with
 #                     KERASE_OVERLAP=off alone, the others of this call are run so), validate-tf32, bench, pytorch-tf32,
 #                     operations, step (the paper's network in every precision against float64), validate-bf16, validate,
-#                     train, overlap (what it gains that launches overlap, and that it changes no bit), tilings (which of
-#                     convolutions are quicker than the chosen ones, what a step gains by them, and the file that
-#                     src/cuda/tilings.toml would be), pytorch-bf16, pytorch-low-memory (beside kerase with that option),
-#                     pytorch, ranks (a training over NCCL, on one GPU), kernels (times by ncu), memcheck, racecheck,
+#                     train, overlap (what it gains that launches overlap, and that it changes no bit), tilings-tf32 and
+#                     tilings-bf16 (which of convolutions are quicker than those in use, what a step gains by them, and
+#                     the file that src/cuda/tilings.toml would be), pytorch-bf16, pytorch-low-memory (beside kerase with
+#                     that option), pytorch, ranks (a training over NCCL, on one GPU), kernels (times by ncu), memcheck, racecheck,
 #                     demo, pytorch-compiled. bench is in TF32; each pytorch part compares with kerase in the precision
 #                     that PyTorch is allowed. Parts that were run before with the same executable stay in the file
 #   --out DIR         where the JSON goes (default benches/results)

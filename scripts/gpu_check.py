@@ -30,7 +30,7 @@ FIRST_LOSS = 1e-5
 EARLY_STEPS, EARLY_LOSS = 4, 1e-3
 # Seconds that a few steps of a tiny network may take, the data and the kernels' loading included.
 STARTING = 90
-# How often a step with the chosen tilings and one with better ones are timed.
+# How often a step is timed with each table of tilings.
 TURNS = 3
 # What a part of PyTorch's needs to end after its last round.
 ENDING = 20
@@ -248,19 +248,34 @@ class Check:
             raise Failed(f"weights differ with KERASE_OVERLAP={', '.join(different)}", result=found)
         return found
 
-    def tilings(self):
-        """What other tilings of convolutions gain: each alone, and together in a step."""
+    def tilings(self, precision):
+        """What other tilings of convolutions gain: each alone, and together in a step, with those of filters and without,
+        whose gradients run beside others there."""
         if not self.device.startswith("cuda"):
             raise NotAvailable(f"what is quicker on {self.device} says nothing of GPUs")
-        found, file = {}, self.work / "tilings.toml"
-        for precision in ["tf32", "bf16"]:
-            bench = ["bench", "--device", self.device, "--precision", precision]
-            tuned = self.json(*bench, "--tune", file)
+        file, no_filters = self.work / f"tilings-{precision}.toml", self.work / f"no-filters-{precision}.toml"
+        bench = ["bench", "--device", self.device, "--precision", precision]
+        found = {"tuned": self.json(*bench, "--tune", file, "--iters", 9), "file": file.read_text()}
+        lines = found["file"].splitlines()
+        no_filters.write_text("\n".join(line for line in lines if "filters" not in line) + "\n")
+        tables = {"as it is": [], "better": ["--tilings", file], "better, not of filters": ["--tilings", no_filters]}
+        # Of no better ones there is nothing to time, and kerase takes no empty table.
+        tables = {name: more for name, more in tables.items() if not more or " = " in more[1].read_text()}
+        try:
             # In turn, as clocks change.
-            steps = [[self.json(*bench, "--step", *self.often(), *more) for more in [[], ["--tilings", file]]]
-                     for _ in range(TURNS)]
-            found[precision] = {"tuned": tuned, "steps": [{"chosen": chosen, "better": better} for chosen, better in steps]}
-        return found | {"file": file.read_text()}
+            found["steps"] = [{name: self.json(*bench, "--step", *self.often(), *more) for name, more in tables.items()}
+                              for _ in range(TURNS)]
+        except NotAvailable as why:
+            found["steps"] = str(why)
+        except Failed as why:
+            raise Failed(str(why), **why.found | {"result": found}) from None
+        return found
+
+    def tilings_tf32(self):
+        return self.tilings("tf32")
+
+    def tilings_bf16(self):
+        return self.tilings("bf16")
 
     def demo(self):
         """The README's first command; its figures stand beside benches/results/demo.json, which is the CPU's."""
@@ -334,7 +349,7 @@ PYTORCH = {
 }
 # What says most comes first, and what may hang last: time on a GPU may end before the parts do.
 PARTS = ["info", "starts", "validate-tf32", "bench", "pytorch-tf32", "operations", "step", "validate-bf16", "validate"]
-PARTS += ["train", "overlap", "tilings", "pytorch-bf16", "pytorch-low-memory", "pytorch", "ranks", "kernels", "memcheck", "racecheck"]
+PARTS += ["train", "overlap", "tilings-tf32", "tilings-bf16", "pytorch-bf16", "pytorch-low-memory", "pytorch", "ranks", "kernels", "memcheck", "racecheck"]
 PARTS += ["demo", "pytorch-compiled"]
 
 

@@ -6,7 +6,7 @@ use crate::cuda::conv_transpose::{Input, Transpose};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
-use crate::cuda::tilings::{Kind, Makes, Problem, Tiling, Tilings};
+use crate::cuda::tilings::{Kind, Makes, Problem, Tiled, Tilings};
 use crate::cuda::{Cuda, blocks_with, int};
 use crate::precision::Precision;
 
@@ -95,7 +95,7 @@ pub struct Cut {
     pub clocks: f64,
 }
 
-impl Tiling for Cut {
+impl Tiled for Cut {
     fn name(&self) -> String {
         name([self.tiles, self.deep])
     }

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::atomic;
 use crate::backend::{Convolution, MapShape, Pass};
 use crate::cuda::{conv_mma, conv_transpose_mma};
 use crate::error::{Error, Result};
@@ -101,6 +102,20 @@ impl Problem {
         }
     }
 
+    /// Values of maps that it reads and writes at least.
+    pub fn values(&self) -> usize {
+        let pixels = self.n * self.height * self.width;
+        pixels
+            * match self.kind {
+                Kind::Conv3x3(Makes::Output) => self.from + self.to,
+                // Gradients, and the maps whose gradients they are.
+                Kind::Conv3x3(Makes::InputGradients) => 2 * (self.from + self.to),
+                Kind::Filters => self.from + 2 * self.to,
+                Kind::Transposed(Makes::Output) => self.from + 4 * self.to,
+                Kind::Transposed(Makes::InputGradients) => 8 * self.from + 2 * self.to,
+            }
+    }
+
     /// A map of its size with so many channels.
     pub fn map(&self, channels: usize) -> MapShape {
         MapShape { n: self.n, channels, height: self.height, width: self.width }
@@ -150,11 +165,22 @@ impl From<Problem> for String {
     }
 }
 
-/// A way to cut a problem into blocks.
-pub trait Tiling {
-    /// As tilings.toml has it.
+/// A problem that is cut into blocks.
+pub trait Tiled: Clone {
+    /// Of its tiling, as tilings.toml has it.
     fn name(&self) -> String;
+
+    /// Whether both are the same launch, whatever their names.
+    fn launches_as(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
 }
+
+/// Of a file that `kerase bench --tune` writes.
+const HEADER: &str = "\
+# Tilings of convolutions that were measured to be quicker than what kerase's models choose: kerase bench --tune writes
+# them, and bench --tilings takes them. See src/cuda/tilings.rs.
+";
 
 /// What was measured to be quicker than what the models choose.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +200,11 @@ impl Tilings {
 
     fn parse(text: &str) -> Result<Self> {
         let tilings: Self = toml::from_str(text).map_err(|error| Error::input(error.to_string()))?;
+        if tilings.measured.contains_key(&Precision::Fp32) {
+            return Err(Error::input(
+                "in fp32 there is one tiling of each convolution: expected [tf32] or [bf16]",
+            ));
+        }
         for (problem, name) in tilings.measured.values().flatten() {
             let known = problem.kind.tilings();
             if !known.contains(name) {
@@ -193,17 +224,36 @@ impl Tilings {
         Self::parse(&text).map_err(|error| error.of_file(path))
     }
 
+    /// Replaces the file as a whole.
+    ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// Where it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = toml::to_string(self).expect("text and texts");
-        std::fs::write(path, text).map_err(|error| Error::io("write", path, error))
+        atomic::write_bytes(path, format!("{HEADER}{text}").as_bytes())
     }
 
-    /// The same, with these for one precision.
-    pub fn with(mut self, precision: Precision, of: BTreeMap<Problem, String>) -> Self {
-        self.measured.insert(precision, of);
+    /// How many were measured in a precision.
+    pub fn len(&self, precision: Precision) -> usize {
+        self.measured.get(&precision).map_or(0, BTreeMap::len)
+    }
+
+    /// The same, with those of `other` in place of its own.
+    pub fn overlaid(mut self, other: &Self) -> Self {
+        for (&precision, of) in &other.measured {
+            let own = self.measured.entry(precision).or_default();
+            own.extend(of.iter().map(|(&problem, name)| (problem, name.clone())));
+        }
         self
+    }
+
+    /// Has the problem made by this tiling, or by what its model chooses.
+    pub fn set(&mut self, precision: Precision, problem: Problem, name: Option<String>) {
+        let of = self.measured.entry(precision).or_default();
+        match name {
+            Some(name) => drop(of.insert(problem, name)),
+            None => drop(of.remove(&problem)),
+        }
     }
 
     /// One tiling for every problem of a kind, however bad: to check that it computes what it should.
@@ -212,7 +262,7 @@ impl Tilings {
     }
 
     /// The tiling that was measured to be the quickest, otherwise the one that costs least.
-    pub fn pick<T: Tiling>(
+    pub fn pick<T: Tiled>(
         &self,
         precision: Precision,
         problem: Problem,
@@ -251,21 +301,48 @@ mod tests {
         }
     }
 
+    const MAP: MapShape = MapShape { n: 1, channels: 36, height: 320, width: 184 };
+
+    /// The tiling by which such maps with 36 channels are made of, or made to, 18.
+    fn chosen(tilings: &Tilings, precision: Precision, kind: Kind) -> String {
+        match kind {
+            Kind::Conv3x3(makes) => conv_mma::Cut::of(tilings, precision, makes, MAP, 18, 36).name(),
+            Kind::Filters => conv_mma::weights::Cut::of(tilings, precision, MAP, 18).name(),
+            Kind::Transposed(makes) => conv_transpose_mma::Cut::of(tilings, precision, makes, MAP, 18).name(),
+        }
+    }
+
     #[test]
     fn what_was_measured_is_picked() {
-        let text = format!("[tf32]\n\"{LAYER}\" = \"deep by 4\"\n");
-        let measured = Tilings::parse(&text).unwrap();
-        assert_eq!(toml::to_string(&measured).unwrap(), text);
-        let map = MapShape { n: 1, channels: 36, height: 320, width: 184 };
-        let cut = |tilings: &Tilings, precision| {
-            conv_mma::Cut::of(tilings, precision, Makes::Output, map, 18, 36).name()
-        };
-        assert_eq!(cut(&measured, Precision::Tf32), "deep by 4");
-        let chosen = cut(&Tilings::default(), Precision::Tf32);
-        assert_ne!(chosen, "deep by 4");
-        assert_eq!(cut(&measured, Precision::Bf16), cut(&Tilings::default(), Precision::Bf16));
-        let always = Tilings::always([(Kind::Conv3x3(Makes::Output), "deep by 3".into())]);
-        assert_eq!(Precision::ALL.map(|precision| cut(&always, precision)), ["deep by 3"; 3]);
+        let models = Tilings::default();
+        for kind in Kind::ALL {
+            let [from, to] = if kind == Kind::Transposed(Makes::Output) { [36, 18] } else { [18, 36] };
+            let problem = Problem::new(kind, MAP, from, to);
+            for name in kind.tilings() {
+                let mut measured = Tilings::default();
+                measured.set(Precision::Tf32, problem, Some(name.clone()));
+                let always = Tilings::always([(kind, name.clone())]);
+                for tilings in [&measured, &always, &models.clone().overlaid(&measured)] {
+                    assert_eq!(chosen(tilings, Precision::Tf32, kind), name, "{problem}");
+                }
+                assert_eq!(chosen(&always, Precision::Bf16, kind), name);
+                assert_eq!(chosen(&measured, Precision::Bf16, kind), chosen(&models, Precision::Bf16, kind));
+                measured.set(Precision::Tf32, problem, None);
+                assert_eq!(measured.len(Precision::Tf32), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn files_are_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tilings.toml");
+        let mut tilings = Tilings::default();
+        tilings.set(Precision::Tf32, LAYER.parse().unwrap(), Some("deep by 4".into()));
+        tilings.write(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("{HEADER}[tf32]\n\"{LAYER}\" = \"deep by 4\"\n"));
+        assert_eq!(Tilings::read(&path).unwrap(), tilings);
     }
 
     #[test]
@@ -273,7 +350,7 @@ mod tests {
         let message =
             Tilings::parse(&format!("[tf32]\n\"{LAYER}\" = \"wide by 7\"")).unwrap_err().to_string();
         assert!(message.contains("wide by 7") && message.contains("deep by 4"), "{message}");
-        for text in ["[fp64]", "[tf32]\n\"conv\" = \"wide by 3\"", "tf32 = 3"] {
+        for text in ["[fp64]", "[fp32]", "[tf32]\n\"conv\" = \"wide by 3\"", "tf32 = 3"] {
             assert!(Tilings::parse(text).is_err(), "{text}");
         }
     }

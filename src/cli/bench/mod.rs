@@ -58,13 +58,13 @@ pub struct Args {
         conflicts_with_all = ["step", "operations", "plan", "mode", "coils", "height", "width"])]
     data: Option<PathBuf>,
 
-    /// Time every tiling of every convolution of a pass on a GPU, in tf32 or bf16, and write those that are quicker than what
-    /// kerase chooses to a file, beside what it has for the other precision
+    /// Time every tiling of every convolution of a pass on a GPU, in tf32 or bf16, and keep in a file those that are quicker
+    /// than what kerase's models choose, beside what it has for other convolutions
     #[arg(long, value_name = "FILE", conflicts_with_all = ["step", "operations", "plan", "data", "low_memory", "warm_up"])]
     tune: Option<PathBuf>,
 
-    /// Use the tilings of a file that --tune wrote. They change the order of sums, so that only measurements can have
-    /// them; src/cuda/tilings.toml has those that all runs use
+    /// Use the tilings of a file that --tune wrote, beside those of src/cuda/tilings.toml, which all runs use. They change
+    /// the order of sums, so that no run can have its own
     #[arg(long, value_name = "FILE", conflicts_with_all = ["plan", "data"])]
     tilings: Option<PathBuf>,
 
@@ -146,7 +146,14 @@ impl Args {
             Some(_) if device.precision() == Precision::Fp32 => Err(Error::input(format!(
                 "--tilings: on {device} in fp32 there is one tiling of each convolution"
             ))),
-            Some(file) => Tilings::read(file),
+            Some(file) => {
+                let tilings = Tilings::read(file)?;
+                let precision = device.precision();
+                if tilings.len(precision) == 0 {
+                    return Err(Error::input(format!("{} has no tilings of {precision}", file.display())));
+                }
+                Ok(Tilings::built_in().overlaid(&tilings))
+            }
             None => Ok(Tilings::built_in()),
         }
     }

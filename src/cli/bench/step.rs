@@ -1,5 +1,6 @@
 //! `kerase bench --step`: how long a whole training step and an inference take.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -28,6 +29,9 @@ pub struct Report {
     parameters: usize,
     iters: u32,
     low_memory: bool,
+    /// The file of --tilings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tilings: Option<PathBuf>,
     /// Of the convolutions of one forward pass, a multiply-add counted as two.
     forward_convolution_gflop: f64,
     #[serde(flatten)]
@@ -75,7 +79,8 @@ impl Work for Measurement<'_> {
     type Output = Result<Report>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let Self { args: &Args { mode, iters, warm_up, low_memory, .. }, device, problem } = self;
+        let Self { args: &Args { mode, iters, warm_up, low_memory, ref tilings, .. }, device, problem } =
+            self;
         let iterations = [warm_up, iters];
         let parameters = problem.architecture.initial_parameters(0);
         let device_mb = |task: Task| -> Result<Option<f64>> {
@@ -117,6 +122,7 @@ impl Work for Measurement<'_> {
             parameters: parameters.len(),
             iters,
             low_memory,
+            tilings: tilings.clone(),
             forward_convolution_gflop: convolution_flop(problem.architecture, problem.batch.shape) / 1e9,
             inference,
             train,

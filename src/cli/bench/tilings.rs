@@ -1,8 +1,8 @@
-//! `kerase bench --tune`: every tiling of every convolution of a pass, timed, beside the one that kerase chooses.
+//! `kerase bench --tune`: every tiling of every convolution of a pass, timed, beside the one that is in use.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use half::bf16;
 use serde::Serialize;
@@ -10,12 +10,14 @@ use serde::Serialize;
 use super::Mode;
 use super::operations::pass;
 use super::problem::Problem as Slice;
+use crate::backend::ImageShape;
+use crate::cli::output::check_file;
 use crate::cuda::Cuda;
 use crate::cuda::driver::Driver;
 use crate::cuda::driver::dry::Dry;
 use crate::cuda::driver::emulated::Emulated;
 use crate::cuda::tilings::{Problem, Tilings};
-use crate::cuda::tune::{Bench, Repeats, Timed};
+use crate::cuda::tune::{Bench, Repeats, Timed, Timings};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::meter::Metered;
@@ -27,31 +29,34 @@ use crate::report::table::{Style, render};
 /// Launches that a GPU is timed with at a time, and bytes that they take turns with: more than any cache holds.
 const LAUNCHES: usize = 40;
 const ROTATED: usize = 256 << 20;
+/// Seconds of work before anything is timed.
+const WARM_UP: f64 = 1.0;
 /// What another tiling must gain, as a share of the time, to be written down: less is chance.
 const GAIN: f64 = 0.03;
 
-/// A problem of the pass, with its tilings; that which kerase chooses is the first.
+/// A problem of the pass, with its tilings; that which is in use is the first.
 #[derive(Serialize)]
 struct Row {
     problem: Problem,
     /// In one pass.
     calls: usize,
-    tilings: Vec<Timed>,
+    #[serde(flatten)]
+    timings: Timings,
 }
 
 impl Row {
-    fn chosen(&self) -> &Timed {
-        &self.tilings[0]
+    fn used(&self) -> &Timed {
+        &self.timings.tilings[0]
     }
 
     /// The quickest, where it gains enough.
     fn better(&self) -> Option<&Timed> {
-        let quickest = self.tilings.iter().min_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
-        (quickest.seconds < (1.0 - GAIN) * self.chosen().seconds).then_some(quickest)
+        let quickest = self.timings.tilings.iter().min_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
+        (quickest.seconds < (1.0 - GAIN) * self.used().seconds).then_some(quickest)
     }
 
     fn best(&self) -> &Timed {
-        self.better().unwrap_or(self.chosen())
+        self.better().unwrap_or(self.used())
     }
 
     fn in_a_pass(&self, of: &Timed) -> f64 {
@@ -66,22 +71,26 @@ pub struct Report {
     precision: Precision,
     #[serde(flatten)]
     architecture: Architecture,
-    /// Seconds of all convolutions of a pass, one after the other: as chosen, and at their best.
-    chosen_seconds: f64,
+    coils: usize,
+    height: usize,
+    width: usize,
+    /// Seconds of all convolutions of a pass, one after the other: as they are, and at their best.
+    used_seconds: f64,
     best_seconds: f64,
     problems: Vec<Row>,
     #[serde(skip)]
-    written: PathBuf,
+    written: String,
 }
 
-/// Times the tilings of a pass and writes those that are better to a file, beside what it has for the other precision.
+/// Times the tilings of a pass, and keeps in a file what is quicker than the models' choice: beside what it has of other
+/// problems, and those that are `used`.
 ///
 /// # Errors
-/// [`Error::Input`] for a device or precision that has one tiling alone; for a file that is there and cannot be read;
-/// where the device fails.
+/// [`Error::Input`] for a device or precision that has one tiling alone; for a file that is there and cannot be read, or
+/// cannot be written; where the device fails.
 pub fn tune(
     device: Device,
-    chosen: Tilings,
+    used: Tilings,
     slice: &Slice,
     mode: Mode,
     iters: u32,
@@ -94,31 +103,43 @@ pub fn tune(
              --device cuda:N, have several"
         )));
     }
-    let before = if file.exists() { Tilings::read(file)? } else { Tilings::default() };
+    let mut kept = used.clone();
+    if file.exists() {
+        kept = kept.overlaid(&Tilings::read(file)?);
+    }
+    check_file(file, true)?;
     let replays = iters as usize;
     let problems = match device {
         Device::Cpu => unreachable!("the CPU has fp32 alone"),
         Device::Cuda(number, _) => {
-            let gpu = Cuda::open(number)?.with_precision(precision).with_tilings(chosen);
-            rows(&gpu, slice, mode, Repeats { launches: LAUNCHES, replays, bytes: ROTATED })?
+            let gpu = Cuda::open(number)?.with_precision(precision).with_tilings(used);
+            let repeats = Repeats { launches: LAUNCHES, replays, warm_up: WARM_UP, bytes: ROTATED };
+            rows(&gpu, slice, mode, repeats)?
         }
         Device::Emulated(_) => {
             let device = Cuda::new(Emulated::from_environment()?);
-            let device = device.with_precision(precision).with_tilings(chosen);
-            rows(&device, slice, mode, Repeats { launches: 1, replays, bytes: 0 })?
+            let device = device.with_precision(precision).with_tilings(used);
+            rows(&device, slice, mode, Repeats { launches: 1, replays, warm_up: 0.0, bytes: 0 })?
         }
     };
-    let better = problems.iter().filter_map(|row| Some((row.problem, row.better()?.tiling.clone())));
-    before.with(precision, better.collect()).write(file)?;
+    for row in &problems {
+        let best = &row.best().tiling;
+        kept.set(precision, row.problem, (*best != row.timings.by_model).then(|| best.clone()));
+    }
+    kept.write(file)?;
+    let ImageShape { coils, rows: height, columns: width, .. } = slice.batch.shape;
     Ok(Report {
         program: format!("kerase {}", env!("CARGO_PKG_VERSION")),
         device: device.in_words(),
         precision,
         architecture: slice.architecture,
-        chosen_seconds: problems.iter().map(|row| row.in_a_pass(row.chosen())).sum(),
+        coils,
+        height,
+        width,
+        used_seconds: problems.iter().map(|row| row.in_a_pass(row.used())).sum(),
         best_seconds: problems.iter().map(|row| row.in_a_pass(row.best())).sum(),
         problems,
-        written: file.into(),
+        written: format!("{} has {} tilings of {precision}", file.display(), kept.len(precision)),
     })
 }
 
@@ -129,15 +150,15 @@ fn rows<D: Driver>(cuda: &Cuda<D>, slice: &Slice, mode: Mode, repeats: Repeats) 
     let mut progress = Progress::new(calls.len() as u64, "timing tilings");
     let mut rows = Vec::new();
     for (problem, calls) in calls {
-        let tilings = match cuda.precision() {
+        let timings = match cuda.precision() {
             Precision::Fp32 | Precision::Tf32 => bench.time::<f32>(&problem)?,
             Precision::Bf16 => bench.time::<bf16>(&problem)?,
         };
-        rows.push(Row { problem, calls, tilings });
+        rows.push(Row { problem, calls, timings });
         progress.step("");
     }
     progress.finish();
-    rows.sort_by(|a, b| b.in_a_pass(b.chosen()).total_cmp(&a.in_a_pass(a.chosen())));
+    rows.sort_by(|a, b| b.in_a_pass(b.used()).total_cmp(&a.in_a_pass(a.used())));
     Ok(rows)
 }
 
@@ -157,17 +178,17 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { architecture, device, precision, problems, .. } = self;
         writeln!(f, "VarNet of {architecture}, on {device}, {precision}")?;
-        let header = ["convolution", "chosen", "better", "calls", "predicted µs", "µs", "better µs"];
+        let header = ["convolution", "in use", "better", "calls", "predicted µs", "µs", "better µs"];
         let micros = |seconds: f64| format!("{:.1}", 1e6 * seconds);
         let cells = |row: &Row| {
-            let (chosen, better) = (row.chosen(), row.better());
+            let (used, better) = (row.used(), row.better());
             vec![
                 row.problem.to_string(),
-                chosen.tiling.clone(),
+                used.tiling.clone(),
                 better.map_or_else(String::new, |better| better.tiling.clone()),
                 row.calls.to_string(),
-                micros(chosen.predicted_seconds),
-                micros(chosen.seconds),
+                micros(used.predicted_seconds),
+                micros(used.seconds),
                 better.map_or_else(String::new, |better| micros(better.seconds)),
             ]
         };
@@ -176,10 +197,10 @@ impl fmt::Display for Report {
         let better = problems.iter().filter(|row| row.better().is_some()).count();
         writeln!(
             f,
-            "convolutions of a pass: {:.3} ms as chosen, {:.3} ms at their best",
-            1e3 * self.chosen_seconds,
+            "convolutions of a pass, one by one: {:.3} ms as they are, {:.3} ms at their best",
+            1e3 * self.used_seconds,
             1e3 * self.best_seconds
         )?;
-        write!(f, "{better} better tilings in {}", self.written.display())
+        write!(f, "{better} are better than what is in use; {}", self.written)
     }
 }

@@ -4,7 +4,7 @@ use crate::backend::MapShape;
 use crate::cuda::blocks_with;
 use crate::cuda::conv_mma::CUTS;
 use crate::cuda::driver::Launch;
-use crate::cuda::tilings::{Kind, Makes, Problem, Tiling, Tilings};
+use crate::cuda::tilings::{Kind, Makes, Problem, Tiled, Tilings};
 use crate::precision::Precision;
 
 // What kernels/conv_mma.cuh is cut into.
@@ -18,6 +18,9 @@ const CONSTANTS: usize = 24;
 
 /// The multiprocessors of an H100. Blocks are cut for so many; smaller GPUs have more than enough of them.
 pub const MULTIPROCESSORS: usize = 132;
+/// Their clock while all work, and bytes of memory a second: what predictions are made with.
+pub const CLOCK: f64 = 1.7e9;
+pub const BANDWIDTH: f64 = 3e12;
 /// Bytes of shared memory that blocks of one multiprocessor share, and what each takes of it at most beside what it is
 /// launched with: tables of pixels, where results go, and what the driver keeps.
 const SHARED: usize = 227 << 10;
@@ -25,14 +28,14 @@ const BESIDE: usize = 7 << 10;
 
 /// How the warps of a block share its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Warps {
+pub enum Tiling {
     Wide,
     Deep,
 }
 
-impl Warps {
+impl Tiling {
     /// Squares of pixels across and down, and steps of a slice.
-    pub(super) fn shares(self) -> [usize; 3] {
+    pub(super) fn warps(self) -> [usize; 3] {
         match self {
             Self::Wide => [4, 1, 1],
             Self::Deep => [1, 2, 2],
@@ -40,13 +43,13 @@ impl Warps {
     }
 
     fn tiles(self, map: MapShape) -> usize {
-        let [across, down, _] = self.shares();
+        let [across, down, _] = self.warps();
         map.height.div_ceil(SIDE * down) * map.width.div_ceil(SIDE * across)
     }
 
     /// Pixels of a tile with what filters read around it: by words of a map, of `pack` pixels each, on either side.
     fn positions(self, pack: usize) -> usize {
-        let [across, down, _] = self.shares();
+        let [across, down, _] = self.warps();
         (SIDE * across + 2 * pack) * (SIDE * down + 2)
     }
 }
@@ -90,7 +93,7 @@ const WAIT: f64 = 400.0;
 /// How a map is cut into blocks.
 #[derive(Clone, Debug)]
 pub struct Cut {
-    pub(super) warps: Warps,
+    pub(super) tiling: Tiling,
     /// Eights of channels that a block makes.
     pub(super) by: usize,
     /// Tiles of an image, and groups of channels.
@@ -103,14 +106,14 @@ pub struct Cut {
     pub clocks: f64,
 }
 
-impl Tiling for Cut {
+impl Tiled for Cut {
     fn name(&self) -> String {
-        name(self.warps, self.by)
+        name(self.tiling, self.by)
     }
 }
 
-pub(super) fn name(warps: Warps, by: usize) -> String {
-    format!("{warps:?} by {by}").to_lowercase()
+pub(super) fn name(tiling: Tiling, by: usize) -> String {
+    format!("{tiling:?} by {by}").to_lowercase()
 }
 
 impl Cut {
@@ -137,16 +140,16 @@ impl Cut {
     ) -> impl Iterator<Item = Self> + Clone {
         let pack = pack(precision);
         let words = ins.div_ceil(pack);
-        CUTS.iter().map(move |&(warps, by)| {
-            let [.., deep] = warps.shares();
+        CUTS.iter().map(move |&(tiling, by)| {
+            let [.., deep] = tiling.warps();
             let slice = STEP * deep;
-            let plane = (warps.positions(pack) - 8).next_multiple_of(16) + 8;
+            let plane = (tiling.positions(pack) - 8).next_multiple_of(16) + 8;
             let buffer = slice * plane + deep * by * FILTER_WORDS;
             let constants = words.next_multiple_of(slice) * pack * CONSTANTS;
             let cut = Self {
-                warps,
+                tiling,
                 by,
-                tiles: warps.tiles(map),
+                tiles: tiling.tiles(map),
                 groups: outs.div_ceil(8 * by),
                 steps: words.div_ceil(STEP),
                 shared: 2 * buffer * size_of::<u32>() + constants,
@@ -168,12 +171,12 @@ impl Cut {
 
     /// Of a block, with all of a multiprocessor's other blocks at work.
     pub(super) fn block(&self, words: usize, instructions: &Instructions) -> f64 {
-        let [.., deep] = self.warps.shares();
+        let [.., deep] = self.tiling.warps();
         let fours = words.div_ceil(4) as f64;
         let products = (WARPS / deep * 4 * 9 * self.by) as f64 * fours / 2.0;
         let of_warp = |[each, by_eight]: [f64; 2]| each + by_eight * self.by as f64;
         let multiplied = (WARPS / deep) as f64 * of_warp(instructions.multiplying) * fours;
-        let staged = (self.warps.positions(1) * 4) as f64 * fours / 32.0 * instructions.staging;
+        let staged = (self.tiling.positions(1) * 4) as f64 * fours / 32.0 * instructions.staging;
         let fixed = WARPS as f64 * of_warp(instructions.fixed);
         (products / 0.64)
             .max((multiplied + staged + fixed) / 4.0)

@@ -11,13 +11,13 @@ use crate::cuda::conv::{ConvShape, InputPlace};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
-use cut::Warps;
+use cut::Tiling;
 
-pub use cut::{Cut, MULTIPROCESSORS, THREADS, pack};
+pub use cut::{BANDWIDTH, CLOCK, Cut, MULTIPROCESSORS, THREADS, pack};
 pub use filters::{FilterShape, Layer, lay_out, of_inputs, of_output};
 
 macro_rules! kernels_by_tiling {
-    ($($warps:ident, $by:literal: $forward:ident or $forward_bf16:ident, $inputs:ident or $inputs_bf16:ident;)*) => {
+    ($($tiling:ident, $by:literal: $forward:ident or $forward_bf16:ident, $inputs:ident or $inputs_bf16:ident;)*) => {
         crate::kernels! {
             $(
                 fn $forward or $forward_bf16<T>(
@@ -41,19 +41,19 @@ macro_rules! kernels_by_tiling {
             Mut<f32>, Const<T>, Const<f32>, Mut<T>, Mut<f32>, ConvShape, i32, i32,
         );
 
-        /// The kernels there are, in either format: how warps share work, and eights of channels out.
-        const CUTS: &[(Warps, usize)] = &[$((Warps::$warps, $by),)*];
+        /// The kernels there are, in either format: tiling and eights of channels out.
+        const CUTS: &[(Tiling, usize)] = &[$((Tiling::$tiling, $by),)*];
 
         fn forward_kernel<T: Stored, D: Driver>(cut: &Cut) -> Forward<T, D> {
-            match (cut.warps, cut.by) {
-                $((Warps::$warps, $by) => kernel::$forward::<T, D>,)*
+            match (cut.tiling, cut.by) {
+                $((Tiling::$tiling, $by) => kernel::$forward::<T, D>,)*
                 other => unreachable!("{other:?} is none of CUTS"),
             }
         }
 
         fn inputs_kernel<T: Stored, D: Driver>(cut: &Cut) -> Inputs<T, D> {
-            match (cut.warps, cut.by) {
-                $((Warps::$warps, $by) => kernel::$inputs::<T, D>,)*
+            match (cut.tiling, cut.by) {
+                $((Tiling::$tiling, $by) => kernel::$inputs::<T, D>,)*
                 other => unreachable!("{other:?} is none of CUTS"),
             }
         }
@@ -72,7 +72,7 @@ kernels_by_tiling! {
 
 /// The names of [`Cut`]s.
 pub fn tilings() -> Vec<String> {
-    CUTS.iter().map(|&(warps, by)| cut::name(warps, by)).collect()
+    CUTS.iter().map(|&(tiling, by)| cut::name(tiling, by)).collect()
 }
 
 /// Writes the output from filters that [`lay_out`] made, and where `partial` is not null the moments `[planes, cut.tiles, 3]` of its tiles.

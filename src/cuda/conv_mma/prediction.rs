@@ -1,14 +1,10 @@
 //! What the 3×3 convolutions of the paper's network are predicted to take on an H100, as docs/tensor-cores.md has it.
 
-use super::cut::{Instructions, WARPS};
+use super::cut::{BANDWIDTH, CLOCK, Instructions, WARPS};
 use super::{Cut, MULTIPROCESSORS, pack, weights};
 use crate::backend::MapShape;
-use crate::cuda::tilings::{Makes, Tiling, Tilings};
+use crate::cuda::tilings::{Kind, Makes, Problem, Tiled, Tilings};
 use crate::precision::Precision;
-
-/// An H100: multiprocessors' clock while all work, and bytes a second.
-const CLOCK: f64 = 1.7e9;
-const BANDWIDTH: f64 = 3e12;
 
 /// What one launch is predicted to take.
 struct Prediction {
@@ -50,27 +46,17 @@ impl Prediction {
     }
 }
 
-/// `read`, `written`: how many values of maps for each of what is summed over, and of what is made.
-#[allow(clippy::too_many_arguments)]
-fn correlation(
-    precision: Precision,
-    makes: Makes,
-    map: MapShape,
-    ins: usize,
-    outs: usize,
-    read: usize,
-    written: usize,
-) -> Prediction {
+fn correlation(precision: Precision, makes: Makes, map: MapShape, ins: usize, outs: usize) -> Prediction {
     let cut = Cut::of(&Tilings::built_in(), precision, makes, map, ins, outs);
     let instructions = Instructions::of(precision, makes);
     let k = 8 * pack(precision);
     let words = ins.div_ceil(pack(precision));
-    let warps = map.n * cut.tiles * cut.groups * WARPS / cut.warps.shares()[2];
+    let warps = map.n * cut.tiles * cut.groups * WARPS / cut.tiling.warps()[2];
     let products = (warps * 4 * 9 * cut.by) as f64 * words.div_ceil(4) as f64 / 2.0;
     let pixels = map.n * map.pixels();
     let macs = (pixels * ins * outs * 9) as f64;
-    let maps = precision.map_bytes() * pixels * (read * ins + written * outs);
-    let bytes = maps + size_of::<u32>() * cut.filters();
+    let values = Problem::new(Kind::Conv3x3(makes), map, ins, outs).values();
+    let bytes = precision.map_bytes() * values + size_of::<u32>() * cut.filters();
     Prediction::new(
         cut.name(),
         cut.tiles * cut.groups * map.n,
@@ -90,8 +76,8 @@ fn sum(precision: Precision, map: MapShape, ins: usize) -> Prediction {
     let cut = weights::Cut::of(&Tilings::built_in(), precision, map, ins);
     let pixels = map.n * map.pixels();
     let macs = (pixels * ins * map.channels * 9) as f64;
-    let maps = precision.map_bytes() * pixels * (ins + 2 * map.channels);
-    let bytes = maps + size_of::<f32>() * cut.parts * ins * map.channels * 9;
+    let values = Problem::new(Kind::Filters, map, ins, map.channels).values();
+    let bytes = precision.map_bytes() * values + size_of::<f32>() * cut.parts * ins * map.channels * 9;
     let products = cut.products(precision);
     Prediction::new(
         cut.name(),
@@ -136,8 +122,8 @@ fn prediction() {
             for (layer, map, ins, times) in layers(n, chans) {
                 let (outs, inputs) = (map.channels, map.with_channels(ins));
                 let passes = [
-                    ("forward", correlation(precision, Makes::Output, map, ins, outs, 1, 1)),
-                    ("inputs", correlation(precision, Makes::InputGradients, inputs, outs, ins, 2, 2)),
+                    ("forward", correlation(precision, Makes::Output, map, ins, outs)),
+                    ("inputs", correlation(precision, Makes::InputGradients, inputs, outs, ins)),
                     ("filters", sum(precision, map, ins)),
                 ];
                 for (pass, predicted) in passes {

@@ -6,7 +6,7 @@ use crate::cuda::conv_mma::{MULTIPROCESSORS, THREADS};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
-use crate::cuda::tilings::{Kind, Problem, Tiling, Tilings};
+use crate::cuda::tilings::{Kind, Problem, Tiled, Tilings};
 use crate::cuda::{Cuda, blocks_with, int};
 use crate::precision::Precision;
 
@@ -20,10 +20,8 @@ const fn planes(precision: Precision) -> [usize; 2] {
         Precision::Fp32 | Precision::Tf32 => [335, 292],
     }
 }
-/// Blocks that a multiprocessor has at a time, unless others were measured to be quicker: those by 18 have registers for
-/// 2, by 16 for 2 or 3, and by 8 for 4 or 6.
+/// Blocks that a multiprocessor is to have at a time, unless it was measured that others are quicker.
 const AT_ONCE: usize = 2;
-const AT_ONCE_AT_MOST: usize = 4;
 const WARPS: usize = 4;
 /// Channels that a warp stages at a time, where a group has more than 16; otherwise all that it has.
 const CHANNELS_AT_ONCE: usize = 3;
@@ -87,6 +85,15 @@ impl Group {
         }
     }
 
+    /// Blocks that a multiprocessor has registers for; in bf16, by 16, no more than 2.
+    fn at_once_at_most(self) -> usize {
+        match self {
+            Self::Of18 => 2,
+            Self::Of16 => 3,
+            Self::Of8 => 4,
+        }
+    }
+
     fn blocks(self, ins: usize, outs: usize) -> [usize; 2] {
         let [of_in, of_out] = self.channels();
         [ins.div_ceil(of_in), outs.div_ceil(of_out)]
@@ -107,9 +114,13 @@ pub struct Cut {
     channels: [usize; 2],
 }
 
-impl Tiling for Cut {
+impl Tiled for Cut {
     fn name(&self) -> String {
         name(self.group, self.at_once)
+    }
+
+    fn launches_as(&self, other: &Self) -> bool {
+        (self.group, self.parts) == (other.group, other.parts)
     }
 }
 
@@ -124,7 +135,9 @@ pub fn tilings() -> Vec<String> {
 }
 
 fn all() -> impl Iterator<Item = (Group, usize)> + Clone {
-    Group::ALL.into_iter().flat_map(|group| (1..=AT_ONCE_AT_MOST).map(move |at_once| (group, at_once)))
+    Group::ALL
+        .into_iter()
+        .flat_map(|group| (1..=group.at_once_at_most()).map(move |at_once| (group, at_once)))
 }
 
 impl Cut {
@@ -134,7 +147,7 @@ impl Cut {
         tilings.pick(precision, problem, Self::all(precision, map, ins), cost)
     }
 
-    /// All that there are kernels for.
+    /// By each kernel, for each number of blocks that its registers allow.
     pub fn all(precision: Precision, map: MapShape, ins: usize) -> impl Iterator<Item = Self> + Clone {
         all().map(move |(group, at_once)| Self::new(precision, map, ins, group, at_once))
     }
