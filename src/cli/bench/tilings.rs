@@ -204,3 +204,26 @@ impl fmt::Display for Report {
         write!(f, "{better} are better than what is in use; {}", self.written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::bench::problem::Network;
+    use crate::cuda::tilings::{Kind, Makes};
+
+    #[test]
+    fn a_step_has_every_convolution_of_the_network() {
+        let slice = Slice::new(Network::PAPER).unwrap();
+        let calls = calls(&slice, Mode::Train, Precision::Tf32).unwrap();
+        let of = |kind: Kind| -> usize {
+            calls.iter().filter(|(problem, _)| problem.kind == kind).map(|(_, calls)| calls).sum()
+        };
+        // 12 cascades and four groups of coils, with 18 convolutions and 4 transposed ones each. Nobody asks for the
+        // gradient of coil images.
+        assert_eq!(of(Kind::Conv3x3(Makes::Output)), 288);
+        assert_eq!(of(Kind::Conv3x3(Makes::InputGradients)), 284);
+        assert_eq!(of(Kind::Filters), 288);
+        assert_eq!(of(Kind::Transposed(Makes::Output)), 64);
+        assert_eq!(of(Kind::Transposed(Makes::InputGradients)), 64);
+    }
+}
