@@ -1,7 +1,7 @@
-//! How long each tiling of a convolution takes on this device, alone and with nothing in its caches. What a step makes of
-//! that is another question: there gradients of filters run beside others, maps that were just written may still be in a
-//! cache, and parts that a tiling has more of are joined afterwards. Every problem is timed with one input that has
-//! statistics.
+//! How long each tiling of a convolution takes on this device: alone, with maps that are in no cache unless they are small.
+//! What a step makes of that is another question: there gradients of filters run beside others, maps that were just written
+//! may still be in a cache, and parts that a tiling has more of are joined afterwards. Every problem is timed with one input
+//! that has statistics.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -40,7 +40,7 @@ pub struct Timings {
     pub tilings: Vec<Timed>,
 }
 
-/// Memory that launches take turns with, so that none finds what the one before it had in a cache.
+/// Memory that launches take turns with, so that none finds what the one before it left in a cache.
 struct Pool<D: Driver> {
     buffer: Buffer<D>,
     taken: usize,
