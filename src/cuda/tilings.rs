@@ -233,6 +233,11 @@ impl Tilings {
         atomic::write_bytes(path, format!("{HEADER}{text}").as_bytes())
     }
 
+    /// What was measured.
+    pub fn get(&self, precision: Precision, problem: Problem) -> Option<&str> {
+        self.measured.get(&precision)?.get(&problem).map(String::as_str)
+    }
+
     /// How many were measured in a precision.
     pub fn len(&self, precision: Precision) -> usize {
         self.measured.get(&precision).map_or(0, BTreeMap::len)
@@ -269,10 +274,9 @@ impl Tilings {
         tilings: impl Iterator<Item = T> + Clone,
         cost: impl Fn(&T) -> f64,
     ) -> T {
-        let measured = self.measured.get(&precision).and_then(|of| of.get(&problem));
-        measured
-            .or_else(|| self.always.get(&problem.kind))
-            .and_then(|name| tilings.clone().find(|tiling| tiling.name() == *name))
+        self.get(precision, problem)
+            .or_else(|| self.always.get(&problem.kind).map(String::as_str))
+            .and_then(|name| tilings.clone().find(|tiling| tiling.name() == name))
             .or_else(|| tilings.min_by(|a, b| cost(a).total_cmp(&cost(b))))
             .expect("there are kernels")
     }

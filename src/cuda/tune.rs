@@ -40,6 +40,19 @@ pub struct Timings {
     pub tilings: Vec<Timed>,
 }
 
+/// How often problems are timed.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeats {
+    /// Launches that are recorded together.
+    pub launches: usize,
+    /// How often they are replayed.
+    pub replays: usize,
+    /// Seconds of work before the first is timed: an idle GPU takes a while to reach its clock.
+    pub warm_up: f64,
+    /// Bytes that launches take turns with, at least.
+    pub bytes: usize,
+}
+
 /// Memory that launches take turns with, so that none finds what the one before it left in a cache.
 struct Pool<D: Driver> {
     buffer: Buffer<D>,
@@ -80,19 +93,6 @@ pub struct Bench<'c, D: Driver> {
     reals: Pool<D>,
     made_maps: Pool<D>,
     made_reals: Pool<D>,
-}
-
-/// How often problems are timed.
-#[derive(Clone, Copy, Debug)]
-pub struct Repeats {
-    /// Launches that are recorded together.
-    pub launches: usize,
-    /// How often they are replayed.
-    pub replays: usize,
-    /// Seconds of work before the first is timed: an idle GPU takes a while to reach its clock.
-    pub warm_up: f64,
-    /// Bytes that launches take turns with, at least.
-    pub bytes: usize,
 }
 
 /// Values of the largest of a problem's maps, statistics, filters and parts, where those of its filters' gradient are left
@@ -138,102 +138,87 @@ impl<'c, D: Driver> Bench<'c, D> {
     /// # Errors
     /// Where the device fails.
     pub fn time<T: Stored>(&mut self, problem: &Problem) -> Result<Timings> {
-        let &Problem { kind, from, to, n, .. } = problem;
-        let precision = self.cuda.precision();
-        // What is in use, and what the model alone chooses.
-        let tables = [self.cuda.tilings(), &Tilings::default()];
-        match kind {
-            Kind::Conv3x3(makes) => {
-                let map = problem.map(to);
-                let chosen = tables.map(|of| conv_mma::Cut::of(of, precision, makes, map, from, to));
-                let all = conv_mma::Cut::all(precision, makes, map, from, to);
-                self.each(
-                    problem,
-                    chosen,
-                    all,
-                    |cut| cut.clocks,
-                    |bench, cut| match makes {
-                        Makes::Output => {
-                            let inputs = [bench.input::<T>(problem, from), (Const::null(), Const::null())];
-                            let filters = bench.words(cut.filters());
-                            let (made, moments) = bench.made(problem.map(to).len(), 3 * n * to * cut.tiles);
-                            let shape = one_input(problem, from, to);
-                            conv_mma::forward(bench.cuda, cut, n, inputs, filters, made, moments, shape);
-                        }
-                        Makes::InputGradients => {
-                            let gradient = bench.gradient::<T>(problem, from);
-                            let filters = bench.words(cut.filters());
-                            let (values, stats) = bench.input::<T>(problem, to);
-                            let (d, partial) = bench.made(problem.map(to).len(), 2 * n * to * cut.tiles);
-                            let places = [InputPlace::<T> { values, stats, d, partial }, InputPlace::none()];
-                            let shape = one_input(problem, to, from);
-                            conv_mma::input_gradients(
-                                bench.cuda,
-                                cut,
-                                n,
-                                gradient,
-                                filters,
-                                places,
-                                shape,
-                                [0, int(to)],
-                            );
-                        }
-                    },
-                )
-            }
-            Kind::Filters => {
-                let map = problem.map(to);
-                let chosen = tables.map(|of| conv_mma::weights::Cut::of(of, precision, map, from));
-                let all = conv_mma::weights::Cut::all(precision, map, from);
-                self.each(
-                    problem,
-                    chosen,
-                    all,
-                    |cut| cut.clocks(precision),
-                    |bench, cut| {
-                        let inputs = [bench.input::<T>(problem, from), (Const::null(), Const::null())];
-                        let gradient = bench.gradient(problem, to);
-                        let partial = bench.made_reals.write(cut.parts * from * to * 9);
-                        let shape = one_input(problem, from, to);
-                        conv_mma::weights::weight_gradient(bench.cuda, cut, inputs, gradient, partial, shape);
-                    },
-                )
-            }
-            Kind::Transposed(makes) => {
-                let [inputs, outputs] = if makes == Makes::Output { [from, to] } else { [to, from] };
-                let map = problem.map(inputs);
-                let chosen = tables.map(|of| conv_transpose_mma::Cut::of(of, precision, makes, map, outputs));
-                let all = conv_transpose_mma::Cut::all(precision, makes, map, outputs);
-                self.each(
-                    problem,
-                    chosen,
-                    all,
-                    |cut| cut.clocks,
-                    |bench, cut| {
-                        let twice =
-                            Problem { height: 2 * problem.height, width: 2 * problem.width, ..*problem };
-                        let (values, stats) = bench.input::<T>(problem, inputs);
-                        let weight = bench.reals.read(inputs * outputs * 4);
-                        let [height, width] = [problem.height, problem.width].map(int);
-                        let shape = Transpose { inputs: int(inputs), outputs: int(outputs), height, width };
-                        let input = Input { values, stats, weight, shape };
-                        match makes {
-                            Makes::Output => {
-                                let made = twice.map(outputs).len();
-                                let (made, partial) = bench.made(made, 3 * n * outputs * cut.parts);
-                                conv_transpose_mma::forward(bench.cuda, cut, n, input, made, partial);
-                            }
-                            Makes::InputGradients => {
-                                let gradient = bench.gradient(&twice, outputs);
-                                let (made, partial) = bench.made(map.len(), 2 * n * inputs * cut.parts);
-                                conv_transpose_mma::input_gradient(
-                                    bench.cuda, cut, n, input, gradient, made, partial,
-                                );
-                            }
-                        }
-                    },
-                )
-            }
+        match problem.kind {
+            Kind::Conv3x3(makes) => self.conv3x3::<T>(problem, makes),
+            Kind::Filters => self.filters::<T>(problem),
+            Kind::Transposed(makes) => self.transposed::<T>(problem, makes),
+        }
+    }
+
+    /// What is in use, and what the models alone choose.
+    fn chosen<C>(&self, of: impl Fn(&Tilings) -> C) -> [C; 2] {
+        [of(self.cuda.tilings()), of(&Tilings::default())]
+    }
+
+    fn conv3x3<T: Stored>(&mut self, problem: &Problem, makes: Makes) -> Result<Timings> {
+        let &Problem { from, to, n, .. } = problem;
+        let (map, precision) = (problem.map(to), self.cuda.precision());
+        let chosen = self.chosen(|tilings| conv_mma::Cut::of(tilings, precision, makes, map, from, to));
+        let all = conv_mma::Cut::all(precision, makes, map, from, to);
+        let forward = |bench: &mut Self, cut: &conv_mma::Cut| {
+            let inputs = [bench.input::<T>(problem, from), (Const::null(), Const::null())];
+            let filters = bench.words(cut.filters());
+            let (made, moments) = bench.made(map.len(), 3 * n * to * cut.tiles);
+            let shape = one_input(problem, from, to);
+            conv_mma::forward(bench.cuda, cut, n, inputs, filters, made, moments, shape);
+        };
+        let inputs = |bench: &mut Self, cut: &conv_mma::Cut| {
+            let gradient = bench.gradient::<T>(problem, from);
+            let filters = bench.words(cut.filters());
+            let (values, stats) = bench.input(problem, to);
+            let (d, partial) = bench.made(map.len(), 2 * n * to * cut.tiles);
+            let places = [InputPlace { values, stats, d, partial }, InputPlace::none()];
+            let (shape, channels) = (one_input(problem, to, from), [0, int(to)]);
+            conv_mma::input_gradients(bench.cuda, cut, n, gradient, filters, places, shape, channels);
+        };
+        match makes {
+            Makes::Output => self.each(problem, chosen, all, |cut| cut.clocks, forward),
+            Makes::InputGradients => self.each(problem, chosen, all, |cut| cut.clocks, inputs),
+        }
+    }
+
+    fn filters<T: Stored>(&mut self, problem: &Problem) -> Result<Timings> {
+        let &Problem { from, to, .. } = problem;
+        let (map, precision) = (problem.map(to), self.cuda.precision());
+        let chosen = self.chosen(|tilings| conv_mma::weights::Cut::of(tilings, precision, map, from));
+        let all = conv_mma::weights::Cut::all(precision, map, from);
+        let launch = |bench: &mut Self, cut: &conv_mma::weights::Cut| {
+            let inputs = [bench.input::<T>(problem, from), (Const::null(), Const::null())];
+            let gradient = bench.gradient(problem, to);
+            let partial = bench.made_reals.write(cut.parts * from * to * 9);
+            let shape = one_input(problem, from, to);
+            conv_mma::weights::weight_gradient(bench.cuda, cut, inputs, gradient, partial, shape);
+        };
+        self.each(problem, chosen, all, |cut| cut.clocks(precision), launch)
+    }
+
+    fn transposed<T: Stored>(&mut self, problem: &Problem, makes: Makes) -> Result<Timings> {
+        let &Problem { from, to, n, height, width, .. } = problem;
+        let [inputs, outputs] = if makes == Makes::Output { [from, to] } else { [to, from] };
+        let twice = Problem { height: 2 * height, width: 2 * width, ..*problem };
+        let (map, precision) = (problem.map(inputs), self.cuda.precision());
+        let chosen =
+            self.chosen(|tilings| conv_transpose_mma::Cut::of(tilings, precision, makes, map, outputs));
+        let all = conv_transpose_mma::Cut::all(precision, makes, map, outputs);
+        let [of_inputs, of_outputs, height, width] = [inputs, outputs, height, width].map(int);
+        let shape = Transpose { inputs: of_inputs, outputs: of_outputs, height, width };
+        let input = |bench: &mut Self| {
+            let (values, stats) = bench.input::<T>(problem, inputs);
+            Input { values, stats, weight: bench.reals.read(inputs * outputs * 4), shape }
+        };
+        let forward = |bench: &mut Self, cut: &conv_transpose_mma::Cut| {
+            let input = input(bench);
+            let (made, partial) = bench.made(twice.map(outputs).len(), 3 * n * outputs * cut.parts);
+            conv_transpose_mma::forward(bench.cuda, cut, n, input, made, partial);
+        };
+        let gradient = |bench: &mut Self, cut: &conv_transpose_mma::Cut| {
+            let (input, gradient) = (input(bench), bench.gradient(&twice, outputs));
+            let (made, partial) = bench.made(map.len(), 2 * n * inputs * cut.parts);
+            conv_transpose_mma::input_gradient(bench.cuda, cut, n, input, gradient, made, partial);
+        };
+        match makes {
+            Makes::Output => self.each(problem, chosen, all, |cut| cut.clocks, forward),
+            Makes::InputGradients => self.each(problem, chosen, all, |cut| cut.clocks, gradient),
         }
     }
 

@@ -122,10 +122,7 @@ pub fn tune(
             rows(&device, slice, mode, Repeats { launches: 1, replays, warm_up: 0.0, bytes: 0 })?
         }
     };
-    for row in &problems {
-        let best = &row.best().tiling;
-        kept.set(precision, row.problem, (*best != row.timings.by_model).then(|| best.clone()));
-    }
+    keep(&mut kept, precision, &problems);
     kept.write(file)?;
     let ImageShape { coils, rows: height, columns: width, .. } = slice.batch.shape;
     Ok(Report {
@@ -141,6 +138,14 @@ pub fn tune(
         problems,
         written: format!("{} has {} tilings of {precision}", file.display(), kept.len(precision)),
     })
+}
+
+/// Has each problem made by its best tiling, which is written down where the model would choose another.
+fn keep(tilings: &mut Tilings, precision: Precision, rows: &[Row]) {
+    for row in rows {
+        let best = &row.best().tiling;
+        tilings.set(precision, row.problem, (*best != row.timings.by_model).then(|| best.clone()));
+    }
 }
 
 /// The problems of a pass, timed; those that take longest first.
@@ -225,5 +230,32 @@ mod tests {
         assert_eq!(of(Kind::Filters), 288);
         assert_eq!(of(Kind::Transposed(Makes::Output)), 64);
         assert_eq!(of(Kind::Transposed(Makes::InputGradients)), 64);
+    }
+
+    #[test]
+    fn what_gains_enough_is_kept() {
+        let problem: Problem = "conv3x3 18 -> 36, 1 x 320 x 184".parse().unwrap();
+        let other: Problem = "conv3x3 36 -> 36, 1 x 320 x 184".parse().unwrap();
+        let timed = |&(tiling, seconds): &(&str, f64)| Timed {
+            tiling: tiling.into(),
+            predicted_seconds: 1.0,
+            seconds,
+        };
+        // What is in use comes first, and the model chooses "wide by 3".
+        let kept = |tilings: &[(&str, f64)]| {
+            let timings =
+                Timings { by_model: "wide by 3".into(), tilings: tilings.iter().map(timed).collect() };
+            let mut kept = Tilings::default();
+            kept.set(Precision::Tf32, problem, Some("wide by 1".into()));
+            kept.set(Precision::Tf32, other, Some("wide by 1".into()));
+            keep(&mut kept, Precision::Tf32, &[Row { problem, calls: 2, timings }]);
+            assert_eq!(kept.get(Precision::Tf32, other), Some("wide by 1"));
+            kept.get(Precision::Tf32, problem).map(str::to_string)
+        };
+        let deep = Some("deep by 2".to_string());
+        assert_eq!(kept(&[("wide by 3", 1.0), ("deep by 2", 0.96)]), deep);
+        assert_eq!(kept(&[("wide by 3", 1.0), ("deep by 2", 0.98)]), None);
+        assert_eq!(kept(&[("deep by 2", 1.0), ("wide by 3", 0.98)]), deep);
+        assert_eq!(kept(&[("deep by 2", 1.0), ("wide by 3", 0.96)]), None);
     }
 }
