@@ -11,12 +11,13 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use kerase::audit::evidence::{Findings, Seen};
+use kerase::audit::evidence::{Each, Findings, Seen, digest};
 use kerase::audit::flags::Kind;
 use kerase::audit::interval::{Estimate, Interval, t_quantile};
-use kerase::audit::membership::Auc;
+use kerase::audit::membership::{Auc, AucDifference};
 use kerase::audit::observe::Network;
 use kerase::audit::settings::Role;
+use kerase::audit::training::Training;
 use kerase::audit::{Audit, Observed, Request, Settings, Subject};
 use kerase::cpu::Cpu;
 use kerase::model::Weights;
@@ -85,9 +86,18 @@ fn aucs_that_one_knows() {
         Auc::of(&own(forget), &own(unseen))
     };
     let apart = of(&[&[0.1], &[0.2, 0.3]], &[&[0.4], &[0.5]]).unwrap();
-    assert_eq!((apart.auc, apart.interval, apart.tells()), (1.0, None, Some(Ordering::Greater)));
-    let beyond = of(&[&[0.6], &[0.7]], &[&[0.4], &[0.5]]).unwrap();
-    assert_eq!((beyond.auc, beyond.tells()), (0.0, Some(Ordering::Less)));
+    assert_eq!((apart.auc, apart.interval), (1.0, None));
+    // Of m + n volumes that differ in nothing, n are all beyond the others in 2 of so many ways to deal them: 6, 20, 36, 45
+    // and 70.
+    for (forget, unseen, tells) in
+        [(2, 2, false), (3, 3, false), (2, 7, false), (2, 8, true), (8, 2, true), (4, 4, true)]
+    {
+        let volumes = |count: usize, loss: f64| vec![vec![loss]; count];
+        let found = Auc::of(&volumes(forget, 0.1), &volumes(unseen, 0.2)).unwrap();
+        assert_eq!(found.tells(), tells.then_some(Ordering::Greater), "{forget} and {unseen} volumes");
+        let beyond = Auc::of(&volumes(forget, 0.2), &volumes(unseen, 0.1)).unwrap();
+        assert_eq!((beyond.auc, beyond.tells()), (0.0, tells.then_some(Ordering::Less)));
+    }
     let equal = of(&[&[0.5], &[0.5]], &[&[0.5], &[0.5]]).unwrap();
     assert_eq!((equal.auc, equal.interval, equal.tells()), (0.5, None, None));
     let single = of(&[&[0.1, 0.2]], &[&[0.4], &[0.5]]).unwrap();
@@ -150,6 +160,61 @@ fn intervals_hold_the_truth_as_often_as_they_say() {
     }
 }
 
+#[test]
+fn a_difference_of_aucs_is_made_slice_by_slice() {
+    let volumes = |losses: &[f64]| losses.iter().map(|&loss| vec![loss]).collect::<Vec<_>>();
+    // Places of the forget set 1 and 1/2, of the unseen one 1/2 and 1, as above; of the other network 1/2 and 0, 0 and 1/2.
+    let (one, other) = ([&[1.0, 3.0], &[2.0, 4.0]], [&[2.0, 4.0], &[1.0, 3.0]]);
+    let [[forget, unseen], [forget_of_other, unseen_of_other]] = [one, other].map(|sets| sets.map(|s| volumes(s)));
+    let found = AucDifference::of([&forget, &unseen], [&forget_of_other, &unseen_of_other]).unwrap();
+    near(found.difference, 0.5);
+    // Volume by volume they differ by 1/2 and 1/2: nothing to tell a spread from.
+    assert_eq!((found.interval, found.tells()), (None, None));
+    let same = AucDifference::of([&forget, &unseen], [&forget, &unseen]).unwrap();
+    assert_eq!((same.difference, same.interval), (0.0, None));
+    // By hand: a third network has places 1 and 1, 1 and 1. The first's are less by 0 and 1/2, and 1/2 and 0: 1/8 each way.
+    let [low, high] = [volumes(&[1.0, 1.0]), volumes(&[2.0, 2.0])];
+    let found = AucDifference::of([&forget, &unseen], [&low, &high]).unwrap();
+    near(found.difference, -0.25);
+    let Interval { low, high } = found.interval.unwrap();
+    near(high - low, 2.0 * t_quantile(2) * (1.0f64 / 8.0).sqrt());
+    near(high + low, -0.5);
+}
+
+/// Where the unseen volumes are harder, for networks that saw neither set too: an AUC is far from 0.5, its difference from
+/// the oracle's is not far from 0.
+#[test]
+fn what_makes_one_set_easier_counts_for_neither_network() {
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let mut normal = move || -> f64 { StandardNormal.sample(&mut random) };
+    for (volumes, shift) in [(4, 0.0), (4, 1.0), (10, 1.0), (10, 2.5)] {
+        let (mut recognised, mut missed, rounds) = (0, 0, 1000);
+        for _ in 0..rounds {
+            let mut set = |mean: f64| -> [Vec<Vec<f64>>; 2] {
+                let mut networks = [vec![], vec![]];
+                for _ in 0..volumes {
+                    let own = normal();
+                    let slices: Vec<f64> = (0..4).map(|_| mean + own + normal()).collect();
+                    // Two networks agree in part on what is hard.
+                    for network in &mut networks {
+                        let of_volume = 0.5 * normal();
+                        network.push(slices.iter().map(|loss| loss + of_volume + 0.5 * normal()).collect());
+                    }
+                }
+                networks
+            };
+            let ([forget, forget_of_oracle], [unseen, unseen_of_oracle]) = (set(0.0), set(shift));
+            let found = AucDifference::of([&forget, &unseen], [&forget_of_oracle, &unseen_of_oracle]).unwrap();
+            missed += usize::from(found.tells().is_some());
+            recognised += usize::from(Auc::of(&forget, &unseen).unwrap().tells().is_some());
+        }
+        let share = |count: usize| count as f64 / rounds as f64;
+        println!("{volumes} volumes, shift {shift}: {} {}", share(missed), share(recognised));
+        assert!(share(missed) < 0.07, "{volumes} volumes, shift {shift}: {}", share(missed));
+        assert!(shift < 2.0 || share(recognised) > 0.9, "{}", share(recognised));
+    }
+}
+
 /// A folder with sets, an original, an oracle, and a run that forgot the knees.
 fn unlearned() -> Folder {
     let folder = Folder::new();
@@ -180,7 +245,7 @@ fn an_audit_says_what_was_done_and_is_verified() {
     let audit = Audit::read(&folder.path("run/audit.json")).unwrap();
     assert_eq!(audit.request, Request { id: Some("R-7".into()), reason: Some("withdrawn".into()) });
     let record = folder.json("run/unlearning.json");
-    assert_eq!(serde_json::to_value(&audit.forgotten).unwrap(), record["forgotten"]);
+    assert_eq!(serde_json::to_value(&audit.forget().files).unwrap(), record["forgotten"]);
     assert_eq!(audit.weights.before.as_ref().unwrap().sha256, record["weights_before_sha256"]);
     assert_eq!(audit.weights.after.as_ref().unwrap().sha256, record["weights_after_sha256"]);
     let shown: Vec<_> = audit.sets.iter().map(|set| (set.set.as_str(), set.role, set.slices)).collect();
@@ -216,7 +281,7 @@ fn an_audit_says_what_was_done_and_is_verified() {
     assert_eq!(parts, ["sens_net", "cascades.0", "all"]);
 
     let verified = folder.kerase("verify run/audit.json").succeeded();
-    assert!(verified.contains("2 files, 6 slices and 3 networks agree"), "{verified}");
+    assert!(verified.contains("8 files, 24 slices and 3 networks agree"), "{verified}");
     folder.kerase(&format!("{AUDIT} --relearn-steps 12")).failed(2, &["audit.json exists", "--overwrite"]);
     let again =
         format!("{AUDIT} --relearn-steps 12 --request-id R-7 --reason withdrawn --overwrite --threads");
@@ -236,8 +301,9 @@ fn an_audit_says_what_was_done_and_is_verified() {
 fn the_page_has_it_all(folder: &Folder, audit: &Audit) {
     let html = String::from_utf8(folder.read("run/audit.html")).unwrap();
     std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit.html"), &html).unwrap();
-    let files = audit.forgotten.iter().map(|volume| &volume.sha256);
-    let slices = audit.forgotten.iter().flat_map(|volume| volume.slices.iter().map(|slice| &slice.sha256));
+    let forgotten = &audit.forget().files;
+    let files = forgotten.iter().map(|volume| &volume.sha256);
+    let slices = forgotten.iter().flat_map(|volume| volume.slices.iter().map(|slice| &slice.sha256));
     let networks = audit.weights.named().map(|(_, file)| &file.sha256);
     let digests: Vec<&String> = files.chain(slices).chain(networks).chain([&audit.sha256]).collect();
     assert_eq!(digests.len(), 2 + 6 + 3 + 1);
@@ -311,6 +377,30 @@ fn tampering(folder: &Folder) {
     );
     changed("run/audit.json", &replace("1000001.h5", "1000003.h5"), &["was changed", "file1000003.h5"]);
 
+    // Sets that numbers are of, beside the forget set.
+    changed("unseen/file1000012.h5", &middle, &["unseen/file1000012.h5: SHA-256 is"]);
+    changed("test/file_brain_AXT2_200_0000013.h5", &cut, &["test/file_brain_AXT2_200_0000013.h5"]);
+    // Somebody who changes what is concluded, and makes a digest for it.
+    let concluded = |place: &'static str, value: serde_json::Value| {
+        move |bytes: &mut Vec<u8>| {
+            let mut record: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+            *record.pointer_mut(place).unwrap() = value.clone();
+            record["sha256"] = digest(&record).into();
+            *bytes = serde_json::to_vec(&record).unwrap();
+        }
+    };
+    for (place, value, said) in [
+        ("/membership/after/auc", 0.5.into(), "membership.after.auc does not follow"),
+        ("/membership/oracle/interval/low", 0.25.into(), "membership.oracle.interval.low does not follow"),
+        ("/flags", serde_json::json!([{"kind": "diverged", "text": "it did"}]), "flags does not follow"),
+        ("/notes", serde_json::json!(["all is well"]), "notes does not follow"),
+        ("/sets/0/scores/after/psnr/mean", 30.0.into(), "sets[0].scores.after.psnr.mean does not follow"),
+        ("/sets/1/against_oracle_psnr", serde_json::Value::Null, "sets[1].against_oracle_psnr does not follow"),
+        ("/sets/0/scores/after/volumes/0/losses/0", 0.001.into(), "does not follow"),
+    ] {
+        changed("run/audit.json", &concluded(place, value), &[said]);
+    }
+
     let kept = folder.read("run/audit.json");
     for broken in ["{}", "no JSON", "{\"format\": 99}"] {
         std::fs::write(folder.path("run/audit.json"), broken).unwrap();
@@ -319,7 +409,7 @@ fn tampering(folder: &Folder) {
     std::fs::write(folder.path("run/audit.json"), kept).unwrap();
 
     // Everything moved: the run's own files are found beside the record, the rest under a root.
-    let places = ["knee", "trained", "oracle", "run"];
+    let places = ["knee", "unseen", "test", "trained", "oracle", "run"];
     std::fs::create_dir(folder.path("archive")).unwrap();
     places.iter().for_each(|p| std::fs::rename(folder.path(p), folder.path("archive").join(p)).unwrap());
     folder.kerase("verify archive/run/audit.json").failed(1, &["file1000001.h5", "weights before"]);
@@ -334,6 +424,16 @@ fn refusals(folder: &Folder) {
     folder.kerase(&again("--unseen unseen --test a=brain")).failed(2, &["retain", "the same file"]);
     folder.kerase(&again("--unseen unseen --test unseen=test")).failed(2, &["unseen", "already"]);
     folder.kerase(&again("--unseen unseen --oracle nowhere")).failed(2, &["nowhere"]);
+    // What was trained on the forget set is no oracle; the original was trained on more than the retain set may say.
+    let oracle = "--unseen unseen --oracle trained/model.safetensors";
+    folder.kerase(&again(oracle)).failed(2, &["the oracle's training", "forget", "the same file"]);
+    let config = folder.read("trained/config.toml");
+    let more = String::from_utf8(config.clone()).unwrap();
+    let (first, last) = more.split_once("data = [").unwrap();
+    let unseen = folder.path("unseen");
+    std::fs::write(folder.path("trained/config.toml"), format!("{first}data = [{unseen:?}, {last}")).unwrap();
+    folder.kerase(&again("--unseen unseen")).failed(2, &["the original's training", "unseen", "the same file"]);
+    std::fs::write(folder.path("trained/config.toml"), config).unwrap();
     folder.kerase("audit --run trained --unseen unseen").failed(2, &["kerase train"]);
     folder.kerase("audit --run knee --unseen unseen").failed(2, &["config.toml"]);
     // A run that was stopped, and weights of another.
@@ -389,11 +489,14 @@ fn diverged(folder: &Folder) {
             precision: "fp32".into(),
         };
         let (sets, settings) = (settings.open().unwrap(), settings.clone());
-        let forgotten = subject.forgotten(sets.forget()).unwrap();
+        let files = sets.digests().unwrap();
+        subject.check_forgotten(sets.forget(), &files[0]).unwrap();
+        let trained = || Some(Training { sets: vec!["somewhere".into()], compared: true });
         let findings = Findings {
             subject,
             sets,
-            forgotten,
+            files,
+            trainings: Each { before: trained(), after: trained(), oracle: trained() },
             settings,
             before,
             after,

@@ -8,11 +8,11 @@ mod support;
 mod run_support;
 
 use kerase::batch::{MaskSeeding, Sampler, Sampling};
+use kerase::data::digest::digests;
 use kerase::data::mask::MaskKind;
 use kerase::data::set::VolumeSet;
 use kerase::progress::done;
 use kerase::simulate::Anatomy;
-use kerase::unlearn::record::forgotten;
 use run_support::Sets;
 use support::Folder;
 
@@ -28,7 +28,7 @@ fn reading_hashing_and_compressing_get_on_with_every_volume() {
     assert_eq!(more(&|| drop(VolumeSet::open(folder.path("brain")).unwrap())), 3);
     let set = VolumeSet::open(folder.path("brain")).unwrap();
     // Slice by slice: a volume may have hundreds.
-    assert_eq!(more(&|| drop(forgotten(&set).unwrap())), 9);
+    assert_eq!(more(&|| drop(digests(&set).unwrap())), 9);
     let sampling = Sampling {
         mask: MaskKind::EquispacedFraction,
         accelerations: vec![4],

@@ -11,22 +11,24 @@ use crate::atomic;
 use crate::audit::distance::{PartDistance, distances};
 use crate::audit::flags::{self, Flag};
 use crate::audit::interval::{CONFIDENCE, Estimate};
-use crate::audit::membership::Auc;
+use crate::audit::membership::{Auc, AucDifference};
 use crate::audit::observe::{Network, Observed, VolumeObserved};
 use crate::audit::relearn::{Relearned, measured_slices};
-use crate::audit::settings::{Role, Sets, Settings};
+use crate::audit::settings::{AuditSet, Role, Sets, Settings};
 use crate::audit::subject::Subject;
+use crate::audit::training::Training;
 use crate::backend::Backend;
 use crate::config::absolute;
-use crate::data::digest::parameters_sha256;
+use crate::data::digest::{VolumeDigest, parameters_sha256};
+use crate::data::overlap::volumes_of_same_patients;
 use crate::error::{Error, Result};
 use crate::metrics::Scores;
 use crate::model::Weights;
 use crate::provenance::Provenance;
-use crate::unlearn::record::{ForgottenVolume, NOTE};
+use crate::unlearn::record::NOTE;
 
 /// Grows when a record means something else than before.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Why there was something to forget, as whoever asked for it says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,6 +68,7 @@ pub struct WeightsFile {
     pub path: PathBuf,
     /// Of the parameters as numbers, whatever else the file says.
     pub sha256: String,
+    pub training: Training,
 }
 
 /// Something of each network; none of one that diverged or is not there.
@@ -87,6 +90,14 @@ impl<T> Each<T> {
             before: self.before.and_then(&f),
             after: self.after.and_then(&f),
             oracle: self.oracle.and_then(&f),
+        }
+    }
+
+    pub fn zip<U>(self, other: Each<U>) -> Each<(T, U)> {
+        Each {
+            before: self.before.zip(other.before),
+            after: self.after.zip(other.after),
+            oracle: self.oracle.zip(other.oracle),
         }
     }
 
@@ -141,11 +152,22 @@ pub struct SetEvidence {
     pub path: PathBuf,
     pub volumes: usize,
     pub slices: usize,
+    /// Volumes of patients whom the forget set has volumes of, as files name them; of another set.
+    pub of_forgotten_patients: usize,
+    pub files: Vec<VolumeDigest>,
     pub scores: Each<NetworkScores>,
     /// PSNR of the unlearned network minus the original's, volume by volume.
     pub change_psnr: Option<Estimate>,
     /// Minus the oracle's.
     pub against_oracle_psnr: Option<Estimate>,
+}
+
+impl SetEvidence {
+    /// Of each network: those of each volume's slices.
+    fn losses(&self) -> Each<Vec<Vec<f64>>> {
+        let of = |scores: &NetworkScores| scores.volumes.iter().map(|volume| volume.losses.clone()).collect();
+        self.scores.as_ref().and_then(|scores| Some(of(scores)))
+    }
 }
 
 /// How the networks relearn the forget set.
@@ -171,16 +193,17 @@ pub struct Audit {
     pub provenance: Provenance,
     pub request: Request,
     pub run: RunPart,
-    pub forgotten_slices: usize,
-    pub forgotten: Vec<ForgottenVolume>,
     pub weights: Each<WeightsFile>,
     /// How many a network has.
     pub parameters: usize,
     pub settings: Settings,
     /// Of every interval.
     pub confidence: f64,
+    /// The forget set first, then the unseen one.
     pub sets: Vec<SetEvidence>,
     pub membership: Each<Auc>,
+    /// The unlearned network's AUC minus the oracle's.
+    pub membership_against_oracle: Option<AucDifference>,
     pub relearning: Option<Relearning>,
     pub distances: Vec<PartDistance>,
     /// What stands out.
@@ -203,9 +226,11 @@ pub struct Seen {
 pub struct Findings {
     pub subject: Subject,
     pub sets: Sets,
-    /// What [`Subject::forgotten`] says of the forget set.
-    pub forgotten: Vec<ForgottenVolume>,
+    /// Of each set.
+    pub files: Vec<Vec<VolumeDigest>>,
     pub settings: Settings,
+    /// Of the original, the unlearned network and the oracle.
+    pub trainings: Each<Training>,
     pub before: Observed,
     /// None of a run that diverged.
     pub after: Option<Observed>,
@@ -240,11 +265,13 @@ pub fn audit<B: Backend>(
     subject: Subject,
     settings: Settings,
     oracle: Option<(PathBuf, Weights)>,
+    trainings: Each<Training>,
     (request, provenance): (Request, Provenance),
     stop: &AtomicBool,
 ) -> Result<Option<Audit>> {
     let sets = settings.open()?;
-    let forgotten = subject.forgotten(sets.forget())?;
+    let files = sets.digests()?;
+    subject.check_forgotten(sets.forget(), &files[0])?;
     let look = |name: &str, weights: &Weights, goal: Option<f64>| {
         Observed::of(ops, &Network { name, weights, goal }, &sets, &settings, stop)
     };
@@ -265,7 +292,7 @@ pub fn audit<B: Backend>(
         None => None,
     };
     let findings =
-        Findings { subject, sets, forgotten, settings, before, after, oracle, request, provenance };
+        Findings { subject, sets, files, settings, trainings, before, after, oracle, request, provenance };
     findings.record().map(Some)
 }
 
@@ -275,18 +302,21 @@ impl Findings {
     /// # Errors
     /// Where the run's settings cannot be read any more.
     pub fn record(self) -> Result<Audit> {
-        let Self { subject, sets, forgotten, settings, before, after, oracle, request, provenance } = self;
+        let Self { subject, sets, files, settings, trainings, before, after, oracle, request, provenance } =
+            self;
         let config = std::fs::read_to_string(subject.directory.join("config.toml"))
             .map_err(|e| Error::io("read", subject.directory.join("config.toml"), e))?;
-        let weights = |path: &Path, weights: &Weights| WeightsFile {
+        let weights = |path: &Path, weights: &Weights, training: &Option<Training>| WeightsFile {
             path: absolute(path),
             sha256: parameters_sha256(&weights.parameters),
+            training: training.clone().unwrap_or_default(),
         };
         let model = subject.directory.join("model.safetensors");
-        let files = Each {
-            before: Some(weights(&subject.config.model, &subject.before)),
-            after: subject.after.as_ref().map(|after| weights(&model, after)),
-            oracle: oracle.as_ref().map(|oracle| weights(&oracle.path, &oracle.weights)),
+        let Each { before: of_before, after: of_after, oracle: of_oracle } = &trainings;
+        let weights = Each {
+            before: Some(weights(&subject.config.model, &subject.before, of_before)),
+            after: subject.after.as_ref().map(|after| weights(&model, after, of_after)),
+            oracle: oracle.as_ref().map(|oracle| weights(&oracle.path, &oracle.weights, of_oracle)),
         };
         let distances = distances(
             subject.before.architecture,
@@ -296,12 +326,7 @@ impl Findings {
         );
         let parameters = subject.before.parameters.len();
         let networks = Each { before: Some(before), after, oracle: oracle.map(|oracle| oracle.observed) };
-        let evidence = set_evidence(&sets, networks.as_ref());
-        let losses = |network: &Observed, set: usize| -> Option<Vec<Vec<f64>>> {
-            Some(network.sets[set].as_ref()?.iter().map(|volume| volume.losses.clone()).collect())
-        };
-        let membership =
-            networks.as_ref().and_then(|network| Auc::of(&losses(network, 0)?, &losses(network, 1)?));
+        let evidence = set_evidence(&sets, files, networks.as_ref());
         let goal = networks.before.as_ref().and_then(Observed::goal);
         let relearning = goal.map(|goal| Relearning {
             goal,
@@ -311,7 +336,7 @@ impl Findings {
             networks: networks.as_ref().and_then(|network| network.relearned.clone()),
         });
         let said = subject.said.as_ref();
-        let mut audit = Audit {
+        let audit = Audit {
             format: FORMAT,
             provenance,
             request,
@@ -329,14 +354,13 @@ impl Findings {
                 unlearning_sha256: subject.unlearning_sha256,
                 directory: subject.directory,
             },
-            forgotten_slices: sets.forget().slice_count(),
-            forgotten,
-            weights: files,
+            weights,
             parameters,
             settings,
             confidence: CONFIDENCE,
             sets: evidence,
-            membership,
+            membership: Each { before: None, after: None, oracle: None },
+            membership_against_oracle: None,
             relearning,
             distances,
             flags: Vec::new(),
@@ -344,32 +368,60 @@ impl Findings {
             note: NOTE.into(),
             sha256: String::new(),
         };
-        (audit.flags, audit.notes) = (flags::flags(&audit), flags::notes(&audit));
+        let mut audit = audit.concluded();
         audit.sha256 = digest(&audit.to_json()?);
         Ok(audit)
     }
 }
 
-fn set_evidence(sets: &Sets, networks: Each<&Observed>) -> Vec<SetEvidence> {
-    let of_set = |(index, set): (usize, &crate::audit::settings::AuditSet)| {
-        let scores = networks.as_ref().and_then(|network| NetworkScores::of(network.sets[index].clone()?));
-        let above = |other: &Option<NetworkScores>| scores.after.as_ref()?.psnr_above(other.as_ref()?);
-        SetEvidence {
-            set: set.name.clone(),
-            role: set.role,
-            path: absolute(set.set.source()),
-            volumes: set.set.volumes().len(),
-            slices: set.set.slice_count(),
-            change_psnr: above(&scores.before),
-            against_oracle_psnr: above(&scores.oracle),
-            scores,
-        }
+fn set_evidence(
+    sets: &Sets,
+    files: Vec<Vec<VolumeDigest>>,
+    networks: Each<&Observed>,
+) -> Vec<SetEvidence> {
+    let of_set = |(index, (AuditSet { name, role, set }, files)): (usize, (&AuditSet, _))| SetEvidence {
+        set: name.clone(),
+        role: *role,
+        path: absolute(set.source()),
+        volumes: set.volumes().len(),
+        slices: set.slice_count(),
+        of_forgotten_patients: match role {
+            Role::Forget => 0,
+            Role::Unseen | Role::Test => volumes_of_same_patients(sets.forget(), set),
+        },
+        files,
+        scores: networks.as_ref().and_then(|network| NetworkScores::of(network.sets[index].clone()?)),
+        change_psnr: None,
+        against_oracle_psnr: None,
     };
-    sets.sets.iter().enumerate().map(of_set).collect()
+    sets.sets.iter().zip(files).enumerate().map(of_set).collect()
 }
 
 impl Audit {
-    fn to_json(&self) -> Result<Value> {
+    /// With all that follows from what was measured worked out: means and intervals, differences, AUCs, flags and notes.
+    pub fn concluded(mut self) -> Self {
+        for set in &mut self.sets {
+            set.scores = set.scores.as_ref().and_then(|scores| NetworkScores::of(scores.volumes.clone()));
+            let Each { before, after, oracle } = &set.scores;
+            let above = |other: &Option<NetworkScores>| after.as_ref()?.psnr_above(other.as_ref()?);
+            (set.change_psnr, set.against_oracle_psnr) = (above(before), above(oracle));
+        }
+        let losses = self.sets[0].losses().zip(self.sets[1].losses());
+        self.membership = losses.as_ref().and_then(|(forget, unseen)| Auc::of(forget, unseen));
+        let Each { after, oracle, .. } = losses;
+        self.membership_against_oracle = after.zip(oracle).and_then(|(after, oracle)| {
+            AucDifference::of([&after.0, &after.1], [&oracle.0, &oracle.1])
+        });
+        (self.flags, self.notes) = (flags::flags(&self), flags::notes(&self));
+        self
+    }
+
+    /// The set that was forgotten.
+    pub fn forget(&self) -> &SetEvidence {
+        &self.sets[0]
+    }
+
+    pub(super) fn to_json(&self) -> Result<Value> {
         serde_json::to_value(self)
             .map_err(|e| Error::input(format!("this audit cannot be written down: {e}")))
     }
@@ -408,7 +460,16 @@ impl Audit {
             )));
         }
         let digest = digest(&value);
-        Ok((serde_json::from_value(value).map_err(refused)?, digest))
+        let audit: Self = serde_json::from_value(value).map_err(refused)?;
+        let roles: Vec<Role> = audit.sets.iter().take(2).map(|set| set.role).collect();
+        if roles != [Role::Forget, Role::Unseen] {
+            return Err(Error::input(format!(
+                "{} is no audit record that this version can read: its sets begin with {roles:?}, not with the forget \
+                 set and the unseen one",
+                path.display()
+            )));
+        }
+        Ok((audit, digest))
     }
 
     pub fn set(&self, role: Role) -> Option<&SetEvidence> {

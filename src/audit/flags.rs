@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::evidence::{Audit, SetEvidence};
-use crate::audit::interval::Estimate;
-use crate::audit::membership::Auc;
+use crate::audit::evidence::{Audit, NetworkScores, SetEvidence, WeightsFile};
+use crate::audit::interval::{Estimate, Interval};
+use crate::audit::membership::{Auc, AucDifference};
 use crate::audit::relearn::Relearned;
 use crate::audit::settings::Role;
 
@@ -24,7 +24,8 @@ pub enum Kind {
     RetainDamaged,
     /// The forget set is reconstructed as before.
     NothingForgotten,
-    /// Losses still tell the forget set from unseen volumes, by being smaller.
+    /// Losses still tell the forget set from unseen volumes, by being smaller; where there is an oracle, smaller than it
+    /// has them.
     StillRecognised,
     /// Likewise, by being larger.
     StandsOut,
@@ -72,20 +73,8 @@ pub fn flags(audit: &Audit) -> Vec<Flag> {
     if let Some(text) = nothing_forgotten(audit) {
         flag(Kind::NothingForgotten, text);
     }
-    if let Some(after) = &audit.membership.after {
-        let oracle = audit
-            .membership
-            .oracle
-            .as_ref()
-            .map_or(String::new(), |oracle| format!("; the oracle's {}", auc(oracle)));
-        let text = |than: &str| {
-            format!("losses on the forget set are {than} than on unseen volumes: AUC {}{oracle}", auc(after))
-        };
-        match after.tells() {
-            Some(Ordering::Greater) => flag(Kind::StillRecognised, text("smaller")),
-            Some(Ordering::Less) => flag(Kind::StandsOut, text("larger")),
-            _ => {}
-        }
+    if let Some((kind, text)) = membership(audit) {
+        flag(kind, text);
     }
     if let Some(text) = relearns_fast(audit) {
         flag(Kind::RelearnsFast, text);
@@ -114,9 +103,40 @@ fn nothing_forgotten(audit: &Audit) -> Option<String> {
     if moved.changed == 0.0 {
         return Some("no weight has changed".into());
     }
-    let change = audit.set(Role::Forget)?.change_psnr?;
+    let change = audit.forget().change_psnr?;
     // Also where a network has become better.
-    (change.mean > -SMALLEST).then(|| format!("forget: PSNR has changed by {}", decibels(change)))
+    (change.mean > -SMALLEST && !oracle_as_good(audit))
+        .then(|| format!("forget: PSNR has changed by {}", decibels(change)))
+}
+
+/// Whether a network that never saw the forget set reconstructs it as well as the original: then no PSNR has to fall.
+fn oracle_as_good(audit: &Audit) -> bool {
+    let psnr = |scores: &Option<NetworkScores>| scores.as_ref().map(|scores| scores.psnr.mean);
+    let scores = &audit.forget().scores;
+    psnr(&scores.oracle).zip(psnr(&scores.before)).is_some_and(|(oracle, before)| oracle - before > -SMALLEST)
+}
+
+/// Against the oracle, whose losses on both sets are those of a network that saw neither; without one, against chance.
+fn membership(audit: &Audit) -> Option<(Kind, String)> {
+    let after = audit.membership.after.as_ref()?;
+    let against = audit.membership_against_oracle.as_ref();
+    let kind = match against.map_or_else(|| after.tells(), AucDifference::tells)? {
+        Ordering::Greater => Kind::StillRecognised,
+        Ordering::Less => Kind::StandsOut,
+        Ordering::Equal => return None,
+    };
+    let than = if kind == Kind::StillRecognised { "smaller" } else { "larger" };
+    let text = match (against, &audit.membership.oracle) {
+        (Some(against), Some(oracle)) => format!(
+            "losses on the forget set, beside those on unseen volumes, are {than} than the oracle's: AUC {}, the oracle's \
+             {}, difference {}",
+            auc(after),
+            auc(oracle),
+            auc_difference(against)
+        ),
+        _ => format!("losses on the forget set are {than} than on unseen volumes: AUC {}", auc(after)),
+    };
+    Some((kind, text))
 }
 
 fn relearns_fast(audit: &Audit) -> Option<String> {
@@ -151,7 +171,7 @@ pub fn notes(audit: &Audit) -> Vec<String> {
     match &audit.membership.oracle {
         Some(oracle) if oracle.tells().is_some() => notes.push(format!(
             "the oracle, which never saw the forget set, tells it from the unseen volumes too (AUC {}): they are not of \
-             one kind, and an AUC here is not of membership alone",
+             one kind, and an AUC here is not of membership alone; flags go by the difference from the oracle's",
             auc(oracle)
         )),
         Some(_) => {}
@@ -160,6 +180,30 @@ pub fn notes(audit: &Audit) -> Vec<String> {
              is not known"
                 .into(),
         ),
+    }
+    for (name, WeightsFile { training, .. }) in audit.weights.named().filter(|(name, _)| *name != "unlearned") {
+        if !training.compared {
+            notes.push(format!(
+                "what the {name} was trained on is not known, or not there any more, in full: that it saw none of {} is \
+                 taken on trust",
+                if name == "oracle" { "these volumes" } else { "the unseen volumes" }
+            ));
+        }
+    }
+    for SetEvidence { set, volumes, of_forgotten_patients: count, .. } in &audit.sets {
+        if *count > 0 {
+            notes.push(format!(
+                "{set}: {count} of {volumes} volumes are, by the patient that their files name, of somebody whom the forget \
+                 set has volumes of: what is said of unseen volumes does not hold for them"
+            ));
+        }
+    }
+    if oracle_as_good(audit) {
+        notes.push(
+            "the oracle reconstructs the forget set as well as the original: that PSNR there has not fallen says nothing, \
+             and there is no flag for it"
+                .into(),
+        );
     }
     if audit.relearning.is_none() {
         notes.push("relearning was not measured".into());
@@ -175,6 +219,15 @@ pub fn auc(auc: &Auc) -> String {
     match auc.interval {
         Some(interval) => format!("{:.2} ({:.2} to {:.2})", auc.auc, interval.low, interval.high),
         None => format!("{:.2} (no interval)", auc.auc),
+    }
+}
+
+/// "+0.31 (+0.12 to +0.50)".
+pub fn auc_difference(difference: &AucDifference) -> String {
+    let AucDifference { difference, interval } = difference;
+    match interval {
+        Some(Interval { low, high }) => format!("{difference:+.2} ({low:+.2} to {high:+.2})"),
+        None => format!("{difference:+.2} (no interval)"),
     }
 }
 

@@ -2,7 +2,7 @@
 //! verified later.
 //!
 //! [`subject`] reads the run, [`observe`] looks at one network on all sets, [`membership`], [`relearn`], [`distance`] and
-//! [`interval`] are the measures, [`flags`] says what stands out, [`evidence`] puts everything into one record,
+//! [`interval`] are the measures, [`training`] knows what networks were trained on, [`flags`] says what stands out, [`evidence`] puts everything into one record,
 //! [`verify`] says whether record, data and weights still belong together. What each number means and what it does not:
 //! docs/audit.md.
 
@@ -15,6 +15,7 @@ pub mod observe;
 pub mod relearn;
 pub mod settings;
 pub mod subject;
+pub mod training;
 pub mod verify;
 
 pub use evidence::{Audit, Request};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{Sampler, Sampling};
 use crate::config::{Loss, absolute};
+use crate::data::digest::{VolumeDigest, digests};
 use crate::data::overlap::check_disjoint;
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
@@ -126,6 +127,14 @@ impl Sets {
             check_disjoint(retain, set, ["retain", name])?;
         }
         Ok(())
+    }
+
+    /// Of all files and slices, set by set.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn digests(&self) -> Result<Vec<Vec<VolumeDigest>>> {
+        self.sets.iter().map(|set| digests(&set.set)).collect()
     }
 
     pub fn slice_count(&self) -> usize {

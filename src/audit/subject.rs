@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::config::absolute;
-use crate::data::digest::{file_sha256, parameters_sha256};
+use crate::data::digest::{VolumeDigest, file_sha256, parameters_sha256};
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::model::Weights;
 use crate::provenance::Provenance;
 use crate::run::{RunDirectory, Start};
 use crate::unlearn::UnlearnConfig;
-use crate::unlearn::record::{ForgottenVolume, forgotten};
 
 /// What an audit needs of `unlearning.json`.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,7 +21,7 @@ pub struct Said {
     pub finished: bool,
     /// Who computed the run, or its last part.
     pub by: Option<Provenance>,
-    pub forgotten: Vec<ForgottenVolume>,
+    pub forgotten: Vec<VolumeDigest>,
     pub steps: u64,
     pub epochs: u64,
     pub seconds: f64,
@@ -126,15 +125,14 @@ impl Subject {
         Ok(Self { said: Some(said), unlearning_sha256, after: Some(after), ..subject })
     }
 
-    /// Hashes the forget set's files and slices, as they are now.
+    /// Compares the forget set, as it is now, with what the run says it forgot.
     ///
     /// # Errors
-    /// A file that cannot be read, and one that is not what the run says it forgot.
-    pub fn forgotten(&self, set: &VolumeSet) -> Result<Vec<ForgottenVolume>> {
-        let found = forgotten(set)?;
-        let Some(said) = &self.said else { return Ok(found) };
+    /// Naming what is another.
+    pub fn check_forgotten(&self, set: &VolumeSet, found: &[VolumeDigest]) -> Result<()> {
+        let Some(said) = &self.said else { return Ok(()) };
         let differs =
-            |a: &ForgottenVolume, b: &ForgottenVolume| (&a.sha256, &a.slices) != (&b.sha256, &b.slices);
+            |a: &VolumeDigest, b: &VolumeDigest| (&a.sha256, &a.slices) != (&b.sha256, &b.slices);
         let changed = found.iter().zip(&said.forgotten).find(|(now, then)| differs(now, then));
         match changed {
             Some((now, _)) => Err(Error::input(format!(
@@ -150,7 +148,7 @@ impl Subject {
                 self.directory.display(),
                 said.forgotten.len()
             ))),
-            None => Ok(found),
+            None => Ok(()),
         }
     }
 }

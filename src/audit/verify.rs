@@ -6,14 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use serde_json::Value;
 
 use crate::audit::evidence::{Audit, WeightsFile};
 use crate::audit::subject::Said;
-use crate::data::digest::{file_sha256, parameters_sha256, slice_sha256};
+use crate::data::digest::{SliceDigest, VolumeDigest, file_sha256, parameters_sha256, slice_sha256};
 use crate::data::fastmri::VolumeFile;
 use crate::error::{Error, Result};
 use crate::model::Weights;
-use crate::unlearn::record::{ForgottenSlice, ForgottenVolume};
 
 /// What was compared, and what does not agree.
 #[derive(Clone, Debug)]
@@ -69,7 +69,9 @@ pub fn verify(path: &Path, root: Option<&Path>, each: &(dyn Fn() + Sync)) -> Res
         ));
     }
     mismatches.extend(run_files(&audit, &places));
-    let volumes = audit.forgotten.par_iter().map(|volume| {
+    mismatches.extend(conclusions(&audit, path)?);
+    let files: Vec<&VolumeDigest> = audit.sets.iter().flat_map(|set| &set.files).collect();
+    let volumes = files.par_iter().map(|volume| {
         let found = of_volume(volume, &places.find(&volume.path));
         each();
         found
@@ -81,7 +83,7 @@ pub fn verify(path: &Path, root: Option<&Path>, each: &(dyn Fn() + Sync)) -> Res
         ("weights after", &weights.after, true),
         ("weights of the oracle", &weights.oracle, false),
     ] {
-        let Some(WeightsFile { path, sha256 }) = file else { continue };
+        let Some(WeightsFile { path, sha256, .. }) = file else { continue };
         let path = if of_run { places.of_run(path) } else { places.find(path) };
         mismatches.extend(match Weights::read(&path) {
             Err(error) => Some(format!("{name}: {error}")),
@@ -91,11 +93,42 @@ pub fn verify(path: &Path, root: Option<&Path>, each: &(dyn Fn() + Sync)) -> Res
     }
     Ok(Verification {
         sha256: audit.sha256,
-        files: audit.forgotten.len(),
-        slices: audit.forgotten.iter().map(|volume| volume.slices.len()).sum(),
+        files: files.len(),
+        slices: files.iter().map(|volume| volume.slices.len()).sum(),
         weights: weights.named().count(),
         mismatches,
     })
+}
+
+/// Whether all that follows from what was measured is what this program says of it. Numbers may differ by rounding: other
+/// machines round logarithms otherwise.
+fn conclusions(audit: &Audit, path: &Path) -> Result<Option<String>> {
+    let (said, follows) = (audit.to_json()?, audit.clone().concluded().to_json()?);
+    Ok(difference("", &said, &follows).map(|place| {
+        format!("{}: {place} does not follow from the losses and scores that the record lists", path.display())
+    }))
+}
+
+/// Largest difference of a number from one that it is, as a share.
+const ROUNDING: f64 = 1e-9;
+
+/// Where two values differ first.
+fn difference(at: &str, one: &Value, other: &Value) -> Option<String> {
+    let near = |a: f64, b: f64| a == b || (a - b).abs() <= ROUNDING * a.abs().max(b.abs()).max(1.0);
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) if one.len() == other.len() => {
+            one.iter().find_map(|(key, one)| {
+                difference(&format!("{at}.{key}"), one, other.get(key).unwrap_or(&Value::Null))
+            })
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => one
+            .iter()
+            .zip(other)
+            .enumerate()
+            .find_map(|(i, (one, other))| difference(&format!("{at}[{i}]"), one, other)),
+        (Value::Number(one), Value::Number(other)) if near(one.as_f64()?, other.as_f64()?) => None,
+        _ => (one != other).then(|| at.trim_start_matches('.').to_string()),
+    }
 }
 
 fn differs(found: &str, expected: &str) -> Option<String> {
@@ -116,7 +149,7 @@ fn run_files(audit: &Audit, places: &Places) -> Vec<String> {
         });
         if name == "unlearning.json"
             && let Ok(said) = Said::read(&path)
-            && said.forgotten != audit.forgotten
+            && said.forgotten != audit.forget().files
         {
             mismatches.push(format!("{}: it lists other volumes or slices than the audit", path.display()));
         }
@@ -124,8 +157,8 @@ fn run_files(audit: &Audit, places: &Places) -> Vec<String> {
     mismatches
 }
 
-/// What does not agree in a volume of the forget set.
-fn of_volume(volume: &ForgottenVolume, path: &Path) -> Vec<String> {
+/// What does not agree in a volume of a set.
+fn of_volume(volume: &VolumeDigest, path: &Path) -> Vec<String> {
     let shown = path.display();
     let found = match file_sha256(path) {
         Err(error) => return vec![error.to_string()],
@@ -142,7 +175,7 @@ fn of_volume(volume: &ForgottenVolume, path: &Path) -> Vec<String> {
         }
         Ok(opened) => opened,
     };
-    let of_slice = |ForgottenSlice { slice, sha256 }: &ForgottenSlice| match opened.read_slice(*slice) {
+    let of_slice = |SliceDigest { slice, sha256 }: &SliceDigest| match opened.read_slice(*slice) {
         Err(Error::Input(message)) if message.contains(&shown.to_string()) => Some(message),
         Err(error) => Some(format!("{shown} slice {slice}: {error}")),
         Ok(data) => {
@@ -152,7 +185,7 @@ fn of_volume(volume: &ForgottenVolume, path: &Path) -> Vec<String> {
     let slices: Vec<String> = volume.slices.iter().filter_map(of_slice).collect();
     let whole = file.map(|digests| {
         let still = match slices.is_empty() {
-            true => " (the forgotten slices are the same numbers still)",
+            true => " (its slices are the same numbers still)",
             false => "",
         };
         format!("{shown}: {digests}{still}")

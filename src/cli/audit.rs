@@ -1,14 +1,15 @@
 //! `kerase audit`: evidence of what an unlearning run did.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::args::DeviceArgs;
 use super::output::{check_file, print};
 use super::unlearn::named_set;
-use crate::audit::evidence::{Audit, Request, audit, read_oracle};
+use crate::audit::evidence::{Audit, Each, Request, audit, read_oracle};
 use crate::audit::settings::{RELEARN_STEPS, Settings};
 use crate::audit::subject::Subject;
+use crate::audit::training::Training;
 use crate::backend::Backend;
 use crate::data::set::VolumeSet;
 use crate::device::Work;
@@ -75,6 +76,7 @@ struct Plan {
     subject: Subject,
     settings: Settings,
     oracle: Option<(PathBuf, Weights)>,
+    trainings: Each<Training>,
     request: Request,
     provenance: Provenance,
 }
@@ -83,9 +85,9 @@ impl Work for Plan {
     type Output = Result<Option<Audit>>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let Self { subject, settings, oracle, request, provenance } = self;
+        let Self { subject, settings, oracle, trainings, request, provenance } = self;
         // Nothing is saved on the way: a signal ends the program as it always does.
-        audit(ops, subject, settings, oracle, (request, provenance), &AtomicBool::new(false))
+        audit(ops, subject, settings, oracle, trainings, (request, provenance), &AtomicBool::new(false))
     }
 }
 
@@ -111,8 +113,19 @@ impl Args {
             settings.loss.weights(),
         )?;
         sets.check_unseen(&VolumeSet::open(&subject.config.retain)?)?;
+        let before = Training::of(&subject.config.model).compare("the original", &sets.sets[1..])?;
+        let of_oracle = |path: &Path| Training::of(path).compare("the oracle", &sets.sets);
+        let trainings = Each {
+            // Its run's own sets were compared above.
+            after: Some(Training {
+                compared: before.compared,
+                ..Training::of(&self.run.join("model.safetensors"))
+            }),
+            before: Some(before),
+            oracle: oracle.as_ref().map(|(path, _)| of_oracle(path)).transpose()?,
+        };
         let request = Request { id: self.request_id, reason: self.reason };
-        let plan = Plan { subject, settings, oracle, request, provenance: Provenance::of(device) };
+        let plan = Plan { subject, settings, oracle, trainings, request, provenance: Provenance::of(device) };
         let record = device.run(plan)??.expect("nobody asked it to stop");
         record.write(&path)?;
         let page = write_page(&path)?;

@@ -42,7 +42,7 @@ impl Args {
         if let Some(root) = self.root.as_ref().filter(|root| !root.is_dir()) {
             return Err(Error::input(format!("--root {}: there is no such directory", root.display())));
         }
-        let volumes = Audit::read(&self.audit)?.forgotten.len();
+        let volumes = Audit::read(&self.audit)?.sets.iter().map(|set| set.files.len()).sum::<usize>();
         let progress = Mutex::new(Progress::new(volumes as u64, "verifying"));
         let step = || progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner).step("");
         let found = verify(&self.audit, self.root.as_deref(), &step)?;

@@ -2,12 +2,56 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::set::VolumeSet;
 use super::volume::Slice;
+use crate::config::absolute;
 use crate::error::{Error, Result};
+use crate::progress::got_on;
+
+/// A volume of a set, and which of its slices are in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeDigest {
+    pub path: PathBuf,
+    /// Of the whole file.
+    pub sha256: String,
+    pub slices: Vec<SliceDigest>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SliceDigest {
+    pub slice: usize,
+    /// [`slice_sha256`].
+    pub sha256: String,
+}
+
+/// Reads and hashes every file and slice of a set.
+///
+/// # Errors
+/// A file or slice that cannot be read.
+pub fn digests(set: &VolumeSet) -> Result<Vec<VolumeDigest>> {
+    let volumes: Vec<_> = set.volumes().iter().enumerate().collect();
+    volumes
+        .into_par_iter()
+        .map(|(index, volume)| {
+            let slices = set.slices_of(index).iter().map(|&slice| {
+                let sha256 = slice_sha256(&volume.read_slice_as_stored(slice)?);
+                got_on();
+                Ok(SliceDigest { slice, sha256 })
+            });
+            Ok(VolumeDigest {
+                path: absolute(&volume.path),
+                sha256: file_sha256(&volume.path)?,
+                slices: slices.collect::<Result<_>>()?,
+            })
+        })
+        .collect()
+}
 
 /// SHA-256 of a whole file, in hexadecimal, as `sha256sum` prints it.
 pub fn file_sha256(path: impl AsRef<Path>) -> Result<String> {

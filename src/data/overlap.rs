@@ -67,6 +67,14 @@ pub fn check_disjoint(first: &VolumeSet, second: &VolumeSet, names: [&str; 2]) -
     )))
 }
 
+/// How many volumes of the second set are of patients whom the first one has volumes of, by the patient that files name.
+/// Some sets name none, or one for all: it is a reason to look, not to refuse.
+pub fn volumes_of_same_patients(first: &VolumeSet, second: &VolumeSet) -> usize {
+    let patient = |volume: &'_ VolumeFile| volume.patient_id.clone().filter(|id| !id.trim().is_empty());
+    let patients: HashSet<String> = first.volumes().iter().filter_map(patient).collect();
+    second.volumes().iter().filter_map(patient).filter(|id| patients.contains(id)).count()
+}
+
 fn by_key<K: std::hash::Hash + Eq>(
     volumes: &[VolumeFile],
     key: impl Fn(&VolumeFile) -> Result<Option<K>>,

@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::atomic;
-use crate::audit::evidence::{Findings, Seen};
+use crate::audit::evidence::{Each, Findings, Seen};
 use crate::audit::observe::Network;
 use crate::audit::relearn::{MEASURED_SLICES, checks};
+use crate::audit::training::Training;
 use crate::audit::{Audit, Observed, Request, Settings as AuditSettings, Subject};
 use crate::backend::Backend;
-use crate::data::digest::file_sha256;
+use crate::data::digest::{VolumeDigest, file_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::execute::Experiment;
 use crate::experiment::graph::{Node, Row, Task, Work};
@@ -26,6 +29,8 @@ use crate::unlearn::request::NamedSet;
 
 /// What a network's look leaves in its node's directory.
 const OBSERVED: &str = "observed.json";
+/// What the original's leaves beside it: digests of all files of the sets.
+const FILES: &str = "files.json";
 
 /// What a look at a training's network is made with.
 #[derive(Clone, Debug)]
@@ -94,7 +99,7 @@ pub fn plan(
         let steps = original.map_or(0, |_| most);
         let images = slices[1] as u64 + original.map_or(0, |_| relearning);
         let what = json!({
-            "training": nodes[training].key(), "sets": identities, "relearn_steps": most,
+            "training": nodes[training].key(), "sets": identities, "format": crate::audit::evidence::FORMAT, "relearn_steps": most,
             "relearn_lr": looks.relearn_lr, "goal": original.map(|original| nodes[original].key()),
         });
         let needs = [nodes[training].needs.clone(), vec![training], original.into_iter().collect()].concat();
@@ -148,24 +153,25 @@ pub(super) fn observe<B: Backend>(
     let nodes = &experiment.graph.nodes;
     let weights = Weights::read(nodes[*training].directory.join("model.safetensors"))?;
     let goal = match original {
-        Some(original) => read(&nodes[*original])?.goal(),
+        Some(original) => read::<Observed>(&nodes[*original], OBSERVED)?.goal(),
         None => None,
     };
     let network = Network { name: &node.name, weights: &weights, goal };
-    let Some(observed) = Observed::of(ops, &network, &settings.open()?, settings, experiment.stop)? else {
+    let sets = settings.open()?;
+    let Some(observed) = Observed::of(ops, &network, &sets, settings, experiment.stop)? else {
         return Ok(Outcome::Stopped);
     };
-    let path = node.directory.join(OBSERVED);
-    let text =
-        serde_json::to_string(&observed).map_err(|e| Error::input(format!("{}: {e}", path.display())))?;
-    atomic::write_bytes(&path, (text + "\n").as_bytes())?;
+    if original.is_none() {
+        write(node, FILES, &sets.digests()?)?;
+    }
+    write(node, OBSERVED, &observed)?;
     node.finish(&experiment.done())?;
     Ok(Outcome::Finished)
 }
 
-/// What was found of a network that was looked at.
-fn read(node: &Node) -> Result<Observed> {
-    let path = node.directory.join(OBSERVED);
+/// What a look at a network left in a file.
+fn read<T: DeserializeOwned>(node: &Node, file: &str) -> Result<T> {
+    let path = node.directory.join(file);
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
     serde_json::from_str(&text).map_err(|e| {
         let path = path.display();
@@ -173,6 +179,13 @@ fn read(node: &Node) -> Result<Observed> {
             "{path} is none of this version's: {e}; remove its directory to have it made again"
         ))
     })
+}
+
+fn write<T: Serialize>(node: &Node, file: &str, value: &T) -> Result<()> {
+    let path = node.directory.join(file);
+    let text =
+        serde_json::to_string(value).map_err(|e| Error::input(format!("{}: {e}", path.display())))?;
+    atomic::write_bytes(&path, (text + "\n").as_bytes())
 }
 
 /// Looks at the network that a run left, and writes the run's audit.json.
@@ -186,8 +199,9 @@ pub(super) fn audit<B: Backend>(
     let run = &nodes[*unlearning];
     let subject = Subject::read(&run.directory, run.has_diverged()?)?;
     let sets = settings.open()?;
-    let forgotten = subject.forgotten(sets.forget())?;
-    let before = read(&nodes[*original])?;
+    let files: Vec<Vec<VolumeDigest>> = read(&nodes[*original], FILES)?;
+    subject.check_forgotten(sets.forget(), &files[0])?;
+    let before: Observed = read(&nodes[*original], OBSERVED)?;
     let after = match &subject.after {
         None => None,
         Some(weights) => {
@@ -199,11 +213,18 @@ pub(super) fn audit<B: Backend>(
         }
     };
     let path = nodes[*oracle_training].directory.join("model.safetensors");
-    let oracle = Seen { weights: Weights::read(&path)?, path, observed: read(&nodes[*oracle])? };
+    // Studies compare their sets before anything is run.
+    let trainings = Each {
+        before: Some(Training::of(&subject.config.model)),
+        after: Some(Training::of(&run.directory.join("model.safetensors"))),
+        oracle: Some(Training::of(&path)),
+    };
+    let oracle = Seen { weights: Weights::read(&path)?, path, observed: read(&nodes[*oracle], OBSERVED)? };
     let findings = Findings {
         subject,
         sets,
-        forgotten,
+        files,
+        trainings,
         settings: settings.as_ref().clone(),
         before,
         after,
@@ -229,6 +250,7 @@ pub(super) fn results(
         seed: config.optimisation.seed,
         audit: relative(&parts.record),
         membership: audit.membership.clone(),
+        membership_against_oracle: audit.membership_against_oracle,
         relearning: audit.relearning.clone(),
         distances: audit.distances.clone(),
         flags: audit.flags.clone(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::distance::PartDistance;
 use crate::audit::evidence::{Each, Relearning};
 use crate::audit::flags::Flag;
-use crate::audit::membership::Auc;
+use crate::audit::membership::{Auc, AucDifference};
 use crate::error::{Error, Result};
 use crate::metrics::Scores;
 use crate::provenance::Provenance;
@@ -172,6 +172,9 @@ pub struct AuditResult {
     /// The whole record, relative to the experiment's directory.
     pub audit: PathBuf,
     pub membership: Each<Auc>,
+    /// The unlearned network's AUC minus the oracle's.
+    #[serde(default)]
+    pub membership_against_oracle: Option<AucDifference>,
     pub relearning: Option<Relearning>,
     pub distances: Vec<PartDistance>,
     pub flags: Vec<Flag>,

@@ -1,57 +1,10 @@
 //! What an unlearning run says that it did: `unlearning.json`.
 
-use std::path::PathBuf;
+use serde::Serialize;
 
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
-use crate::config::absolute;
-use crate::data::digest::{file_sha256, slice_sha256};
-use crate::data::set::VolumeSet;
-use crate::error::Result;
+use crate::data::digest::VolumeDigest;
 use crate::metrics::ScoreSummary;
-use crate::progress::got_on;
 use crate::provenance::Provenance;
-
-/// A volume that was forgotten, and which of its slices.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ForgottenVolume {
-    pub path: PathBuf,
-    /// Of the whole file.
-    pub sha256: String,
-    pub slices: Vec<ForgottenSlice>,
-}
-
-/// One forgotten slice.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ForgottenSlice {
-    pub slice: usize,
-    /// Of the slice's k-space and target as numbers, whatever file holds them.
-    pub sha256: String,
-}
-
-/// Reads and hashes every file and slice of the forget set.
-///
-/// # Errors
-/// A file or slice that cannot be read.
-pub fn forgotten(set: &VolumeSet) -> Result<Vec<ForgottenVolume>> {
-    let volumes: Vec<_> = set.volumes().iter().enumerate().collect();
-    volumes
-        .into_par_iter()
-        .map(|(index, volume)| {
-            let slices = set.slices_of(index).iter().map(|&slice| {
-                let sha256 = slice_sha256(&volume.read_slice_as_stored(slice)?);
-                got_on();
-                Ok(ForgottenSlice { slice, sha256 })
-            });
-            Ok(ForgottenVolume {
-                path: absolute(&volume.path),
-                sha256: file_sha256(&volume.path)?,
-                slices: slices.collect::<Result<_>>()?,
-            })
-        })
-        .collect()
-}
 
 /// Scores of one set before and after.
 #[derive(Clone, Debug, Serialize)]
@@ -75,7 +28,7 @@ pub struct Record {
     /// What was minimised, with the numbers that were used.
     pub objective: String,
     pub finished: bool,
-    pub forgotten: Vec<ForgottenVolume>,
+    pub forgotten: Vec<VolumeDigest>,
     pub forgotten_slices: usize,
     pub retain_slices: usize,
     pub retain_slices_used: usize,

@@ -10,9 +10,9 @@ use crate::backend::Backend;
 use crate::batch::{Sampler, Sampling};
 use crate::config::{Optimisation, absolute};
 use crate::data::cache::Room;
-use crate::data::digest::parameters_sha256;
+use crate::data::digest::{digests, parameters_sha256};
 use crate::data::loader::LoaderOptions;
-use crate::data::overlap::check_disjoint;
+use crate::data::overlap::{check_disjoint, volumes_of_same_patients};
 use crate::data::set::{FractionOf, VolumeSet};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ use crate::unlearn::last_cascades;
 use crate::unlearn::measured::Kept;
 use crate::unlearn::method::{Anew, Forgetting, Method, OptimizerState, Recipe};
 use crate::unlearn::preparation::{Preparation, Reached};
-use crate::unlearn::record::{BeforeAfter, NOTE, Record, forgotten};
+use crate::unlearn::record::{BeforeAfter, NOTE, Record};
 use crate::unlearn::schedule::{Strength, UnlearnEpochs};
 
 /// A set to measure before and after.
@@ -212,6 +212,7 @@ impl Unlearning<'_> {
         let retain = VolumeSet::open(&config.retain)?;
         let forget = VolumeSet::open(&config.forget)?;
         check_disjoint(&retain, &forget, ["retain", "forget"])?;
+        let of_patients = of_forgotten_patients(&retain, &forget);
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
         let fixed = Sampler::fixed(&config.sampling)?;
         let retain = sampler.compressed(retain)?;
@@ -280,7 +281,7 @@ impl Unlearning<'_> {
         run.check(&mut engine, &mut state)?;
         // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
         // anything.
-        let forgotten = if self.ranks.is_first() { forgotten(&forget)? } else { Vec::new() };
+        let forgotten = if self.ranks.is_first() { digests(&forget)? } else { Vec::new() };
         run.agree(&config.with_absolute_paths(), &mut engine, &state, measured.iter().map(|(_, set)| set))?;
         let mut kept = Kept::read(&directory, self.start, self.ranks)?;
         if self.ranks.is_first() {
@@ -386,7 +387,11 @@ impl Unlearning<'_> {
             weights_after_sha256: parameters_sha256(&parameters),
             weights: parameters.len(),
             weights_selected: selected,
-            warnings: diverged.into_iter().chain(untouched).chain(warnings(&metrics)).collect(),
+            warnings: [diverged, untouched, of_patients]
+                .into_iter()
+                .flatten()
+                .chain(warnings(&metrics))
+                .collect(),
             metrics,
             note: NOTE,
         };
@@ -460,6 +465,18 @@ fn show_scores(directory: &RunDirectory, steps: u64, metrics: &[BeforeAfter]) ->
         }
     }
     events.flush()
+}
+
+/// Who asks to be forgotten may have been scanned more than once.
+fn of_forgotten_patients(retain: &VolumeSet, forget: &VolumeSet) -> Option<String> {
+    let count = volumes_of_same_patients(forget, retain);
+    (count > 0).then(|| {
+        format!(
+            "{count} of {} volumes of the retain set are, by the patient that their files name, of somebody whom the \
+             forget set has volumes of: they are not forgotten",
+            retain.volumes().len()
+        )
+    })
 }
 
 /// Below this SSIM nothing of an image is left.

@@ -12,13 +12,13 @@ use crate::audit::distance::Moved;
 use crate::audit::evidence::{Each, NetworkScores, SetEvidence, WeightsFile};
 use crate::audit::flags;
 use crate::audit::interval::Estimate;
+use crate::data::digest::VolumeDigest;
 use crate::error::Result;
 use crate::provenance::Provenance;
 use crate::report::page::{self, Section, chart, grid, unbroken};
 use crate::report::study::figures::draw;
 use crate::report::study::figures::relearn::RelearnCurves;
 use crate::report::study::numbers;
-use crate::unlearn::record::ForgottenVolume;
 
 /// Writes audit.html beside a record; returns where.
 ///
@@ -77,7 +77,7 @@ fn summary(audit: &Audit) -> Part {
         dl {
             @if let Some(id) = &audit.request.id { dt { "Request" } dd { (id) } }
             @if let Some(reason) = &audit.request.reason { dt { "Reason" } dd { (reason) } }
-            dt { "Forgotten" } dd { (audit.forgotten_slices) " slices of " (audit.forgotten.len()) " volumes" }
+            dt { "Forgotten" } dd { (audit.forget().slices) " slices of " (audit.forget().volumes) " volumes" }
             dt { "Method" } dd { (run.method) @if !run.objective.is_empty() { ": " (run.objective) } }
             dt { "Effort" } dd { (run.steps) " steps, " (numbers::duration(run.seconds)) " spent in them" }
         }
@@ -138,12 +138,16 @@ fn scores(audit: &Audit) -> Part {
 }
 
 fn membership(audit: &Audit) -> Part {
-    let rows: Vec<Vec<String>> =
+    let mut rows: Vec<Vec<String>> =
         audit.membership.named().map(|(name, auc)| vec![name.into(), flags::auc(auc)]).collect();
+    if let Some(difference) = &audit.membership_against_oracle {
+        rows.push(vec!["unlearned less oracle".into(), flags::auc_difference(difference)]);
+    }
     let body = html! {
         p {
             "Does a network's loss tell a slice of the forget set from one of unseen volumes of its kind? 0.5 tells \
-             nothing. The oracle's number is that of a network that never saw the forget set."
+             nothing. The oracle's number is that of a network that never saw the forget set: where there is one, it is \
+             what the unlearned network's is to be compared with, and flags go by the difference."
         }
         (grid(&words(&["network", "AUC"]), &rows, 1, false))
     };
@@ -189,11 +193,11 @@ fn distances(audit: &Audit) -> Part {
 
 fn forgotten(audit: &Audit) -> Part {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let file = |volume: &ForgottenVolume| {
+    let file = |volume: &VolumeDigest| {
         vec![name(&volume.path), volume.slices.len().to_string(), volume.sha256.clone()]
     };
-    let files: Vec<Vec<String>> = audit.forgotten.iter().map(file).collect();
-    let folders: BTreeSet<&Path> = audit.forgotten.iter().filter_map(|volume| volume.path.parent()).collect();
+    let files: Vec<Vec<String>> = audit.forget().files.iter().map(file).collect();
+    let folders: BTreeSet<&Path> = audit.forget().files.iter().filter_map(|volume| volume.path.parent()).collect();
     let body = html! {
         (grid(&words(&["file", "slices", "SHA-256 of the file"]), &files, 1, false))
         p.caption {
@@ -202,7 +206,7 @@ fn forgotten(audit: &Audit) -> Part {
         }
         details {
             summary { "Every slice" }
-            @for volume in &audit.forgotten {
+            @for volume in &audit.forget().files {
                 @let slices: Vec<Vec<String>> =
                     volume.slices.iter().map(|s| vec![s.slice.to_string(), s.sha256.clone()]).collect();
                 h3 { (name(&volume.path)) }

@@ -17,8 +17,8 @@ pub fn text(audit: &Audit) -> String {
         "{}: {}\nforgotten: {} slices of {} volumes; {} steps",
         audit.run.title,
         audit.run.objective,
-        audit.forgotten_slices,
-        audit.forgotten.len(),
+        audit.forget().slices,
+        audit.forget().volumes,
         audit.run.steps,
     );
     for (name, value) in [("request", &audit.request.id), ("reason", &audit.request.reason)] {
@@ -65,6 +65,9 @@ fn networks(audit: &Audit) -> String {
         "membership AUC",
         [&auc.before, &auc.after, &auc.oracle].map(|auc| auc.as_ref().map(flags::auc)),
     )];
+    if let Some(difference) = &audit.membership_against_oracle {
+        rows.push(row("less the oracle's", [None, Some(flags::auc_difference(difference)), None]));
+    }
     if let Some(relearning) = &audit.relearning {
         let back = &relearning.networks;
         let steps = |of: &Option<crate::audit::relearn::Relearned>| {

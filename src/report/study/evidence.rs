@@ -7,7 +7,7 @@ use super::table::{Record, Shown, Table};
 use crate::audit::evidence::Each;
 use crate::audit::flags::{self, Flag};
 use crate::audit::interval::CONFIDENCE;
-use crate::audit::membership::Auc;
+use crate::audit::membership::{Auc, AucDifference};
 use crate::audit::relearn::Relearned;
 use crate::error::Result;
 use crate::experiment::results::AuditResult;
@@ -21,6 +21,9 @@ pub struct EvidenceRow {
     pub label: String,
     pub seed: u64,
     pub membership: Each<Auc>,
+    /// The unlearned network's AUC minus the oracle's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub membership_against_oracle: Option<AucDifference>,
     /// Steps after which the loss on the forget set was back; none where it was not, or was not tried.
     pub relearned: Option<u64>,
     pub oracle_relearned: Option<u64>,
@@ -47,6 +50,7 @@ pub fn rows(study: &Study) -> Vec<EvidenceRow> {
             label: audit.label.clone(),
             seed: audit.seed,
             membership: audit.membership.clone(),
+            membership_against_oracle: audit.membership_against_oracle,
             relearned: steps(relearning.map(|r| &r.networks.after)),
             oracle_relearned: steps(relearning.map(|r| &r.networks.oracle)),
             relearn_steps: relearning.map(|r| r.most_steps),
@@ -72,6 +76,7 @@ pub fn table(study: &Study) -> Result<Option<Table>> {
         "AUC of G",
         "AUC unlearned",
         "AUC of the oracle",
+        "unlearned less oracle",
         "steps to relearn",
         "oracle's steps",
         "moved",
@@ -96,6 +101,7 @@ pub fn table(study: &Study) -> Result<Option<Table>> {
             auc(&membership.before),
             auc(&membership.after),
             auc(&membership.oracle),
+            row.membership_against_oracle.as_ref().map_or_else(|| "–".into(), flags::auc_difference),
             relearned(|each| each.after.as_ref()),
             relearned(|each| each.oracle.as_ref()),
             row.moved.map_or_else(|| "–".into(), |moved| format!("{moved:.3}")),
@@ -105,7 +111,7 @@ pub fn table(study: &Study) -> Result<Option<Table>> {
     let percent = 100.0 * CONFIDENCE;
     let caption = format!(
         "AUC: the probability that a slice of the forget set has a smaller loss than an unseen slice of the same kind; 0.5 \
-         tells nothing. In brackets the interval of {percent} % over volumes (DeLong's with volumes as clusters, t, by way \
+         tells nothing, and flags go by its difference from the oracle's. In brackets the interval of {percent} % over volumes (DeLong's with volumes as clusters, t, by way \
          of the logit). Steps to relearn: of fine-tuning on the forget set until its loss is that of G. Moved: \
          distance of all weights from G's, relative to their norm."
     );
@@ -120,6 +126,12 @@ pub fn table(study: &Study) -> Result<Option<Table>> {
                 .put_option(format!("auc_{name}_low"), interval.map(|i| i.low))
                 .put_option(format!("auc_{name}_high"), interval.map(|i| i.high));
         }
+        let against = row.membership_against_oracle;
+        let interval = against.and_then(|difference| difference.interval);
+        record = record
+            .put_option("auc_less_oracle", against.map(|difference| difference.difference))
+            .put_option("auc_less_oracle_low", interval.map(|i| i.low))
+            .put_option("auc_less_oracle_high", interval.map(|i| i.high));
         let kinds: Vec<&str> = row.flags.iter().map(|flag| flag.kind.name()).collect();
         record
             .put_option("relearned_steps", row.relearned)
