@@ -93,7 +93,7 @@ impl Training<'_> {
         let set = cached(set)?;
         let validation = validation.map(cached).transpose()?;
         // A run that was stopped before its first checkpoint is resumed from the beginning.
-        let restored = self.start == Start::Resume && directory.state().exists();
+        let restored = directory.saved(self.start)?;
         let initial = match &config.init {
             Some(path) if !restored => {
                 directory.refuse_own_weights(path, "--init")?;
@@ -135,12 +135,11 @@ impl Training<'_> {
         }
         run.check(&mut engine, &mut state)?;
         run.agree(&config.with_absolute_paths(), &mut engine, &state, &validation)?;
-        if self.ranks.is_first() {
-            match self.start {
-                Start::Resume => directory.go_on(config)?,
-                Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,
-            }
-        }
+        let _lock = match (self.ranks.is_first(), self.start) {
+            (false, _) => None,
+            (true, Start::Resume) => Some(directory.go_on(config)?),
+            (true, Start::New | Start::Overwrite) => Some(directory.begin(&config.with_absolute_paths())?),
+        };
         let measure = |engine: &mut Engine<'_, B>| -> Result<Option<(ScoreSummary, Option<Picture>)>> {
             let Some(validation) = &validation else { return Ok(None) };
             let mut progress = Progress::new(own_slices(self.ranks, validation) as u64, "validating");

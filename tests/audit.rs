@@ -165,7 +165,8 @@ fn a_difference_of_aucs_is_made_slice_by_slice() {
     let volumes = |losses: &[f64]| losses.iter().map(|&loss| vec![loss]).collect::<Vec<_>>();
     // Places of the forget set 1 and 1/2, of the unseen one 1/2 and 1, as above; of the other network 1/2 and 0, 0 and 1/2.
     let (one, other) = ([&[1.0, 3.0], &[2.0, 4.0]], [&[2.0, 4.0], &[1.0, 3.0]]);
-    let [[forget, unseen], [forget_of_other, unseen_of_other]] = [one, other].map(|sets| sets.map(|s| volumes(s)));
+    let [[forget, unseen], [forget_of_other, unseen_of_other]] =
+        [one, other].map(|sets| sets.map(|s| volumes(s)));
     let found = AucDifference::of([&forget, &unseen], [&forget_of_other, &unseen_of_other]).unwrap();
     near(found.difference, 0.5);
     // Volume by volume they differ by 1/2 and 1/2: nothing to tell a spread from.
@@ -204,7 +205,8 @@ fn what_makes_one_set_easier_counts_for_neither_network() {
                 networks
             };
             let ([forget, forget_of_oracle], [unseen, unseen_of_oracle]) = (set(0.0), set(shift));
-            let found = AucDifference::of([&forget, &unseen], [&forget_of_oracle, &unseen_of_oracle]).unwrap();
+            let found =
+                AucDifference::of([&forget, &unseen], [&forget_of_oracle, &unseen_of_oracle]).unwrap();
             missed += usize::from(found.tells().is_some());
             recognised += usize::from(Auc::of(&forget, &unseen).unwrap().tells().is_some());
         }
@@ -304,9 +306,11 @@ fn the_page_has_it_all(folder: &Folder, audit: &Audit) {
     let forgotten = &audit.forget().files;
     let files = forgotten.iter().map(|volume| &volume.sha256);
     let slices = forgotten.iter().flat_map(|volume| volume.slices.iter().map(|slice| &slice.sha256));
+    let others = audit.sets[1..].iter().flat_map(|set| set.files.iter().map(|volume| &volume.sha256));
     let networks = audit.weights.named().map(|(_, file)| &file.sha256);
-    let digests: Vec<&String> = files.chain(slices).chain(networks).chain([&audit.sha256]).collect();
-    assert_eq!(digests.len(), 2 + 6 + 3 + 1);
+    let digests: Vec<&String> =
+        files.chain(slices).chain(others).chain(networks).chain([&audit.sha256]).collect();
+    assert_eq!(digests.len(), 2 + 6 + 6 + 3 + 1);
     for digest in digests {
         assert!(html.contains(digest.as_str()), "{digest}");
     }
@@ -395,7 +399,11 @@ fn tampering(folder: &Folder) {
         ("/flags", serde_json::json!([{"kind": "diverged", "text": "it did"}]), "flags does not follow"),
         ("/notes", serde_json::json!(["all is well"]), "notes does not follow"),
         ("/sets/0/scores/after/psnr/mean", 30.0.into(), "sets[0].scores.after.psnr.mean does not follow"),
-        ("/sets/1/against_oracle_psnr", serde_json::Value::Null, "sets[1].against_oracle_psnr does not follow"),
+        (
+            "/sets/1/against_oracle_psnr",
+            serde_json::Value::Null,
+            "sets[1].against_oracle_psnr does not follow",
+        ),
         ("/sets/0/scores/after/volumes/0/losses/0", 0.001.into(), "does not follow"),
     ] {
         changed("run/audit.json", &concluded(place, value), &[said]);
@@ -424,15 +432,26 @@ fn refusals(folder: &Folder) {
     folder.kerase(&again("--unseen unseen --test a=brain")).failed(2, &["retain", "the same file"]);
     folder.kerase(&again("--unseen unseen --test unseen=test")).failed(2, &["unseen", "already"]);
     folder.kerase(&again("--unseen unseen --oracle nowhere")).failed(2, &["nowhere"]);
+    for (weights, name) in [("trained", "original"), ("run", "unlearned")] {
+        std::fs::copy(folder.path(weights).join("model.safetensors"), folder.path("copy.safetensors"))
+            .unwrap();
+        let line = again("--unseen unseen --oracle copy.safetensors");
+        folder.kerase(&line).failed(2, &["copy.safetensors", name, "an oracle was trained without"]);
+    }
+    // Further from the original, but of a run that learnt the knees.
+    let options = format!("{NETWORK_OPTIONS} {SAMPLING} --epochs 1");
+    folder.kerase(&format!("train --data brain --data knee --out learnt {options}")).succeeded();
     // What was trained on the forget set is no oracle; the original was trained on more than the retain set may say.
-    let oracle = "--unseen unseen --oracle trained/model.safetensors";
+    let oracle = "--unseen unseen --oracle learnt/model.safetensors";
     folder.kerase(&again(oracle)).failed(2, &["the oracle's training", "forget", "the same file"]);
     let config = folder.read("trained/config.toml");
     let more = String::from_utf8(config.clone()).unwrap();
     let (first, last) = more.split_once("data = [").unwrap();
     let unseen = folder.path("unseen");
     std::fs::write(folder.path("trained/config.toml"), format!("{first}data = [{unseen:?}, {last}")).unwrap();
-    folder.kerase(&again("--unseen unseen")).failed(2, &["the original's training", "unseen", "the same file"]);
+    folder
+        .kerase(&again("--unseen unseen"))
+        .failed(2, &["the original's training", "unseen", "the same file"]);
     std::fs::write(folder.path("trained/config.toml"), config).unwrap();
     folder.kerase("audit --run trained --unseen unseen").failed(2, &["kerase train"]);
     folder.kerase("audit --run knee --unseen unseen").failed(2, &["config.toml"]);

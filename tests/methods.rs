@@ -141,7 +141,7 @@ fn gradient(parameters: &[f32], set: &VolumeSet, slice: SliceId, target: Option<
         reference.images = center_crop(&images, set.volumes()[slice.0].matrix, reference.size);
     }
     engine.accumulate(&batch, &reference, LOSS, Objective::DESCENT).unwrap();
-    engine.gradient()
+    engine.gradient().unwrap()
 }
 
 fn sum(terms: &[(f64, &[f64])]) -> Vec<f64> {

@@ -56,7 +56,7 @@ fn on_threads<T: Send>(size: usize, work: impl Fn(&Ranks) -> T + Sync) -> T {
                 let place = Place { rank, size, local_rank: rank, address };
                 let work = &work;
                 scope.spawn(move || {
-                    let ranks = Ranks::join(place, false).unwrap();
+                    let ranks = Ranks::join(place, false, &AtomicBool::new(false)).unwrap();
                     ranks.together(|ranks| Ok(work(ranks))).unwrap()
                 })
             })
@@ -377,7 +377,7 @@ fn the_command_that_starts_ranks_ends_as_they_do() {
 fn a_rank_that_misbehaves() {
     let Ok(how) = std::env::var("KERASE_TEST_RANK") else { return };
     let place = Place::from_environment(&|name| std::env::var(name).ok()).unwrap();
-    let outcome = Ranks::join(place, false).unwrap().together(|ranks| {
+    let outcome = Ranks::join(place, false, &AtomicBool::new(false)).unwrap().together(|ranks| {
         ranks.at_step(6);
         if how == "stuck" {
             ranks.stepped(7, Duration::from_millis(100));
@@ -531,4 +531,41 @@ fn ranks_that_do_not_fit_together_are_refused_before_anything_is_written() {
     });
     refused(job, &["1 did not come", "(rank 2)"]);
     folder.kerase(&run("--gpus 99")).failed(2, &["--gpus 99", "kerase info"]);
+}
+
+/// What stops a rank before it has met the others nobody else can say for it.
+#[test]
+fn a_rank_that_meets_nobody_says_why_and_goes_when_asked() {
+    let folder = Folder::new();
+    folder.sets();
+    let port = free_port();
+    let line = format!("train --data brain --out run {NETWORK_OPTIONS} {SAMPLING} --max-steps 1");
+    let rank = |rank: &str, size: &str| {
+        let mut command = support::kerase_in(&folder, &line);
+        command.env("WORLD_SIZE", size).env("RANK", rank);
+        command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+    };
+    for (mut command, parts) in [
+        (rank("2", "2"), ["RANK", "2"]),
+        (rank("1", "two"), ["WORLD_SIZE", "two"]),
+        (rank("1", "2"), ["rank 1 on", "cannot reach rank 0"]),
+    ] {
+        let ended = command.env("KERASE_MEETING_SECONDS", "1").output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{parts:?} are not in: {said}");
+    }
+    for (number, signal, code) in [("0", "INT", 130), ("0", "TERM", 0), ("1", "TERM", 0)] {
+        let mut child = rank(number, "2").spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        let sent = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        let asked = Instant::now();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "rank {number}, SIG{signal}");
+        // Of a meeting that would last five minutes.
+        assert!(asked.elapsed() < Duration::from_secs(60));
+    }
+    assert!(!folder.path("run").exists());
 }

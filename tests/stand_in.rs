@@ -18,6 +18,8 @@ mod stand_in_driver;
 
 use std::time::Duration;
 
+use kerase::model::Weights;
+use kerase::run::state::Checkpoint;
 use ranks_support::Job;
 use run_support::{NETWORK_OPTIONS, SAMPLING, Sets};
 use stand_in_driver::{capability, environment, kerase, library, report};
@@ -178,6 +180,54 @@ fn ranks_add_up_by_nccl() {
     let refused = on_gpus("1", &line("shared", "cuda"), false);
     assert!(refused.text.contains("have one GPU"), "{}", refused.text);
     assert_eq!(refused.codes, [Some(2); 2]);
+}
+
+/// A copy from the device that fails while a checkpoint is made leaves other numbers on the host, finite ones: they must
+/// not become the checkpoint.
+#[test]
+fn whatever_call_fails_the_last_checkpoint_is_a_good_one() {
+    let Some(library) = library() else { return };
+    let folder = Folder::new();
+    folder.sets();
+    let line = |run: &str, steps: usize| {
+        format!(
+            "train --data brain --out {run} --overwrite {NETWORK_OPTIONS} {SAMPLING} --max-steps {steps} \
+             --checkpoint-every 2 --device cuda"
+        )
+    };
+    let learnt = |run: &str| {
+        let Checkpoint { parameters, exp_avg, exp_avg_sq, .. } = folder.state(run);
+        [parameters, exp_avg, exp_avg_sq]
+    };
+    for steps in [2, 4] {
+        kerase(&folder, library, "", &line(&format!("good{steps}"), steps)).succeeded();
+    }
+    let counts = report(&folder, "report");
+    let mut stopped = 0;
+    for call in ["cuMemcpyDtoHAsync_v2", "cuStreamSynchronize", "cuEventSynchronize"] {
+        let count = counts.get(call).copied().unwrap_or_default();
+        assert!(count > 2, "{call}: {counts:?}");
+        let name = call.trim_end_matches("_v2");
+        for number in 1..=count {
+            let _ = std::fs::remove_dir_all(folder.path("run"));
+            let variables = format!("STAND_IN_FAIL={name}:{number}:719");
+            let ended = kerase(&folder, library, &variables, &line("run", 4));
+            stopped += u32::from(ended.code != Some(0));
+            if !folder.path("run/state.safetensors").exists() {
+                assert!(
+                    ended.code != Some(0) && !folder.path("run/model.safetensors").exists(),
+                    "{variables}"
+                );
+                continue;
+            }
+            let step = folder.state("run").state.step;
+            assert!(learnt("run") == learnt(&format!("good{step}")), "{variables}: step {step}");
+            assert!(ended.code != Some(0) || step == 4, "{variables}");
+            let weights = Weights::read(folder.path("run/model.safetensors")).unwrap().parameters;
+            assert!(weights == learnt("run")[0], "{variables}");
+        }
+    }
+    assert!(stopped > 10, "{stopped} runs were stopped");
 }
 
 #[test]

@@ -269,7 +269,7 @@ fn a_batch_has_the_mean_of_its_slices_gradients() {
             let weights = LossWeights { ssim: 1.0, l1: 0.3 };
             loss += weight * engine.accumulate(&batch, &reference, weights, objective).unwrap().loss;
         }
-        (loss, engine.gradient())
+        (loss, engine.gradient().unwrap())
     };
     let (loss, together) = gradient(&[&[0, 1]]);
     let (mean, apart) = gradient(&[&[0], &[1]]);
@@ -353,6 +353,7 @@ fn the_log_has_the_fields_that_people_script_against() {
     assert_eq!(
         files,
         [
+            ".lock",
             "config.toml",
             "metrics.jsonl",
             "model.safetensors",
@@ -474,6 +475,32 @@ fn a_run_is_neither_replaced_nor_changed_by_mistake() {
     std::fs::rename(&path, folder.path("away.h5")).unwrap();
     folder.kerase(resume).failed(2, &["run", "have changed since"]);
     std::fs::rename(folder.path("away.h5"), &path).unwrap();
+    // Exported anew: of the same name and size, with the same max.
+    let kept = std::fs::read(&path).unwrap();
+    let mut other = kept.clone();
+    let middle = other.len() / 2;
+    other[middle..middle + 4096].iter_mut().for_each(|byte| *byte ^= 1);
+    std::fs::write(&path, other).unwrap();
+    folder.kerase(resume).failed(2, &["run", "have changed since", "what files hold"]);
+    std::fs::write(&path, kept).unwrap();
+
+    // Somebody else is at work there.
+    let held = std::fs::File::options().write(true).open(folder.path("run/.lock")).unwrap();
+    held.lock().unwrap();
+    for line in [resume.to_string(), train("run", "--overwrite --epochs 1")] {
+        folder.kerase(&line).failed(2, &["another process is at work in run"]);
+    }
+    drop(held);
+    assert_eq!(folder.contents("run"), before);
+
+    // Weights without the state that they were saved with are not thrown away for a run that begins anew.
+    std::fs::rename(folder.path("run/state.safetensors"), folder.path("state")).unwrap();
+    folder.kerase(resume).failed(2, &["run holds weights", "state.safetensors", "--overwrite"]);
+    folder.kerase("train --resume auto --out run").failed(2, &["run holds weights"]);
+    std::fs::rename(folder.path("state"), folder.path("run/state.safetensors")).unwrap();
+    let said = folder.kerase("train --resume --out run --epochs 9").succeeded();
+    assert!(said.contains("finished already") && said.contains("--max-steps 4 ended it"), "{said}");
+    assert_eq!(folder.contents("run"), before);
 
     // A state that is damaged, or of another network.
     let whole = folder.read("run/state.safetensors");

@@ -547,6 +547,20 @@ fn requests_that_make_no_sense_are_refused_before_anything_is_written() {
     folder.kerase("unlearn --resume --out empty").failed(2, &["empty", "no run to resume"]);
     assert_eq!(folder.list("empty"), [""; 0]);
 
+    // The forget set was exported anew: what the record says was forgotten would be what was not.
+    let path = folder.path("knee/file1000001.h5");
+    let kept = std::fs::read(&path).unwrap();
+    let mut other = kept.clone();
+    let middle = other.len() / 2;
+    other[middle..middle + 4096].iter_mut().for_each(|byte| *byte ^= 1);
+    std::fs::write(&path, other).unwrap();
+    folder.kerase("unlearn --resume --out few --max-steps 2").failed(2, &["few", "what files hold"]);
+    std::fs::write(&path, kept).unwrap();
+    // Nor is a network thrown away whose state is gone.
+    std::fs::rename(folder.path("few/state.safetensors"), folder.path("state")).unwrap();
+    folder.kerase("unlearn --resume --out few --max-steps 2").failed(2, &["few holds weights"]);
+    std::fs::rename(folder.path("state"), folder.path("few/state.safetensors")).unwrap();
+
     // Resumed from other weights, which the record would have named wrongly.
     folder.init("trained/model.safetensors");
     folder.kerase("unlearn --resume --out few --max-steps 2").failed(2, &["few", "have changed since"]);

@@ -245,6 +245,14 @@ pub struct Findings {
 /// Weights that cannot be read, or are of another network.
 pub fn read_oracle(path: &Path, subject: &Subject) -> Result<Weights> {
     let weights = Weights::read(path)?;
+    let same = |other: &Weights| weights.parameters == other.parameters;
+    let own = [("original", Some(&subject.before)), ("unlearned", subject.after.as_ref())];
+    if let Some((name, _)) = own.iter().find(|(_, other)| other.is_some_and(same)) {
+        return Err(Error::input(format!(
+            "{} holds the weights of the {name} network: an oracle was trained without the forget set",
+            path.display()
+        )));
+    }
     if weights.architecture == subject.before.architecture {
         return Ok(weights);
     }
@@ -374,11 +382,7 @@ impl Findings {
     }
 }
 
-fn set_evidence(
-    sets: &Sets,
-    files: Vec<Vec<VolumeDigest>>,
-    networks: Each<&Observed>,
-) -> Vec<SetEvidence> {
+fn set_evidence(sets: &Sets, files: Vec<Vec<VolumeDigest>>, networks: Each<&Observed>) -> Vec<SetEvidence> {
     let of_set = |(index, (AuditSet { name, role, set }, files)): (usize, (&AuditSet, _))| SetEvidence {
         set: name.clone(),
         role: *role,
@@ -409,9 +413,9 @@ impl Audit {
         let losses = self.sets[0].losses().zip(self.sets[1].losses());
         self.membership = losses.as_ref().and_then(|(forget, unseen)| Auc::of(forget, unseen));
         let Each { after, oracle, .. } = losses;
-        self.membership_against_oracle = after.zip(oracle).and_then(|(after, oracle)| {
-            AucDifference::of([&after.0, &after.1], [&oracle.0, &oracle.1])
-        });
+        self.membership_against_oracle = after
+            .zip(oracle)
+            .and_then(|(after, oracle)| AucDifference::of([&after.0, &after.1], [&oracle.0, &oracle.1]));
         (self.flags, self.notes) = (flags::flags(&self), flags::notes(&self));
         self
     }

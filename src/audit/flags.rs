@@ -181,7 +181,8 @@ pub fn notes(audit: &Audit) -> Vec<String> {
                 .into(),
         ),
     }
-    for (name, WeightsFile { training, .. }) in audit.weights.named().filter(|(name, _)| *name != "unlearned") {
+    for (name, WeightsFile { training, .. }) in audit.weights.named().filter(|(name, _)| *name != "unlearned")
+    {
         if !training.compared {
             notes.push(format!(
                 "what the {name} was trained on is not known, or not there any more, in full: that it saw none of {} is \

@@ -139,7 +139,8 @@ impl PlacesOfSet {
 
     fn minus(&self, other: &Self) -> Self {
         let volumes = self.0.iter().zip(&other.0);
-        let slices = |(mine, other): (&Vec<f64>, &Vec<f64>)| mine.iter().zip(other).map(|(a, b)| a - b).collect();
+        let slices =
+            |(mine, other): (&Vec<f64>, &Vec<f64>)| mine.iter().zip(other).map(|(a, b)| a - b).collect();
         Self(volumes.map(slices).collect())
     }
 

@@ -131,8 +131,7 @@ impl Subject {
     /// Naming what is another.
     pub fn check_forgotten(&self, set: &VolumeSet, found: &[VolumeDigest]) -> Result<()> {
         let Some(said) = &self.said else { return Ok(()) };
-        let differs =
-            |a: &VolumeDigest, b: &VolumeDigest| (&a.sha256, &a.slices) != (&b.sha256, &b.slices);
+        let differs = |a: &VolumeDigest, b: &VolumeDigest| (&a.sha256, &a.slices) != (&b.sha256, &b.slices);
         let changed = found.iter().zip(&said.forgotten).find(|(now, then)| differs(now, then));
         match changed {
             Some((now, _)) => Err(Error::input(format!(

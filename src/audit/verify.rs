@@ -105,7 +105,10 @@ pub fn verify(path: &Path, root: Option<&Path>, each: &(dyn Fn() + Sync)) -> Res
 fn conclusions(audit: &Audit, path: &Path) -> Result<Option<String>> {
     let (said, follows) = (audit.to_json()?, audit.clone().concluded().to_json()?);
     Ok(difference("", &said, &follows).map(|place| {
-        format!("{}: {place} does not follow from the losses and scores that the record lists", path.display())
+        format!(
+            "{}: {place} does not follow from the losses and scores that the record lists",
+            path.display()
+        )
     }))
 }
 

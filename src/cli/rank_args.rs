@@ -1,6 +1,6 @@
 //! Options of commands that several processes can share.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -32,25 +32,29 @@ impl RankArgs {
     /// exit code. `stop`, once raised, is passed on to them.
     ///
     /// # Errors
-    /// [`Error::Input`] for an environment that makes no sense, and ranks that do not come.
+    /// [`Error::Input`] for an environment that makes no sense, and ranks that do not come. A rank that has met the others is
+    /// silent, but for the first.
     pub fn join(&self, stop: Option<&Stop>) -> Result<Ranks> {
-        if std::env::var_os("WORLD_SIZE").is_none()
-            && let Some(ranks) = Ranks::join_by_mpi(self.gpus.is_some())?
-        {
-            if !ranks.is_first() {
-                silence();
-            }
-            return Ok(ranks);
-        }
-        let place = Place::from_environment(&|name| std::env::var(name).ok()).inspect_err(|_| {
-            // All of them find the same wrong.
-            if ["RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID"].iter().any(|name| is_other(name)) {
-                silence();
+        let none = AtomicBool::new(false);
+        let raised: &AtomicBool = stop.map_or(&none, |stop| stop);
+        let ranks = self.meet(stop, raised).inspect_err(|_| {
+            if let Some(stop) = stop.filter(|_| raised.load(Ordering::Relaxed)) {
+                stop.exit();
             }
         })?;
-        if !place.is_first() {
+        if !ranks.is_first() {
             silence();
         }
+        Ok(ranks)
+    }
+
+    fn meet(&self, stop: Option<&Stop>, raised: &AtomicBool) -> Result<Ranks> {
+        if std::env::var_os("WORLD_SIZE").is_none()
+            && let Some(ranks) = Ranks::join_by_mpi(self.gpus.is_some(), raised)?
+        {
+            return Ok(ranks);
+        }
+        let place = Place::from_environment(&|name| std::env::var(name).ok())?;
         let wanted = self.ranks.or(self.gpus).map(usize::from);
         if let Some(gpus) = self.gpus.map(usize::from)
             && gpus > gpus::count()
@@ -67,8 +71,7 @@ impl RankArgs {
                 place.size
             ))),
             Some(size) if size > 1 && place.size == 1 => {
-                let none = AtomicBool::new(false);
-                let code = launch(size, stop.map_or(&none, |stop| stop))?;
+                let code = launch(size, raised)?;
                 // They were told by another signal than this process.
                 let interrupted = code == 0 && stop.is_some_and(Stop::interrupted);
                 std::process::exit(if interrupted { 130 } else { code.into() })
@@ -78,7 +81,7 @@ impl RankArgs {
                     // Without the process that started it, it would go on unseen. Where that cannot be had, it does.
                     let _ = set_parent_process_death_signal(Some(Signal::TERM));
                 }
-                Ranks::join(place, self.gpus.is_some())
+                Ranks::join(place, self.gpus.is_some(), raised)
             }
         }
     }
@@ -109,9 +112,4 @@ impl RankArgs {
         }
         Ok(DeviceArgs { device: DeviceChoice::Cuda(number), ..device.clone() })
     }
-}
-
-/// Whether a variable says that this is another rank than the first.
-fn is_other(name: &str) -> bool {
-    std::env::var(name).is_ok_and(|rank| rank != "0")
 }

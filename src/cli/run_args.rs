@@ -275,9 +275,15 @@ impl OutArgs {
         }
         let state = RunState::read(&directory.state())?;
         let over = state.finished && state.reaches(settings.epochs, settings.max_steps);
+        let longer = match settings.max_steps {
+            Some(most) if state.step >= most => {
+                format!("--max-steps {most} ended it: a larger one makes it longer")
+            }
+            _ => "--epochs or --max-steps make it longer".into(),
+        };
         Ok(over.then(|| {
             format!(
-                "{} is finished already ({} steps, {} epochs) and stays as it is; --epochs or --max-steps make it longer",
+                "{} is finished already ({} steps, {} epochs) and stays as it is; {longer}",
                 self.out.display(),
                 state.step,
                 state.epoch

@@ -1,13 +1,9 @@
 //! Whether two sets share a volume: a forget set that is also in the retain set is never forgotten.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
-use super::digest::{file_sha256, slice_sha256};
+use super::digest::{file_sample, file_sha256, slice_sha256};
 use super::fastmri::VolumeFile;
 use super::set::VolumeSet;
 use crate::error::{Error, Result};
@@ -105,22 +101,5 @@ fn same_slice(a: &VolumeFile, b: &VolumeFile) -> Result<bool> {
 }
 
 fn same_bytes(a: &Path, b: &Path) -> Result<bool> {
-    Ok(sample(a)? == sample(b)? && file_sha256(a)? == file_sha256(b)?)
-}
-
-/// A hash of blocks spread over the file: k-space differs nearly everywhere, so this tells volumes apart.
-fn sample(path: &Path) -> Result<[u8; 32]> {
-    const BLOCK: u64 = 16 << 10;
-    let cannot_read = |source| Error::io("read", path, source);
-    let mut file = File::open(path).map_err(cannot_read)?;
-    let size = file.metadata().map_err(cannot_read)?.len();
-    let mut hash = Sha256::new();
-    for part in 0..8 {
-        let start = size.saturating_sub(BLOCK) / 7 * part;
-        file.seek(SeekFrom::Start(start)).map_err(cannot_read)?;
-        let mut block = vec![];
-        (&mut file).take(BLOCK).read_to_end(&mut block).map_err(cannot_read)?;
-        hash.update(&block);
-    }
-    Ok(hash.finalize().into())
+    Ok(file_sample(a)? == file_sample(b)? && file_sha256(a)? == file_sha256(b)?)
 }

@@ -96,9 +96,7 @@ impl<B: Backend> Engine<'_, B> {
     pub fn images(&mut self) -> Result<Vec<f32>> {
         let room = &self.rooms[0];
         let pixels = room.shape.n * room.shape.pixels();
-        let images = download(self.ops, &mut self.host, &room.buffers.workspace.output, pixels);
-        self.ops.finish()?;
-        Ok(images)
+        download(self.ops, &mut self.host, &room.buffers.workspace.output, pixels)
     }
 
     /// Images `[N, rows, columns]` of a batch.

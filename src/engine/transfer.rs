@@ -19,20 +19,32 @@ pub fn singles<'v, T: Real>(host: &'v mut Vec<T>, values: &'v [f32]) -> &'v [T] 
 }
 
 /// The first `len` reals of a buffer, in `host`.
+///
+/// # Errors
+/// Where the device fails, or did before: what it then leaves in `host` are other numbers, finite ones too.
 pub fn read<'h, B: Backend>(
     ops: &B,
     host: &'h mut Vec<B::Real>,
     buffer: &B::Buffer,
     len: usize,
-) -> &'h [B::Real] {
+) -> Result<&'h [B::Real]> {
     host.resize(len.max(host.len()), B::Real::zero());
     ops.download(buffer, &mut host[..len]);
-    &host[..len]
+    ops.finish()?;
+    Ok(&host[..len])
 }
 
 /// As [`read`], as singles.
-pub fn download<B: Backend>(ops: &B, host: &mut Vec<B::Real>, buffer: &B::Buffer, len: usize) -> Vec<f32> {
-    read(ops, host, buffer, len).iter().map(|x| x.as_f64() as f32).collect()
+///
+/// # Errors
+/// As [`read`].
+pub fn download<B: Backend>(
+    ops: &B,
+    host: &mut Vec<B::Real>,
+    buffer: &B::Buffer,
+    len: usize,
+) -> Result<Vec<f32>> {
+    Ok(read(ops, host, buffer, len)?.iter().map(|x| x.as_f64() as f32).collect())
 }
 
 /// Sums the first `len` reals of a buffer over the ranks, by way of the host where the devices have no way of their own.
@@ -54,7 +66,7 @@ pub fn sum<B: Backend>(
     if ranks.is_alone() {
         return Ok(());
     }
-    read(ops, host, buffer, len);
+    read(ops, host, buffer, len)?;
     ranks.sum(&mut host[..len])?;
     ops.upload(&host[..len], buffer);
     Ok(())

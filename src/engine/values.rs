@@ -12,15 +12,21 @@ impl<B: Backend> Engine<'_, B> {
         self.ops.upload(singles(&mut self.host, parameters), &mut self.parameters);
     }
 
-    pub fn parameters(&mut self) -> Vec<f32> {
+    /// # Errors
+    /// Where the device fails, or did before.
+    pub fn parameters(&mut self) -> Result<Vec<f32>> {
         download(self.ops, &mut self.host, &self.parameters, self.net.layout.len())
     }
 
     /// Adam's first and second moment.
-    pub fn moments(&mut self) -> [Vec<f32>; 2] {
+    ///
+    /// # Errors
+    /// As [`Self::parameters`].
+    pub fn moments(&mut self) -> Result<[Vec<f32>; 2]> {
         let learning = self.learning.as_ref().expect("an engine for training");
         let len = self.net.layout.len();
-        [&learning.first_moment, &learning.second_moment].map(|m| download(self.ops, &mut self.host, m, len))
+        let mut moment = |buffer| download(self.ops, &mut self.host, buffer, len);
+        Ok([moment(&learning.first_moment)?, moment(&learning.second_moment)?])
     }
 
     pub fn set_moments(&mut self, [first, second]: [&[f32]; 2]) {
@@ -30,10 +36,13 @@ impl<B: Backend> Engine<'_, B> {
     }
 
     /// The gradient gathered since the last update.
-    pub fn gradient(&mut self) -> Vec<f64> {
+    ///
+    /// # Errors
+    /// As [`Self::parameters`].
+    pub fn gradient(&mut self) -> Result<Vec<f64>> {
         let learning = self.learning.as_ref().expect("an engine for training");
         let len = self.net.layout.len();
-        read(self.ops, &mut self.host, &learning.gradient, len).iter().map(|x| x.as_f64()).collect()
+        Ok(read(self.ops, &mut self.host, &learning.gradient, len)?.iter().map(|x| x.as_f64()).collect())
     }
 
     /// Takes in another network of this architecture, whose images may be targets; returns its number.
@@ -81,8 +90,12 @@ impl<B: Backend> Engine<'_, B> {
     }
 
     /// Numbers on the device, one for every parameter.
-    pub fn read(&mut self, values: &B::Buffer) -> Vec<f64> {
-        read(self.ops, &mut self.host, values, self.net.layout.len()).iter().map(|x| x.as_f64()).collect()
+    ///
+    /// # Errors
+    /// As [`Self::parameters`].
+    pub fn read(&mut self, values: &B::Buffer) -> Result<Vec<f64>> {
+        let len = self.net.layout.len();
+        Ok(read(self.ops, &mut self.host, values, len)?.iter().map(|x| x.as_f64()).collect())
     }
 
     /// Forgets the gathered gradient.

@@ -183,8 +183,7 @@ fn read<T: DeserializeOwned>(node: &Node, file: &str) -> Result<T> {
 
 fn write<T: Serialize>(node: &Node, file: &str, value: &T) -> Result<()> {
     let path = node.directory.join(file);
-    let text =
-        serde_json::to_string(value).map_err(|e| Error::input(format!("{}: {e}", path.display())))?;
+    let text = serde_json::to_string(value).map_err(|e| Error::input(format!("{}: {e}", path.display())))?;
     atomic::write_bytes(&path, (text + "\n").as_bytes())
 }
 

@@ -139,6 +139,12 @@ impl RunResult {
         Some(format!("{}, {kind}, {} threads", by.machine, self.threads))
     }
 
+    /// The program that computed it: others may round otherwise.
+    pub fn build(&self) -> Option<String> {
+        let by = self.by.as_ref()?;
+        Some(format!("kerase {}, commit {}", by.kerase, by.commit.as_deref().unwrap_or("not known")))
+    }
+
     /// The network that the run left.
     pub fn last(&self) -> Option<&Measured> {
         self.epochs.last().and_then(|epoch| epoch.measured.as_ref())

@@ -18,6 +18,7 @@ use std::any::Any;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,25 +59,26 @@ struct Link {
 pub static ALONE: Ranks = Ranks { place: Place::ALONE, gpus: false, link: None };
 
 impl Ranks {
-    /// Meets the others. `gpus`: those of the ranks are connected even where there is one rank alone.
+    /// Meets the others, unless `stop` is raised first. `gpus`: those of the ranks are connected even where there is one
+    /// rank alone.
     ///
     /// # Errors
     /// [`Error::Input`] where they do not all come, or are not of one kind.
-    pub fn join(place: Place, gpus: bool) -> Result<Self> {
+    pub fn join(place: Place, gpus: bool, stop: &AtomicBool) -> Result<Self> {
         if place.size == 1 {
             return Ok(Self { place, gpus, link: None });
         }
-        Self::meet(place, gpus, None)
+        Self::meet(place, gpus, None, stop)
     }
 
     /// Meets the processes that mpirun started, in a build with the feature `mpi`; none where it started none.
     ///
     /// # Errors
     /// As [`Self::join`], and where MPI cannot be used.
-    pub fn join_by_mpi(gpus: bool) -> Result<Option<Self>> {
+    pub fn join_by_mpi(gpus: bool, stop: &AtomicBool) -> Result<Option<Self>> {
         #[cfg(feature = "mpi")]
         if let Some(mpi::Arrival { place, listener, world }) = mpi::arrive()? {
-            return match Self::meet(place, gpus, listener) {
+            return match Self::meet(place, gpus, listener, stop) {
                 Ok(mut ranks) => {
                     if let Some(link) = ranks.link.as_mut().and_then(Arc::get_mut) {
                         link.world = Some(world);
@@ -90,12 +92,12 @@ impl Ranks {
                 }
             };
         }
-        let _ = gpus;
+        let _ = (gpus, stop);
         Ok(None)
     }
 
-    fn meet(place: Place, gpus: bool, listener: Option<TcpListener>) -> Result<Self> {
-        let met = rendezvous::meet(&place, listener)?;
+    fn meet(place: Place, gpus: bool, listener: Option<TcpListener>, stop: &AtomicBool) -> Result<Self> {
+        let met = rendezvous::meet(&place, listener, stop)?;
         let watch = Watch::start(place.rank, met.hosts, met.watch).map_err(|error| {
             Error::Device(format!("rank {}: cannot watch the others: {error}", place.rank))
         })?;

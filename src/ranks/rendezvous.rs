@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::place::Place;
 use super::wire::{self, Tag, tag};
 use crate::error::{Error, Result};
+use crate::progress::silence;
 
 /// How long ranks wait for each other at the start: nodes of a job may come up minutes apart.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -66,20 +68,49 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Waits until all ranks are there.
+/// How long to wait.
+struct Patience<'p> {
+    deadline: Instant,
+    /// Whoever raises it wants to wait no longer.
+    stop: &'p AtomicBool,
+}
+
+impl Patience<'_> {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || Instant::now() > self.deadline
+    }
+
+    /// Waits until a stream has something to read, is closed, or nobody wants to wait any longer.
+    fn watch(&self, stream: &TcpStream) -> io::Result<()> {
+        wire::prepare(stream, Some(PAUSE))?;
+        loop {
+            match stream.peek(&mut [0]) {
+                Err(error) if would_block(&error) && !self.is_over() => {}
+                found => return found.map(|_| ()),
+            }
+        }
+    }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}
+
+/// Waits until all ranks are there, or `stop` is raised.
 ///
 /// # Errors
-/// [`Error::Input`] where rank 0 cannot listen, a rank does not come in time, or they are not of one kind.
-pub fn meet(place: &Place, listener: Option<TcpListener>) -> Result<Met> {
-    let deadline = Instant::now() + patience()?;
+/// [`Error::Input`] where rank 0 cannot listen, a rank does not come in time, or they are not of one kind. Where rank 0 says
+/// so, the others are silent.
+pub fn meet(place: &Place, listener: Option<TcpListener>, stop: &AtomicBool) -> Result<Met> {
+    let patience = Patience { deadline: Instant::now() + patience()?, stop };
     if place.is_first() {
         let listener = match listener.or_else(inherited) {
             Some(listener) => listener,
             None => listen(&place.address)?,
         };
-        receive_all(place, &listener, deadline)
+        receive_all(place, &listener, patience)
     } else {
-        go_there(place, deadline)
+        go_there(place, patience)
     }
 }
 
@@ -112,7 +143,7 @@ fn listen(address: &str) -> Result<TcpListener> {
     })
 }
 
-fn receive_all(place: &Place, listener: &TcpListener, mut deadline: Instant) -> Result<Met> {
+fn receive_all(place: &Place, listener: &TcpListener, mut patience: Patience) -> Result<Met> {
     let cannot = |error: io::Error| Error::Device(format!("rank 0 cannot wait for the others: {error}"));
     listener.set_nonblocking(true).map_err(cannot)?;
     let mut hosts: BTreeMap<usize, String> = [(0, host())].into();
@@ -126,7 +157,7 @@ fn receive_all(place: &Place, listener: &TcpListener, mut deadline: Instant) -> 
                 let again = came.contains_key(&(hello.line, hello.rank));
                 if let Some(what) = contradiction(place, &hello, again) {
                     // The others are to hear of it too.
-                    deadline = deadline.min(Instant::now() + REFUSING);
+                    patience.deadline = patience.deadline.min(Instant::now() + REFUSING);
                     wrong.get_or_insert(what);
                     strangers.push(stream);
                     continue;
@@ -135,7 +166,7 @@ fn receive_all(place: &Place, listener: &TcpListener, mut deadline: Instant) -> 
                 came.insert((hello.line, hello.rank), stream);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if Instant::now() > deadline {
+                if patience.is_over() {
                     let missing: Vec<String> = (1..place.size)
                         .filter(|rank| !hosts.contains_key(rank))
                         .map(|rank| rank.to_string())
@@ -203,9 +234,9 @@ fn contradiction(place: &Place, hello: &Hello, again: bool) -> Option<String> {
     None
 }
 
-fn go_there(place: &Place, deadline: Instant) -> Result<Met> {
+fn go_there(place: &Place, patience: Patience) -> Result<Met> {
     let line = |line| -> Result<TcpStream> {
-        let mut stream = connect(place, deadline)?;
+        let mut stream = connect(place, &patience)?;
         let hello = Hello { version: version(), rank: place.rank, size: place.size, line, host: host() };
         let hello = serde_json::to_vec(&hello).expect("plain data");
         let lost = |error: io::Error| {
@@ -218,15 +249,21 @@ fn go_there(place: &Place, deadline: Instant) -> Result<Met> {
     let mut work = line(Line::Work)?;
     let mut watch = line(Line::Watch)?;
     let mut hosts = Vec::new();
+    // Rank 0 waits for the last that comes, and then tells all.
+    let patience = Patience { deadline: patience.deadline + SILENCE, ..patience };
     for stream in [&mut work, &mut watch] {
-        let left = deadline.saturating_duration_since(Instant::now()) + SILENCE;
-        let answer = wire::prepare(stream, Some(left))
+        let answer = patience
+            .watch(stream)
+            .and_then(|()| wire::prepare(stream, Some(SILENCE)))
             .and_then(|()| wire::receive(stream, WELCOME))
             .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
             .and_then(|answer| wire::prepare(stream, None).map(|()| answer));
         match answer {
             Ok(Welcome::Hosts(names)) => hosts = names,
-            Ok(Welcome::Refused(what)) => return Err(Error::Input(what)),
+            Ok(Welcome::Refused(what)) => {
+                silence();
+                return Err(Error::Input(what));
+            }
             Err(error) => {
                 return Err(Error::input(format!(
                     "rank {}: rank 0 at {} does not answer: {error}",
@@ -239,7 +276,7 @@ fn go_there(place: &Place, deadline: Instant) -> Result<Met> {
 }
 
 /// Rank 0 may start later than the others.
-fn connect(place: &Place, deadline: Instant) -> Result<TcpStream> {
+fn connect(place: &Place, patience: &Patience) -> Result<TcpStream> {
     let mut latest = "its name is not known".to_string();
     loop {
         for address in place.address.to_socket_addrs().into_iter().flatten() {
@@ -248,7 +285,7 @@ fn connect(place: &Place, deadline: Instant) -> Result<TcpStream> {
                 Err(error) => latest = error.to_string(),
             }
         }
-        if Instant::now() > deadline {
+        if patience.is_over() {
             return Err(Error::input(format!(
                 "rank {} on {} cannot reach rank 0 at {}: {latest}; MASTER_ADDR must name rank 0's machine",
                 place.rank,

@@ -11,7 +11,7 @@ fn on_ranks<T: Send>(size: usize, work: impl Fn(&Ranks) -> T + Sync) -> Vec<T> {
                 let place = Place { rank, size, local_rank: rank, address: address.clone() };
                 let work = &work;
                 scope.spawn(move || {
-                    let ranks = Ranks::join(place, false).unwrap();
+                    let ranks = Ranks::join(place, false, &AtomicBool::new(false)).unwrap();
                     ranks.together(|ranks| Ok(work(ranks))).unwrap()
                 })
             })

@@ -34,7 +34,7 @@ impl Run<'_> {
         self.ranks.agree(&[
             ("settings", text(&|| serde_json::to_string(settings))),
             ("data or first weights", self.origin.clone()),
-            ("weights to begin with", parameters_sha256(&engine.parameters())),
+            ("weights to begin with", parameters_sha256(&engine.parameters()?)),
             ("sets to measure", measured.into_iter().map(|set| check::fingerprint(set)).collect()),
             ("a saved state", text(&|| serde_json::to_string(&RunState { seconds: 0.0, ..state.clone() }))),
         ])

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::backend::{Backend, LossWeights, SSIM_WINDOW as WINDOW};
 use crate::batch::image_shape;
 use crate::crop::smaller;
+use crate::data::digest::file_sample;
 use crate::data::fastmri::VolumeFile;
 use crate::data::set::{SliceId, VolumeSet};
 use crate::engine::Engine;
@@ -30,7 +32,7 @@ impl Run<'_> {
         if state.origin != self.origin {
             return Err(Error::input(format!(
                 "{}: the data or the weights that this run began with have changed since (volumes, their order, \
-                 slices, sizes or max); bring them back, or start again with --overwrite",
+                 slices, sizes, max, or what files hold); bring them back, or start again with --overwrite",
                 self.directory.path().display()
             )));
         }
@@ -160,7 +162,13 @@ pub fn max_value(volume: &VolumeFile) -> Result<f64> {
     match volume.max {
         Some(max) if max > 0.0 && max.is_finite() => Ok(max),
         Some(max) => Err(named(volume, &format!("the attribute max is {max}; {needs}"))),
-        None => Err(named(volume, &format!("the attribute max is missing; {needs}"))),
+        None => Err(named(
+            volume,
+            &format!(
+                "the attribute max is missing, or no number; {needs}: write it with h5py,  \
+                 file.attrs[\"max\"] = file[\"reconstruction_rss\"][()].max()"
+            ),
+        )),
     }
 }
 
@@ -168,14 +176,18 @@ fn named(volume: &VolumeFile, what: &str) -> Error {
     Error::input(format!("{}: {what}", volume.path.display()))
 }
 
-/// A digest of what a set's steps follow from: names, slices, sizes and ranges, in order. A run that is resumed on other
-/// data would go on with steps that the interrupted one had not planned.
+/// A digest of what a set's steps follow from: names, slices, sizes and ranges, in order, and samples of the files. A run
+/// that is resumed on other data would go on with steps that the interrupted one had not planned.
 pub fn fingerprint(set: &VolumeSet) -> String {
     let mut hash = Sha256::new();
-    for (index, volume) in set.volumes().iter().enumerate() {
+    // What cannot be read now is complained about when it has to be.
+    let sample = |volume: &VolumeFile| file_sample(&volume.path).unwrap_or_default();
+    let samples: Vec<[u8; 32]> = set.volumes().par_iter().map(sample).collect();
+    for (index, (volume, sample)) in set.volumes().iter().zip(samples).enumerate() {
         let slices = set.slices_of(index);
         let max = volume.max.map(f64::to_bits);
         hash.update(format!("{}\0{slices:?}\0{}\0{max:?}\n", volume.name, set.shape(index)));
+        hash.update(sample);
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

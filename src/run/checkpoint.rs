@@ -17,7 +17,7 @@ impl Run<'_> {
         state: &RunState,
         log: &MetricsLog,
     ) -> Result<()> {
-        let parameters = engine.parameters();
+        let parameters = engine.parameters()?;
         if let Some(bad) = parameters.iter().find(|x| !x.is_finite()) {
             return Err(not_finite(&format!("a parameter is {bad}"), &format!("step {}", state.step)));
         }
@@ -25,7 +25,7 @@ impl Run<'_> {
         if !self.ranks.is_first() {
             return Ok(());
         }
-        let [exp_avg, exp_avg_sq] = engine.moments();
+        let [exp_avg, exp_avg_sq] = engine.moments()?;
         let weights = Weights {
             architecture: engine.architecture(),
             parameters: parameters.clone(),
@@ -34,9 +34,15 @@ impl Run<'_> {
         let checkpoint = Checkpoint { state: state.clone(), parameters, exp_avg, exp_avg_sq };
         self.ranks.excused(|| {
             log.sync()?;
+            let state = self.directory.state();
+            if !state.exists() {
+                // Weights without a state are those of a run that has lost it, see [`RunDirectory::saved`].
+                checkpoint.write(&state)?;
+                return weights.write(self.directory.model());
+            }
             // The state last: a resume must not find it ahead of the weights that a user sees.
             weights.write(self.directory.model())?;
-            checkpoint.write(&self.directory.state())
+            checkpoint.write(&state)
         })
     }
 }

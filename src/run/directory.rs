@@ -1,5 +1,6 @@
 //! A run's directory: what lies where, and whether a new run may use it.
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -36,6 +37,15 @@ pub enum Start {
     Resume,
 }
 
+/// Not a file of the run: who holds it is at work there.
+const LOCK: &str = ".lock";
+
+/// The right to write into a run's directory; a process that dies gives it back.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
 #[derive(Clone, Debug)]
 pub struct RunDirectory {
     path: PathBuf,
@@ -66,13 +76,44 @@ impl RunDirectory {
         }
     }
 
+    /// Whether a run that is resumed has a state to go on from; one that was stopped before its first begins again.
+    ///
+    /// # Errors
+    /// Weights that were saved without the state that is saved with them: to begin again would replace them.
+    pub fn saved(&self, start: Start) -> Result<bool> {
+        if start != Start::Resume || self.state().exists() || !self.model().exists() {
+            return Ok(start == Start::Resume && self.state().exists());
+        }
+        Err(Error::input(format!(
+            "{} holds weights, but not the state.safetensors (moments, steps) that the run would go on from: bring it back, \
+             begin a run of these weights in another directory, or begin this one again with --overwrite",
+            self.path.display()
+        )))
+    }
+
+    /// Keeps other processes from the directory until it is dropped: two runs would write over each other's files.
+    fn lock(&self) -> Result<Lock> {
+        let path = self.path.join(LOCK);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|e| Error::io("create", &path, e))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(Error::input(format!(
+                "another process is at work in {}: wait for it or stop it, or choose another --out",
+                self.path.display()
+            ))),
+            // Some shared disks have no locks. Then nobody is kept away.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Lock { _file: file }),
+        }
+    }
+
     /// Creates the directory of a new run, or empties it of an old one, and writes the settings.
     ///
     /// # Errors
-    /// Where the disk refuses.
-    pub fn begin(&self, settings: &impl Serialize) -> Result<()> {
+    /// Where the disk refuses, or another process is at work there.
+    pub fn begin(&self, settings: &impl Serialize) -> Result<Lock> {
         let text = self.text_of(settings)?;
         std::fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
+        let lock = self.lock()?;
         for file in FILES {
             remove(&self.path.join(file))?;
         }
@@ -82,25 +123,27 @@ impl RunDirectory {
             _ => {}
         }
         self.remove_partial_files();
-        atomic::write_bytes(self.config(), text.as_bytes())
+        atomic::write_bytes(self.config(), text.as_bytes())?;
+        Ok(lock)
     }
 
     /// Makes the directory ready for a run that goes on, perhaps for longer: the settings are those that it has now,
     /// and the results that a former end left are taken away, for they will not be those of these weights.
     ///
     /// # Errors
-    /// Where the disk refuses.
-    pub fn go_on(&self, settings: &impl Serialize) -> Result<()> {
+    /// Where the disk refuses, or another process is at work there.
+    pub fn go_on(&self, settings: &impl Serialize) -> Result<Lock> {
         let text = self.text_of(settings)?;
+        let lock = self.lock()?;
         self.remove_partial_files();
         for name in RESULTS {
             remove(&self.path.join(name))?;
         }
         let config = self.config();
-        if std::fs::read(&config).is_ok_and(|old| old == text.as_bytes()) {
-            return Ok(());
+        if !std::fs::read(&config).is_ok_and(|old| old == text.as_bytes()) {
+            atomic::write_bytes(config, text.as_bytes())?;
         }
-        atomic::write_bytes(config, text.as_bytes())
+        Ok(lock)
     }
 
     fn text_of(&self, settings: &impl Serialize) -> Result<String> {

@@ -23,12 +23,14 @@ pub enum Reached {
 }
 
 impl Reached {
-    pub fn of(directory: &RunDirectory, start: Start) -> Self {
-        match start {
-            Start::Resume if directory.state().exists() => Self::Saved,
+    /// # Errors
+    /// As [`RunDirectory::saved`].
+    pub fn of(directory: &RunDirectory, start: Start) -> Result<Self> {
+        Ok(match start {
+            _ if directory.saved(start)? => Self::Saved,
             Start::Resume if directory.mask().exists() => Self::Prepared,
             _ => Self::Nothing,
-        }
+        })
     }
 }
 

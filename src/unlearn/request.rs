@@ -231,7 +231,7 @@ impl Unlearning<'_> {
 
         let mut engine = Engine::for_training(ops, weights.architecture, &weights.parameters)?
             .recomputing(config.optimisation.low_memory);
-        let reached = Reached::of(&directory, self.start);
+        let reached = Reached::of(&directory, self.start)?;
         let mut state = match reached {
             Reached::Saved => directory.restore(&mut engine)?,
             _ => self.initial_state(&mut engine, &filled_in)?,
@@ -284,18 +284,17 @@ impl Unlearning<'_> {
         let forgotten = if self.ranks.is_first() { digests(&forget)? } else { Vec::new() };
         run.agree(&config.with_absolute_paths(), &mut engine, &state, measured.iter().map(|(_, set)| set))?;
         let mut kept = Kept::read(&directory, self.start, self.ranks)?;
-        if self.ranks.is_first() {
-            match self.start {
-                Start::Resume => directory.go_on(config)?,
-                Start::New | Start::Overwrite => directory.begin(&config.with_absolute_paths())?,
-            }
-        }
+        let _lock = match (self.ranks.is_first(), self.start) {
+            (false, _) => None,
+            (true, Start::Resume) => Some(directory.go_on(config)?),
+            (true, Start::New | Start::Overwrite) => Some(directory.begin(&config.with_absolute_paths())?),
+        };
         // None where a stop was asked for. What was measured by then is kept.
         let mut measure = |engine: &mut Engine<'_, B>, when: &str| -> Result<Option<Vec<_>>> {
             if !config.measure {
                 return Ok(Some(vec![None; measured.len()]));
             }
-            let weights = parameters_sha256(&engine.parameters());
+            let weights = parameters_sha256(&engine.parameters()?);
             let missing = measured.iter().filter(|(name, set)| kept.of(name, set, &weights).is_none());
             let slices: usize = missing.map(|(_, set)| own_slices(self.ranks, set)).sum();
             let mut progress = Progress::new(slices as u64, &format!("measuring {when}"));
@@ -351,7 +350,7 @@ impl Unlearning<'_> {
                 after,
             })
             .collect();
-        let parameters = engine.parameters();
+        let parameters = engine.parameters()?;
         let selected = preparation.trained().or_else(|| {
             // Those that were dampened, if any were.
             let bits = weights.parameters.iter().zip(&parameters);
@@ -416,7 +415,7 @@ impl Unlearning<'_> {
             if method.anew == Anew::LastCascades {
                 let k = filled(config.hyperparameters.last_cascades);
                 let anew = last_cascades::flags(engine.net(), k)?;
-                let original = engine.parameters();
+                let original = engine.parameters()?;
                 let kept = parameters.iter_mut().zip(original).zip(anew).filter(|(_, anew)| !anew);
                 kept.for_each(|((parameter, original), _)| *parameter = original);
             }
@@ -435,7 +434,7 @@ impl Unlearning<'_> {
             )));
         }
         let checkpoint = Checkpoint::read(&path, engine.net().layout.len())?;
-        if checkpoint.parameters != engine.parameters() {
+        if checkpoint.parameters != engine.parameters()? {
             return Err(Error::input(format!(
                 "{} belongs to other weights than {}: use --optimizer-state fresh",
                 path.display(),

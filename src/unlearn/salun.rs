@@ -53,7 +53,7 @@ pub fn mask<B: Backend>(
         return Ok(None);
     }
     engine.sum_gradient(run.ranks)?;
-    let gradient = engine.gradient();
+    let gradient = engine.gradient()?;
     engine.clear_gradient();
     if let Some(bad) = gradient.iter().find(|value| !value.is_finite()) {
         return Err(not_finite(&format!("a gradient of the forget set is {bad}"), "the first step"));

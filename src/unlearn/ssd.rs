@@ -63,7 +63,7 @@ impl<B> Importance<B> {
         engine.sum(run.ranks, &mut self.forget)?;
         engine.sum(run.ranks, &mut self.retain)?;
         for (set, importance) in [("forget", &self.forget), ("retain", &self.retain)] {
-            if let Some(bad) = engine.read(importance).into_iter().find(|value| !value.is_finite()) {
+            if let Some(bad) = engine.read(importance)?.into_iter().find(|value| !value.is_finite()) {
                 return Err(Error::NotFinite(format!(
                     "the importance of a weight to the {set} set is {bad}: nothing was dampened"
                 )));

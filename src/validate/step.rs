@@ -133,7 +133,7 @@ fn pass<B: Backend>(
         engine.clear_gradient();
     }
     let loss = engine.accumulate(batch, reference, WEIGHTS, Objective::DESCENT)?.loss;
-    Ok(Pass { loss, gradient: engine.gradient() })
+    Ok(Pass { loss, gradient: engine.gradient()? })
 }
 
 impl fmt::Display for StepOutcome {

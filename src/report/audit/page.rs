@@ -12,6 +12,7 @@ use crate::audit::distance::Moved;
 use crate::audit::evidence::{Each, NetworkScores, SetEvidence, WeightsFile};
 use crate::audit::flags;
 use crate::audit::interval::Estimate;
+use crate::audit::settings::Role;
 use crate::data::digest::VolumeDigest;
 use crate::error::Result;
 use crate::provenance::Provenance;
@@ -197,7 +198,8 @@ fn forgotten(audit: &Audit) -> Part {
         vec![name(&volume.path), volume.slices.len().to_string(), volume.sha256.clone()]
     };
     let files: Vec<Vec<String>> = audit.forget().files.iter().map(file).collect();
-    let folders: BTreeSet<&Path> = audit.forget().files.iter().filter_map(|volume| volume.path.parent()).collect();
+    let folders: BTreeSet<&Path> =
+        audit.forget().files.iter().filter_map(|volume| volume.path.parent()).collect();
     let body = html! {
         (grid(&words(&["file", "slices", "SHA-256 of the file"]), &files, 1, false))
         p.caption {
@@ -211,6 +213,14 @@ fn forgotten(audit: &Audit) -> Part {
                     volume.slices.iter().map(|s| vec![s.slice.to_string(), s.sha256.clone()]).collect();
                 h3 { (name(&volume.path)) }
                 (grid(&words(&["slice", "SHA-256 of its numbers"]), &slices, 2, false))
+            }
+        }
+        details {
+            summary { "Files of the other sets" }
+            @for set in audit.sets.iter().filter(|set| set.role != Role::Forget) {
+                @let files: Vec<Vec<String>> = set.files.iter().map(file).collect();
+                h3 { (set.set) }
+                (grid(&words(&["file", "slices", "SHA-256 of the file"]), &files, 1, false))
             }
         }
     };

@@ -2,7 +2,7 @@
 //!
 //! A finding is judged by checks. Each compares a number, its mean over seeds, with a bound that it has to pass by more
 //! than its standard deviation over seeds. The bounds are this program's, taken from the paper's tables with room for
-//! other data: they were set before any study was run, and none is met by every outcome.
+//! other data: they were set before any study was run, but for [`BEYOND`], and none is met by every outcome.
 
 use serde::Serialize;
 
@@ -26,6 +26,9 @@ pub const FORGOTTEN: f64 = 0.5;
 const WRECKED: f64 = 3.0;
 /// Less brain quality than this is no help; in dB.
 const HELP: f64 = 0.5;
+/// Of what more retain data has gained: adding less than this, and less than [`HELP`], is no help beyond that point. The
+/// share came later: a study met the other bound whose quality rose to the end.
+const BEYOND: f64 = 0.1;
 
 const FINE_TUNING: [&str; 1] = ["ft"];
 const ASCENT_ALONE: [&str; 2] = ["ga", "ga-l1"];
@@ -354,9 +357,12 @@ fn more_retain_data(study: &Study) -> Finding {
         let bta = |c: &Condition| c.quality(Measure::Bta).map_or(f64::NEG_INFINITY, |q| q.psnr.mean);
         let Some(best) = smaller.iter().copied().max_by(|a, b| bta(a).total_cmp(&bta(b))) else { continue };
         let at = |c: &Condition| numbers::percent(c.fraction.unwrap_or_default());
-        for (more, less, bound) in [(best, first, Bound::Above(HELP)), (last, best, Bound::Below(HELP))] {
-            let gain =
-                more.with(less, |more, less| Some(psnr(more, Measure::Bta)? - psnr(less, Measure::Bta)?));
+        let gain = |more: &Condition, less: &Condition| {
+            more.with(less, |more, less| Some(psnr(more, Measure::Bta)? - psnr(less, Measure::Bta)?))
+        };
+        let most = gain(best, first).map_or(HELP, |gain| HELP.min(BEYOND * gain.mean.max(0.0)));
+        for (more, less, bound) in [(best, first, Bound::Above(HELP)), (last, best, Bound::Below(most))] {
+            let gain = gain(more, less);
             let what = format!("{}: BTA at {} minus BTA at {}", sweep.label, at(more), at(less));
             let check = Check::new(what, gain, Unit::Db, bound);
             let lost = more.seeds().diverged + less.seeds().diverged;
@@ -369,7 +375,7 @@ fn more_retain_data(study: &Study) -> Finding {
     }
     if checks.is_empty() {
         let what = "NL-FT or an ascent with retain data at three fractions or more";
-        checks.push(Check::missing(what, Unit::Db, Bound::Below(HELP)));
+        checks.push(Check::missing(what, Unit::Db, Bound::Above(HELP)));
     }
     Finding::new(
         5,
@@ -378,7 +384,9 @@ fn more_retain_data(study: &Study) -> Finding {
         format!(
             "For every mixed method that was run at three fractions or more: with the best fraction below the largest, \
              BTA is more than {HELP} dB above that of the smallest fraction (it helps up to there), and the largest \
-             adds less than {HELP} dB to it (not beyond)."
+             adds less than {HELP} dB, and less than {} of that, to it (not beyond). The best is chosen by what is judged, \
+             which favours both.",
+            numbers::percent(BEYOND)
         ),
         checks,
     )
@@ -451,7 +459,9 @@ pub fn table(findings: &[Finding]) -> Result<Table> {
 /// How a check is judged.
 pub const RULE: &str = "Values are means over seeds ± standard deviation over seeds, of differences within a seed. A value \
                         passes its bound if it does by more than the deviation; with one seed there is none, and the value \
-                        alone decides. A finding is shown if all of its checks pass.";
+                        alone decides. A finding is shown if all of its checks pass. That is no test of a fixed level: where the \
+                        true mean lies on its bound, a value passes by chance in 50 % of studies with one seed, in 20 % \
+                        with two, 11 % with three and 3 % with six.";
 
 fn criteria(findings: &[Finding]) -> String {
     let lines: Vec<String> =

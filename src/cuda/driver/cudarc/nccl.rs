@@ -311,7 +311,8 @@ mod tests {
                     .map(|rank| {
                         let place = Place { rank, size: 3, local_rank: rank, address: address.clone() };
                         scope.spawn(move || {
-                            let ranks = Ranks::join(place, true).unwrap();
+                            let ranks =
+                                Ranks::join(place, true, &std::sync::atomic::AtomicBool::new(false)).unwrap();
                             ranks
                                 .together(|ranks| Ok(refuse_shared(ranks, "cuda:0", [gpus[rank]; 16])))
                                 .unwrap()

@@ -84,6 +84,10 @@ pub fn runs(report: &Report) -> Section {
     if several {
         header.push("computed on".into());
     }
+    let mut builds: Vec<String> =
+        runs.iter().map(|run| run.build().unwrap_or_else(|| "a kerase that is not known".into())).collect();
+    builds.sort_unstable();
+    builds.dedup();
     let row = |run: &RunResult| {
         let mut cells = vec![
             run.label.clone(),
@@ -107,9 +111,15 @@ pub fn runs(report: &Report) -> Section {
     }
     let body = html! {
         dl { @for (label, title) in titles { dt { (label) } dd { (title) } } }
-        @if !warned.is_empty() {
+        @if builds.len() > 1 || !warned.is_empty() {
             h3 { "Warnings" }
             ul.warnings {
+                @if builds.len() > 1 {
+                    li {
+                        "The runs were computed by different builds (" (builds.join("; ")) "), which may round otherwise: \
+                         a training then ends elsewhere, and small differences between methods may be of that."
+                    }
+                }
                 @for run in warned {
                     @for warning in &run.warnings {
                         li { b { (run.label) ", seed " (run.seed) ": " } (warning) }

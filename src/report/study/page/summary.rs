@@ -56,8 +56,8 @@ fn asked(study: &Study) -> String {
     format!(
         "A network G learned a retain set and a forget set together; then the forget set had to go. Can a short \
          unlearning run make G behave like the oracle, a network that was trained on the retain set alone: as good on \
-         brains, and no better on knees? Compared: {}{sweep}; {}. Every network was measured on unseen brains (BTA), \
-         unseen knees (KTA) and the forget set itself (UA).",
+         the one, and no better on the other? Compared: {}{sweep}; {}. Every network was measured on unseen volumes of the \
+         retain set's kind (BTA: brains, in the paper), of the forget set's (KTA: knees) and on the forget set itself (UA).",
         listed(&methods),
         if seeds.len() == 1 { "one seed".into() } else { format!("{} seeds", seeds.len()) },
     )
