@@ -170,7 +170,10 @@ impl Device {
         match self {
             // On one of the threads that operations are spread over: from outside of the pool every operation would
             // wake a thread and wait for it.
-            Self::Cpu => Ok(rayon::scope(|_| work.run(&Cpu::default()))),
+            Self::Cpu => {
+                let cpu = Cpu::from_environment()?;
+                Ok(rayon::scope(|_| work.run(&cpu)))
+            }
             Self::Cuda(number, precision) => {
                 let gpu = Cuda::open(number)?.with_precision(precision).with_tilings(tilings);
                 if ranks.connects_gpus() {

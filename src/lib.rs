@@ -18,6 +18,7 @@ pub mod error;
 pub mod evaluate;
 pub mod experiment;
 pub mod json_float;
+pub mod memory;
 pub mod meter;
 pub mod metrics;
 pub mod model;

@@ -23,6 +23,18 @@ pub fn is_silent() -> bool {
     SILENT.load(Ordering::Relaxed)
 }
 
+/// A line for the user that is no result, unless another process speaks for this one.
+pub fn say(text: &str) {
+    if !is_silent() {
+        write_line(text);
+    }
+}
+
+/// What the user may not have meant, and what to do if so.
+pub fn warn(text: &str) {
+    say(&format!("warning: {text}"));
+}
+
 static DONE: AtomicU64 = AtomicU64::new(0);
 
 /// Something was done that may take long, such as reading a file: other processes that wait for this one are to see that

@@ -14,13 +14,13 @@ use crate::data::cache::Room;
 use crate::data::loader::LoaderOptions;
 use crate::data::order::epoch_order;
 use crate::data::overlap::check_disjoint;
-use crate::data::set::VolumeSet;
+use crate::data::set::{VolumeSet, own_masks_summary};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices, summary};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 use crate::ranks::Ranks;
 use crate::reconstruct::{make_rooms, reconstruct_set};
 use crate::run::check::fingerprint;
@@ -87,6 +87,9 @@ impl Training<'_> {
         let validation = config.validation.as_ref().map(VolumeSet::open).transpose()?;
         if let Some(validation) = &validation {
             check_targets(validation)?;
+        }
+        if let Some(summary) = own_masks_summary([&set].into_iter().chain(&validation)) {
+            say(&summary);
         }
         let room = Room::new(self.loader.cache);
         let cached = |set: VolumeSet| Ok(Arc::new(sampler.compressed(set)?.cached(&room)));

@@ -132,7 +132,9 @@ fn options_that_make_no_sense() {
         ("--acceleration 4,8 --center-fraction 0.08", &["1 center fractions and 2 accelerations"]),
         ("--acceleration 0", &["acceleration 0"]),
         ("--center-fraction 8", &["center fraction 8"]),
-        ("--csv no/such/place.csv", &["no/such/place.csv", "No such file"]),
+        ("--csv no/such/place.csv", &["no/such/place.csv: there is no directory no/such"]),
+        ("--csv ./m.json", &["--out and --csv both go to ./m.json"]),
+        ("--csv a.csv --csv-slices a.csv", &["--csv and --csv-slices both go to a.csv"]),
         ("--csv brain", &["brain is a directory"]),
         ("--data knee/../brain", &["called 'brain'"]),
     ] {

@@ -181,6 +181,95 @@ fn existing_results_are_kept_unless_told_otherwise() {
         .failed(2, &["brain/file_brain_AXT2_200_0000001.h5 would be replaced by its own reconstruction"]);
 }
 
+/// Whoever forgets an option measures another thing than was trained.
+#[test]
+fn another_sampling_than_in_training_is_said() {
+    let folder = Folder::new();
+    folder.simulate();
+    let network = "--cascades 1 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1";
+    let trained = "--acceleration 4 --center-fraction 0.1";
+    folder.kerase(&format!("train --data brain --out run {network} {trained} --max-steps 1")).succeeded();
+    let unlearn = "unlearn --method ft --model run/model.safetensors --retain brain --forget knee --no-measure \
+                   --retain-fraction 1 --max-steps 1 --out";
+    let lines = [
+        "evaluate --model run/model.safetensors --data brain".to_string(),
+        "reconstruct --model run/model.safetensors --data brain --overwrite --panels 0 --out images".into(),
+        format!("{unlearn} unlearned --overwrite"),
+    ];
+    for line in &lines {
+        let said = |options: &str| {
+            let ended = folder.kerase(&format!("{line} {options}"));
+            assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+            ended.stderr
+        };
+        let other = said("");
+        for part in [
+            "warning: run/config.toml",
+            "acceleration 4 with center fraction 0.1",
+            "acceleration 8 with center fraction 0.04",
+            "give  --mask equispaced --acceleration 4 --center-fraction 0.1\n",
+        ] {
+            assert!(other.contains(part), "{part}: {other}");
+        }
+        assert!(!said(trained).contains("warning"), "{line}");
+        assert!(said(&format!("{trained} --virtual-coils 3")).contains("give  no --virtual-coils\n"));
+    }
+    // Weights that no run left.
+    folder.weights("model.safetensors");
+    let ended = folder.kerase("evaluate --model model.safetensors --data brain");
+    assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
+}
+
+#[test]
+fn volumes_that_keep_their_masks_are_counted() {
+    let folder = Folder::new();
+    folder.simulate();
+    folder.add_mask("brain/file_brain_AXT2_200_0000001.h5");
+    folder.weights("model.safetensors");
+    let network = "--cascades 1 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1 --max-steps 1";
+    for (line, count) in [
+        ("evaluate --model model.safetensors --data brain --data knee".to_string(), "1 of 4 volumes"),
+        ("reconstruct --model model.safetensors --data brain --out images".into(), "1 of 2 volumes"),
+        (format!("train --data knee --validation brain --out run {network}"), "1 of 4 volumes"),
+    ] {
+        let ended = folder.kerase(&line);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(ended.stderr.matches("taken as they are").count(), 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains(count), "{}", ended.stderr);
+    }
+    let ended = folder.kerase("evaluate --model model.safetensors --data knee");
+    assert!(!ended.stderr.contains("taken as they are"), "{}", ended.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_the_machine_has_no_memory_for_is_refused_before_anything_is_written() {
+    let folder = Folder::new();
+    folder.simulate();
+    let train = |memory: &str, options: &str| {
+        folder.shell(&format!(
+            "KERASE_CPU_MEMORY={memory} \"$KERASE\" train --data brain --out run --cascades 4 --chans 8 --pools 2 \
+             --sens-chans 2 --sens-pools 2 {SAMPLING} --max-steps 1 --device cpu {options}"
+        ))
+    };
+    let parts =
+        ["brain/file", "cpu has not enough memory", "this machine has 3.0 MiB", "--low-memory", "--batch"];
+    train("3", "").failed(2, &parts);
+    assert!(!folder.path("run").exists());
+    train("3", "--low-memory").succeeded();
+    // A run that is there already stays as it is.
+    let run = folder.contents("run");
+    train("3", "--overwrite").failed(2, &parts);
+    assert_eq!(folder.contents("run"), run);
+    train("much", "--overwrite").failed(2, &["KERASE_CPU_MEMORY=much", "MiB"]);
+
+    folder.weights("model.safetensors");
+    folder
+        .shell("KERASE_CPU_MEMORY=0 \"$KERASE\" evaluate --model model.safetensors --data brain --out m.json")
+        .failed(2, &["this machine has 0 bytes"]);
+    assert!(!folder.path("m.json").exists());
+}
+
 #[test]
 fn bench_prints_what_the_comparison_reads() {
     let folder = Folder::new();
@@ -347,6 +436,23 @@ fn info_plans_the_memory_of_a_network() {
     let sized = plan("--model model.safetensors --coils 3 --matrix 32 24 --batch 2");
     assert_eq!(sized["architecture"]["chans"], 2);
     assert_eq!((&sized["coils"], &sized["batch"]), (&3.into(), &2.into()));
+
+    folder.simulate();
+    std::fs::write(folder.path("both.txt"), folder.all_of(&["brain", "knee"])).unwrap();
+    let of_set = plan("--model model.safetensors --data both.txt");
+    let shape = |plan: &serde_json::Value| {
+        (plan["coils"].clone(), plan["matrix"].clone(), plan["largest_of"].clone())
+    };
+    assert_eq!(shape(&of_set), (5.into(), serde_json::json!([72, 40]), "both.txt".into()));
+    let coils = plan("--model model.safetensors --data brain --coils 7");
+    assert_eq!(shape(&coils), (7.into(), serde_json::json!([64, 32]), "brain".into()));
+    let own = plan("--model model.safetensors --data brain --coils 3 --matrix 32 24");
+    assert_eq!(own, plan("--model model.safetensors --coils 3 --matrix 32 24"));
+    let text = folder.kerase("info --plan --model model.safetensors --data knee").succeeded();
+    assert!(
+        text.contains("5 coils, 72 x 40, in fp32") && text.contains("the largest slices of knee"),
+        "{text}"
+    );
 
     let half = plan("--precision bf16");
     assert!(total(&half, "training") < total(&kept, "training") * 2 / 3, "{half}");

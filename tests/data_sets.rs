@@ -76,6 +76,44 @@ fn a_directory_is_a_set() {
 }
 
 #[test]
+fn endings_count_in_capitals_too() {
+    let directory = directory(&[(1, 8), (1, 8), (1, 8)]);
+    for (index, name) in ["a.H5", "b.hdf5", "c.HDF5"].into_iter().enumerate() {
+        std::fs::rename(directory.path().join(format!("file{index}.h5")), directory.path().join(name))
+            .unwrap();
+    }
+    std::fs::write(directory.path().join("cine_sax_Mask.MAT"), "CMRxRecon's, not looked at").unwrap();
+    let set = open(directory.path());
+    let names: Vec<&str> = set.volumes().iter().map(|volume| &volume.name[..]).collect();
+    assert_eq!(names, ["a.H5", "b.hdf5", "c.HDF5"]);
+    assert_eq!(open(directory.path().join("a.H5")).slice_count(), 1);
+}
+
+/// Otherwise the slices of a forget set might stay, and nobody would know.
+#[cfg(unix)]
+#[test]
+fn nothing_that_is_named_as_a_volume_is_left_out() {
+    let directory = directory(&[(1, 8)]);
+    let path = |name: &str| directory.path().join(name);
+    std::os::unix::fs::symlink(path("file0.h5"), path("file1.hdf5")).unwrap();
+    std::os::unix::fs::symlink("nowhere", path("notes.txt")).unwrap();
+    std::os::unix::fs::symlink("nowhere", path(".hidden.h5")).unwrap();
+    assert!(refusal(directory.path()).contains("more than once"), "a link that holds is followed");
+    std::fs::remove_file(path("file1.hdf5")).unwrap();
+    assert_eq!(open(directory.path()).slice_count(), 1);
+
+    std::os::unix::fs::symlink("nowhere", path("file2.h5")).unwrap();
+    std::os::unix::fs::symlink("file3.H5", path("file3.H5")).unwrap();
+    std::fs::create_dir(path("file4.h5")).unwrap();
+    let message = refusal(directory.path());
+    for part in
+        ["3 entries", "file2.h5 is a link", "file3.H5 is a link", "file4.h5 is not a file", "bring them back"]
+    {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[test]
 fn a_manifest_chooses_volumes_and_slices() {
     let directory = directory(&[(3, 8), (5, 8)]);
     std::fs::create_dir(directory.path().join("a folder")).unwrap();
@@ -83,6 +121,8 @@ fn a_manifest_chooses_volumes_and_slices() {
     let set = open(manifest(&directory, "# a set\n\n  file1.h5\tslices=1..4  \r\na folder/my file.h5\n"));
     assert_eq!(set.slices(), [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)]);
     assert_eq!(set.volumes()[1].name, "my file.h5");
+    let marked = open(manifest(&directory, "\u{feff}file0.h5\n"));
+    assert_eq!(marked.slice_count(), 3, "a byte order mark is no part of a name");
 }
 
 #[test]
@@ -106,7 +146,9 @@ fn sets_that_cannot_be_used_are_refused() {
     assert!(both.contains("2 volumes") && both.contains("bad1.h5") && both.contains("bad2.h5"), "{both}");
 
     let empty = tempfile::tempdir().unwrap();
-    assert!(refusal(empty.path()).contains("no *.h5 files"));
+    std::fs::create_dir(empty.path().join("patient1")).unwrap();
+    let nested = refusal(empty.path());
+    assert!(nested.contains("no *.h5 files") && nested.contains("-name '*.h5'"), "{nested}");
     assert!(refusal(empty.path().join("missing")).starts_with("cannot read"));
     std::fs::write(empty.path().join("model.bin"), [0xff, 0xfe, 0x00]).unwrap();
     assert!(refusal(empty.path().join("model.bin")).contains("neither"));

@@ -160,6 +160,8 @@ fn a_study_has_every_run_measured_after_every_epoch_and_is_not_repeated() {
     let before = folder.runs("study");
     let again = folder.kerase("experiment study.toml").succeeded();
     assert!(!again.contains(" of "), "nothing is done again: {again}");
+    let left = folder.kerase("experiment study.toml --dry-run").succeeded();
+    assert!(left.contains(" parts, all of them done"), "{left}");
     assert_eq!(folder.results("study"), results);
 
     // Another λ: the runs of one method, and no other.
@@ -401,6 +403,25 @@ fn what_cannot_be_studied_is_refused_before_anything_starts() {
     ];
     let both = sets.iter().fold(STUDY.to_string(), |text, (from, to)| text.replace(from, to));
     refused(&both, &["retain", "retain_test", "the same file"]);
+}
+
+#[test]
+fn results_that_are_no_experiments_are_kept() {
+    let folder = Folder::new();
+    folder.study("study.toml", STUDY);
+    std::fs::create_dir_all(folder.path("study/runs/of another kind")).unwrap();
+    std::fs::write(folder.path("study/notes.txt"), "x").unwrap();
+    folder.kerase("experiment study.toml --dry-run").succeeded();
+    for name in ["results.json", "report.html"] {
+        std::fs::write(folder.path("study").join(name), "somebody's").unwrap();
+        for options in ["", "--dry-run"] {
+            let line = format!("experiment study.toml {options}");
+            folder.kerase(&line).failed(2, &[&format!("study has a {name}"), "another --out"]);
+        }
+        assert_eq!(folder.read(&format!("study/{name}")), b"somebody's");
+        std::fs::remove_file(folder.path("study").join(name)).unwrap();
+    }
+    assert_eq!(folder.list("study"), ["notes.txt", "runs", "runs/of another kind"]);
 }
 
 #[test]

@@ -520,6 +520,10 @@ fn requests_that_make_no_sense_are_refused_before_anything_is_written() {
         ("--beta 0.5", &["--beta has no effect with --method nl-ft"]),
         ("--lr 0 --optimizer-state fresh", &["--lr 0"]),
         ("--test forget=test", &["--test forget"]),
+        (
+            "--test a=test --test a=brain",
+            &["--test test and --test brain are both called 'a'", "--test other=brain"],
+        ),
         ("--test a=missing", &["missing", "No such file"]),
         ("--test a=odd", &["odd/odd.h5", "reconstruction_rss"]),
         ("--resume", &["--resume", "config.toml"]),

@@ -7,7 +7,7 @@ use super::output::{OutputDirectory, check_file, print};
 use crate::convert::{cfl_to_images, cfl_to_volume, images_to_cfl, volume_to_cfl, volume_to_fastmri};
 use crate::data::cfl;
 use crate::data::fastmri::VolumeFile;
-use crate::data::set::VolumeSet;
+use crate::data::set::{VolumeSet, is_named_as_volume};
 use crate::data::volume::Layout;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -65,8 +65,7 @@ impl Format {
     fn of(path: &Path) -> Option<Self> {
         match path.extension().and_then(OsStr::to_str) {
             Some("cfl" | "hdr") => Some(Self::Bart),
-            Some("h5" | "hdf5" | "mat") => Some(Self::Fastmri),
-            _ => None,
+            _ => is_named_as_volume(path).then_some(Self::Fastmri),
         }
     }
 

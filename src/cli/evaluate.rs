@@ -7,20 +7,21 @@ use serde::Serialize;
 
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::{Labelled, check_distinct};
-use super::output::{Compressed, check_file, compressed, json, print};
+use super::output::{Compressed, check_files, compressed, json, print};
 use super::rank_args::RankArgs;
+use super::trained_with::{draws_masks, warn_of_other_sampling};
 use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::{MaskSeeding, Sampler, Sampling};
 use crate::data::digest::parameters_sha256;
-use crate::data::set::VolumeSet;
+use crate::data::set::{VolumeSet, own_masks_summary};
 use crate::device::{Device, Work};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices};
 use crate::metrics::Scores;
 use crate::model::Weights;
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 use crate::ranks::Ranks;
 use crate::report::table::{Entry, Evaluation, Style};
 use crate::run::check::fingerprint;
@@ -129,23 +130,31 @@ impl Args {
     }
 
     fn plan(self, ranks: &Ranks) -> Result<Plan<'_>> {
-        check_distinct("--model", &self.model)?;
-        check_distinct("--data", &self.data)?;
+        check_distinct("--model", self.model.iter().map(Labelled::parts))?;
+        check_distinct("--data", self.data.iter().map(Labelled::parts))?;
         let sampling = self.sampling.sampling(MaskSeeding::Filename)?;
-        let files = [&self.out, &self.csv, &self.csv_slices].into_iter().flatten();
-        files.into_iter().try_for_each(|file| check_file(file, self.overwrite))?;
+        let files = [("--out", &self.out), ("--csv", &self.csv), ("--csv-slices", &self.csv_slices)];
+        check_files(files, self.overwrite)?;
         let device = self.ranks.device(&self.device, ranks)?.start()?;
         let models = self.model.into_iter().map(|model| {
             let weights = Weights::read(&model.path)?;
             Ok((model, weights))
         });
-        let models = models.collect::<Result<_>>()?;
+        let models: Vec<(Labelled, Weights)> = models.collect::<Result<_>>()?;
         let sampler = Sampler::new(&sampling, 0)?;
-        let sets = self.data.into_iter().map(|data| {
+        let opened = self.data.into_iter().map(|data| {
             let set = VolumeSet::open(&data.path)?;
             check_targets(&set)?;
-            Ok((data, Arc::new(sampler.compressed(set)?)))
+            Ok((data, set))
         });
+        let opened: Vec<(Labelled, VolumeSet)> = opened.collect::<Result<_>>()?;
+        let uncompressed = || opened.iter().map(|(_, set)| set);
+        let masked = draws_masks(uncompressed());
+        models.iter().for_each(|(model, _)| warn_of_other_sampling(&model.path, &sampling, masked));
+        if let Some(summary) = own_masks_summary(uncompressed()) {
+            say(&summary);
+        }
+        let sets = opened.into_iter().map(|(data, set)| Ok((data, Arc::new(sampler.compressed(set)?))));
         let sets = sets.collect::<Result<_>>()?;
         Ok(Plan {
             ranks,

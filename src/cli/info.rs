@@ -17,8 +17,10 @@ Example:
   kerase info                                 what this build computes with
   kerase info --model run/model.safetensors   architecture, parameters and metadata of weights
   kerase info --data brain/train --json       volumes, slices and shapes of a set
+  kerase info --plan --data brain/train --batch 2
+                                              the memory that the largest slices of a set need
   kerase info --plan --coils 15 --matrix 640 372 --batch 2 --precision bf16
-                                              the memory that a network needs";
+                                              … or that such slices need";
 
 /// Says what this build can do, what is in a file of weights or a set, or what memory a network needs
 #[derive(Debug, clap::Args)]
@@ -89,12 +91,13 @@ impl Args {
     /// Where the file or the set cannot be read, or the network to plan for is impossible.
     pub fn run(self) -> Result<()> {
         let model = self.model.as_deref().map(Model::read).transpose()?;
-        let plan = self.plan.report(model.as_ref().map(|model| model.architecture))?;
+        let set = self.data.as_deref().map(VolumeSet::open).transpose()?;
+        let plan = self.plan.report(model.as_ref().map(|model| model.architecture), set.as_ref())?;
         let report = Report {
             build: (model.is_none() && self.data.is_none() && plan.is_none()).then(Build::this),
             model,
             plan,
-            data: self.data.as_deref().map(Data::read).transpose()?,
+            data: set.as_ref().map(Data::of),
         };
         if self.json { print_json(&report) } else { print(report) }
     }
@@ -113,8 +116,7 @@ impl Model {
 }
 
 impl Data {
-    fn read(path: &Path) -> Result<Self> {
-        let set = VolumeSet::open(path)?;
+    fn of(set: &VolumeSet) -> Self {
         let shapes = set.shapes().into_iter().map(|(shape, slices)| Shape {
             coils: shape.coils,
             matrix: shape.matrix,
@@ -122,14 +124,14 @@ impl Data {
             slices,
             text: shape.to_string(),
         });
-        Ok(Self {
-            source: path.to_path_buf(),
+        Self {
+            source: set.source().to_path_buf(),
             volumes: set.volumes().len(),
             slices: set.slice_count(),
             shapes: shapes.collect(),
             with_mask: set.volumes().iter().filter(|v| v.mask.is_some()).count(),
             without_target: set.volumes().iter().filter(|v| v.target.is_none()).count(),
-        })
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Paths with a name for tables: `knee=data/knee/test`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,6 +11,13 @@ use crate::error::{Error, Result};
 pub struct Labelled {
     pub name: String,
     pub path: PathBuf,
+}
+
+impl Labelled {
+    /// Name and path.
+    pub fn parts(&self) -> (&str, &Path) {
+        (&self.name, &self.path)
+    }
 }
 
 impl FromStr for Labelled {
@@ -46,15 +54,18 @@ fn own_name(path: &Path) -> String {
 ///
 /// # Errors
 /// [`Error::Input`] naming both paths and the remedy.
-pub fn check_distinct(option: &str, labelled: &[Labelled]) -> Result<()> {
-    for (i, one) in labelled.iter().enumerate() {
-        if let Some(other) = labelled[..i].iter().find(|other| other.name == one.name) {
+pub fn check_distinct<'l>(
+    option: &str,
+    labelled: impl IntoIterator<Item = (&'l str, &'l Path)>,
+) -> Result<()> {
+    let mut seen = HashMap::new();
+    for (name, path) in labelled {
+        if let Some(other) = seen.insert(name, path) {
             return Err(Error::input(format!(
-                "{option} {} and {option} {} are both called '{}': give them names, such as {option} other={}",
-                other.path.display(),
-                one.path.display(),
-                one.name,
-                one.path.display()
+                "{option} {} and {option} {} are both called '{name}': give them names, such as {option} other={}",
+                other.display(),
+                path.display(),
+                path.display()
             )));
         }
     }
@@ -81,8 +92,8 @@ mod tests {
 
     #[test]
     fn two_of_one_name_are_refused() {
-        let labelled = ["a/test", "b/test"].map(|text| text.parse().unwrap());
-        let message = check_distinct("--data", &labelled).unwrap_err().to_string();
+        let labelled: [Labelled; 2] = ["a/test", "b/test"].map(|text| text.parse().unwrap());
+        let message = check_distinct("--data", labelled.iter().map(Labelled::parts)).unwrap_err().to_string();
         assert!(message.contains("a/test") && message.contains("other=b/test"), "{message}");
     }
 }

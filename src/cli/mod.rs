@@ -21,6 +21,7 @@ pub mod run_args;
 pub mod simulate;
 pub mod stop;
 pub mod train;
+pub mod trained_with;
 pub mod unlearn;
 pub mod validate;
 pub mod verify;

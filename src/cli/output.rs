@@ -1,5 +1,6 @@
 //! What commands leave behind: text on standard output, files, and directories of files.
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -54,11 +55,47 @@ pub fn check_file(path: &Path, overwrite: bool) -> Result<()> {
     if path.exists() && !overwrite {
         return Err(exists(path));
     }
-    let parent = match path.parent() {
+    let parent = parent(path);
+    if !parent.is_dir() {
+        return Err(Error::input(format!(
+            "{}: there is no directory {}: make it, or name another place",
+            path.display(),
+            parent.display()
+        )));
+    }
+    // What the system says of a temporary file's name is of no use to anybody.
+    check_writable(parent).map_err(|source| Error::io("create", path, source.kind().into()))
+}
+
+/// [`check_file`] for the files that several options name, where they are given: none may replace another.
+///
+/// # Errors
+/// Also naming two options with one file.
+pub fn check_files<'f>(
+    files: impl IntoIterator<Item = (&'static str, &'f Option<PathBuf>)>,
+    overwrite: bool,
+) -> Result<()> {
+    let mut seen = HashMap::new();
+    for (option, path) in files {
+        let Some(path) = path else { continue };
+        check_file(path, overwrite)?;
+        let directory = parent(path).canonicalize().map_err(|source| Error::io("read", path, source))?;
+        let place = path.file_name().map(|name| directory.join(name));
+        if let Some(other) = seen.insert(place, option) {
+            return Err(Error::input(format!(
+                "{other} and {option} both go to {}: name two files",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    check_writable(parent).map_err(|source| Error::io("create", path, source))
+    }
 }
 
 fn exists(path: &Path) -> Error {
@@ -181,6 +218,26 @@ mod tests {
             assert!(message.contains(&folder.path().display().to_string()), "{message}");
         }
         check_file(&path, true).unwrap();
-        assert!(check_file(&folder.path().join("no/metrics.json"), false).is_err());
+        let message = check_file(&folder.path().join("no/metrics.json"), false).unwrap_err().to_string();
+        let directory = folder.path().join("no").display().to_string();
+        assert!(
+            message.contains(&format!("no directory {directory}:")) && !message.contains(".kerase"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn two_options_for_one_file_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| Some(folder.path().join(name));
+        let check = |a: &str, b: &str| {
+            check_files([("--out", &place(a)), ("--csv", &place(b)), ("--x", &None)], true)
+        };
+        check("a.json", "a.csv").unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        for other in ["both", "./both", "sub/../both"] {
+            let message = check("both", other).unwrap_err().to_string();
+            assert!(message.contains("--out and --csv both go to"), "{message}");
+        }
     }
 }

@@ -1,16 +1,20 @@
 //! `kerase info --plan`: what a network needs of a device's memory, before anything is started.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::args::NetworkArgs;
 use crate::backend::{ImageShape, Purpose};
+use crate::data::set::VolumeSet;
 use crate::engine::Task;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, VarNet};
 use crate::plan::Plan;
 use crate::precision::Precision;
 
-/// What is planned for; without options it is the paper's network on a fastMRI brain slice.
+/// What is planned for; without options it is the paper's network, on the largest slices of --data, or else on
+/// a fastMRI brain slice.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PlanArgs {
     /// Count the memory that training and inference of a network need: that of --model, or of the options below
@@ -20,11 +24,11 @@ pub struct PlanArgs {
     #[command(flatten)]
     network: NetworkArgs,
 
-    /// Coils of a slice [default: 16]
+    /// Coils of a slice [default: those of the largest slices of --data, or 16]
     #[arg(long, value_name = "N", help_heading = "Slices of a plan")]
     coils: Option<usize>,
 
-    /// k-space matrix [default: 640 368]
+    /// k-space matrix [default: that of the largest slices of --data, or 640 368]
     #[arg(long, num_args = 2, value_names = ["ROWS", "COLUMNS"], help_heading = "Slices of a plan")]
     matrix: Option<Vec<usize>>,
 
@@ -48,6 +52,9 @@ pub struct Report {
     batch: usize,
     coils: usize,
     matrix: [usize; 2],
+    /// The set whose largest slices gave what no option did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    largest_of: Option<PathBuf>,
     low_memory: bool,
     precision: Precision,
     /// Coil images that go through the sensitivity network at a time.
@@ -69,11 +76,11 @@ struct Need {
 }
 
 impl PlanArgs {
-    /// What needs how much, where `--plan` was given. `model` is the network of `--model`.
+    /// What needs how much, where `--plan` was given. `model` is the network of `--model`, `set` what `--data` names.
     ///
     /// # Errors
     /// Options of a plan without it, a network that is impossible, or images that are too small for it.
-    pub fn report(&self, model: Option<Architecture>) -> Result<Option<Report>> {
+    pub fn report(&self, model: Option<Architecture>, set: Option<&VolumeSet>) -> Result<Option<Report>> {
         let Self { plan, network, coils, matrix, batch, low_memory, precision } = self;
         let shaped = [coils.is_some(), matrix.is_some(), batch.is_some(), *low_memory, precision.is_some()];
         if !plan {
@@ -89,9 +96,15 @@ impl PlanArgs {
             ));
         }
         let architecture = network.architecture(model.unwrap_or_default())?;
-        let matrix = matrix.as_ref().map_or([640, 368], |sizes| [sizes[0], sizes[1]]);
+        let set = set.filter(|_| coils.is_none() || matrix.is_none());
+        let of_set = set.and_then(|set| {
+            let shapes = set.shapes().into_keys();
+            shapes.max_by_key(|shape| shape.coils * shape.matrix[0] * shape.matrix[1])
+        });
+        let of_set = of_set.map_or((16, [640, 368]), |shape| (shape.coils, shape.matrix));
+        let matrix = matrix.as_ref().map_or(of_set.1, |sizes| [sizes[0], sizes[1]]);
         let [rows, columns] = matrix;
-        let shape = ImageShape { n: batch.unwrap_or(1), coils: coils.unwrap_or(16), rows, columns };
+        let shape = ImageShape { n: batch.unwrap_or(1), coils: coils.unwrap_or(of_set.0), rows, columns };
         // Larger than any acquisition, and small enough to be counted.
         let sizes = [(shape.n, 256), (shape.coils, 256), (rows, 16384), (columns, 16384)];
         if sizes.iter().any(|&(size, most)| size == 0 || size > most) {
@@ -120,6 +133,7 @@ impl PlanArgs {
             batch: shape.n,
             coils: shape.coils,
             matrix,
+            largest_of: set.map(|set| set.source().to_path_buf()),
             low_memory: *low_memory,
             precision,
             group: net.group(shape),
@@ -146,9 +160,13 @@ impl std::fmt::Display for Report {
         writeln!(f, "VarNet of {architecture}")?;
         writeln!(
             f,
-            "{batch} {slices} of {coils} coils, {rows} x {columns}, in {}; {} coil images at a time\n",
+            "{batch} {slices} of {coils} coils, {rows} x {columns}, in {}; {} coil images at a time",
             self.precision, self.group
         )?;
+        if let Some(set) = &self.largest_of {
+            writeln!(f, "sizes that no option gives are those of the largest slices of {}", set.display())?;
+        }
+        writeln!(f)?;
         let mut row = |name: &str, training: &str, inference: &str| {
             writeln!(f, "{name:<20}{training:>12}{inference:>12}")
         };

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::Labelled;
 use super::output::{Compressed, OutputDirectory, compressed, json, print};
+use super::trained_with::{draws_masks, warn_of_other_sampling};
 use super::volume_figure::{Row, chosen, figure};
 use crate::atomic;
 use crate::backend::Backend;
@@ -16,14 +17,14 @@ use crate::batch::{MaskSeeding, Sampler, Sampling};
 use crate::cpu::Cpu;
 use crate::crop::{center_crop, smaller};
 use crate::data::fastmri::VolumeFile;
-use crate::data::set::VolumeSet;
+use crate::data::set::{VolumeSet, own_masks_summary};
 use crate::data::write::write_reconstruction;
 use crate::device::{Device, Work};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{Comparison, VolumeResult};
 use crate::model::Weights;
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 use crate::reconstruct::{ReconstructedSlice, crop_for_leaderboard, reconstruct_set};
 use crate::report::table::{Entry, Evaluation, Style};
 
@@ -117,6 +118,10 @@ impl Args {
         let weights = Weights::read(&self.model.path)?;
         let set = VolumeSet::open(&self.data.path)?;
         check_names(&set)?;
+        warn_of_other_sampling(&self.model.path, &sampling, draws_masks([&set]));
+        if let Some(summary) = own_masks_summary([&set]) {
+            say(&summary);
+        }
         let set = Arc::new(Sampler::new(&sampling, 0)?.compressed(set)?);
         let out = OutputDirectory::create(&self.out)?;
         let files = set.volumes().iter().map(|volume| {
@@ -156,10 +161,6 @@ impl Work for Plan {
         let mut engine = Engine::new(ops, self.weights.architecture, &self.weights.parameters)?;
         let cpu = Cpu::default();
         let mut progress = Progress::new(self.set.slice_count() as u64, "reconstructing");
-        let stored = self.set.volumes().iter().filter(|volume| volume.mask.is_some()).count();
-        if stored > 0 {
-            progress.line(&format!("taken as they are, with a mask of their own: {stored} volumes"));
-        }
         let mut entries = Vec::new();
         let mut volume = VolumeWork::default();
         reconstruct_set(&mut engine, &self.set, &sampler, |slice| {

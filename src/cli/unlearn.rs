@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use crate::backend::Backend;
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
+use crate::cli::labelled::check_distinct;
 use crate::cli::loader_args::LoaderArgs;
 use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop::{self, Stop};
+use crate::cli::trained_with::warn_of_other_sampling;
 use crate::data::set::FractionOf;
 use crate::device::Work;
 use crate::error::{Error, Result};
@@ -187,6 +189,10 @@ impl Args {
         if let Some(said) = self.out.finished_already(&config.optimisation, "unlearning.json")? {
             return print(said).map(|()| None);
         }
+        if start != Start::Resume {
+            // Sets are opened later: what is learnt from is fully sampled as a rule.
+            warn_of_other_sampling(&config.model, &config.sampling, true);
+        }
         let device = self.ranks.device(&self.device, ranks)?;
         let device = match start {
             Start::Resume => device.resume(config.optimisation.precision)?,
@@ -224,6 +230,7 @@ impl Args {
         if self.tests.iter().any(|test| test.name == "forget") {
             return Err(Error::input("--test forget=…: the forget set is measured under this name already"));
         }
+        check_distinct("--test", self.tests.iter().map(|test| (&*test.name, &*test.path)))?;
         Ok(UnlearnConfig {
             method,
             recipe,

@@ -27,11 +27,14 @@ pub mod winograd;
 #[cfg(test)]
 mod testing;
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
 use pulp::{Arch, Simd, WithSimd};
 use rustfft::{Fft, FftDirection, FftPlanner};
 
+use crate::error::Result;
+use crate::memory::{self, limit_from_environment};
 use crate::real::Real;
 use scratch::Shelf;
 
@@ -40,6 +43,13 @@ pub struct Cpu<T: Real> {
     arch: Arch,
     shelf: Shelf,
     ffts: Mutex<FftPlanner<T>>,
+    /// The most bytes that one block may have; none where nobody knows.
+    memory: Option<usize>,
+}
+
+thread_local! {
+    /// Bytes that were asked for, on a thread that counts them instead of taking them.
+    static COUNTED: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 /// A closure as a vectorised operation. Calling it as `FnMut`, not as `FnOnce`, lets `#[inline(always)]` reach it:
@@ -57,11 +67,25 @@ impl<R, F: FnMut() -> R> WithSimd for Body<F> {
 
 impl<T: Real> Default for Cpu<T> {
     fn default() -> Self {
-        Self { arch: Arch::new(), shelf: Shelf::default(), ffts: Mutex::new(FftPlanner::new()) }
+        Self {
+            arch: Arch::new(),
+            shelf: Shelf::default(),
+            ffts: Mutex::new(FftPlanner::new()),
+            memory: memory::of_machine(),
+        }
     }
 }
 
 impl<T: Real> Cpu<T> {
+    /// As `--device cpu` has it: `KERASE_CPU_MEMORY=MIB` sets the memory that counts as the machine's.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Input`] for a value that means nothing.
+    pub fn from_environment() -> Result<Self> {
+        let cpu = Self::default();
+        Ok(Self { memory: limit_from_environment("KERASE_CPU_MEMORY")?.or(cpu.memory), ..cpu })
+    }
+
     /// Runs `body` compiled for the widest registers of this processor. The closure must be `#[inline(always)]`, and
     /// so must all that it calls in its loops: a function that stays apart is compiled for the smallest.
     #[inline(always)]

@@ -4,16 +4,24 @@ use std::time::Instant;
 
 use crate::backend::*;
 use crate::cpu::{
-    Cpu, cascade, conv, conv_transpose, conv1x1, fft, importance, loss, noise, pool, sens, unet_io, update,
+    COUNTED, Cpu, cascade, conv, conv_transpose, conv1x1, fft, importance, loss, noise, pool, sens, unet_io,
+    update,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::memory::{REMEDY, size};
 use crate::real::Real;
 
 impl<T: Real> Memory for Cpu<T> {
     type Buffer = Vec<T>;
 
     fn zeros(&self, _purpose: Purpose, len: usize) -> Vec<T> {
-        vec![T::zero(); len]
+        match COUNTED.get() {
+            Some(bytes) => {
+                COUNTED.set(Some(bytes.saturating_add(len.saturating_mul(size_of::<T>()))));
+                Vec::new()
+            }
+            None => vec![T::zero(); len],
+        }
     }
 }
 
@@ -48,8 +56,20 @@ impl<T: Real> Backend for Cpu<T> {
         to.duration_since(*from).as_secs_f64()
     }
 
+    /// Each buffer is one of the allocator's, who promises more than there is: so they are counted before.
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
-        build()
+        COUNTED.set(Some(0));
+        let counted = build();
+        let bytes = COUNTED.take().unwrap_or_default();
+        counted?;
+        match self.memory {
+            Some(memory) if bytes > memory => Err(Error::NoMemory(format!(
+                "cpu has not enough memory: {} are needed, this machine has {}. {REMEDY}",
+                size(bytes),
+                size(memory)
+            ))),
+            _ => build(),
+        }
     }
 
     /// One that is trained with, and one that is validated with: other programs want memory, too.

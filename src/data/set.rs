@@ -1,7 +1,8 @@
 //! A set of volumes, such as the retain set or the forget set, and which of their slices are in it.
 //!
-//! A set is given as a directory (every `*.h5` and `*.mat` in it but masks, by name), as one file, or as a manifest: a text file with
-//! one volume a line, relative to the manifest, `#` for comments, and optionally a range of slices.
+//! A set is given as a directory (every `*.h5`, `*.hdf5` and `*.mat` in it but masks, by name), as one file, or as a manifest: a
+//! text file with one volume a line, relative to the manifest, `#` for comments, and optionally a range of slices, the last of
+//! which is not in it.
 //!
 //! ```text
 //! # the first knee volume without its empty outer slices
@@ -336,6 +337,21 @@ impl VolumeSet {
     }
 }
 
+/// How files of volumes end.
+const EXTENSIONS: [&str; 3] = ["h5", "hdf5", "mat"];
+
+/// How many volumes of these sets come with a mask of their own, for people; `None` where none does.
+pub fn own_masks_summary<'s>(sets: impl IntoIterator<Item = &'s VolumeSet>) -> Option<String> {
+    let volumes: Vec<&VolumeFile> = sets.into_iter().flat_map(VolumeSet::volumes).collect();
+    let own = volumes.iter().filter(|volume| volume.mask.is_some()).count();
+    (own > 0).then(|| {
+        format!(
+            "taken as they are, with a mask of their own, whatever --mask and --acceleration say: {own} of {} volumes",
+            volumes.len()
+        )
+    })
+}
+
 /// A volume of a set before it is opened.
 struct Entry {
     path: PathBuf,
@@ -360,27 +376,43 @@ impl Entry {
     }
 }
 
+/// Every volume in a directory, by its name: what cannot be read is refused, or it would be missing from the set unnoticed.
 fn directory_entries(directory: &Path) -> Result<Vec<Entry>> {
     let cannot_read = |source| Error::io("read", directory, source);
-    let mut entries = vec![];
+    let (mut entries, mut unusable) = (vec![], vec![]);
     for entry in std::fs::read_dir(directory).map_err(cannot_read)? {
         let path = entry.map_err(cannot_read)?.path();
         // Names with a leading dot are half-written files or what some systems leave beside every file.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let volume = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("h5") => true,
-            // CMRxRecon has masks beside the volumes.
-            Some("mat") => !name.contains("_mask"),
-            _ => false,
-        };
-        if volume && !name.starts_with('.') && path.is_file() {
-            entries.push(Entry { path, slices: None });
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        // CMRxRecon has masks beside the volumes.
+        let mask = name.ends_with(".mat") && name.contains("_mask");
+        if !is_named_as_volume(&path) || mask || name.starts_with('.') {
+            continue;
         }
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => entries.push(Entry { path, slices: None }),
+            Ok(_) => unusable.push(format!("{} is not a file", path.display())),
+            Err(error) if path.is_symlink() => {
+                unusable.push(format!("{} is a link to what cannot be read: {error}", path.display()));
+            }
+            Err(error) => unusable.push(format!("{}: {error}", path.display())),
+        }
+    }
+    if !unusable.is_empty() {
+        unusable.sort();
+        return Err(Error::input(format!(
+            "{} has {} entries that are named as volumes and cannot be read:{}\nbring them back, or remove them from the \
+             directory to do without them",
+            directory.display(),
+            unusable.len(),
+            listed(unusable)
+        )));
     }
     if entries.is_empty() {
         return Err(Error::input(format!(
-            "no *.h5 files in {}, nor *.mat: expected a directory of volumes, one file, or a manifest (of volumes in \
-             several directories: find {0} -name '*.mat')",
+            "no *.h5 files in {0}, nor *.hdf5 or *.mat: expected a directory of volumes, one file, or a manifest. \
+             Directories in it are not looked into: name one of them, or list volumes of several with  \
+             find {0} -name '*.h5' -o -name '*.hdf5' -o -name '*.mat' > set.txt",
             directory.display()
         )));
     }
@@ -388,10 +420,15 @@ fn directory_entries(directory: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Whatever the case: some systems write their endings in capitals.
+pub fn is_named_as_volume(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    EXTENSIONS.contains(&&*extension)
+}
+
 /// By its name or by its first bytes: what is meant as a volume shall be refused as one, not as a bad manifest.
 fn is_hdf5(path: &Path) -> bool {
-    let named = path.extension().is_some_and(|e| e == "h5" || e == "hdf5" || e == "mat");
-    named || hdf5_pure::is_hdf5(path).unwrap_or(false)
+    is_named_as_volume(path) || hdf5_pure::is_hdf5(path).unwrap_or(false)
 }
 
 fn manifest_entries(manifest: &Path) -> Result<Vec<Entry>> {
@@ -402,6 +439,8 @@ fn manifest_entries(manifest: &Path) -> Result<Vec<Entry>> {
             manifest.display()
         ))
     })?;
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let directory = manifest.parent().unwrap_or(Path::new(""));
     let mut entries = vec![];
     for (number, line) in text.lines().enumerate() {

@@ -15,6 +15,8 @@ use crate::experiment::graph::{Node, Task};
 use crate::experiment::results::{Epoch, LossPoint};
 use crate::provenance::{Provenance, VERSION};
 
+const LABEL: &str = "node.json";
+
 /// `node.json`: written before anything else.
 #[derive(Serialize, Deserialize)]
 struct Label {
@@ -44,6 +46,26 @@ pub struct Done {
     /// SHA-256 of the file of an audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
+}
+
+/// Refuses a directory whose results are not an experiment's: they would be replaced. One in which a study has begun is
+/// known by its runs; all else that is in a directory stays as it is.
+///
+/// # Errors
+/// Naming the file.
+pub fn check_results_are_own(out: &Path) -> Result<()> {
+    let Some(file) = ["results.json", "report.html"].into_iter().find(|name| out.join(name).exists()) else {
+        return Ok(());
+    };
+    let runs = std::fs::read_dir(out.join("runs")).into_iter().flatten().flatten();
+    if runs.map(|run| run.path().join(LABEL)).any(|label| label.exists()) {
+        return Ok(());
+    }
+    Err(Error::input(format!(
+        "{} has a {file} and no runs of an experiment: it would be replaced by this one's; choose another --out, or move \
+         the file away",
+        out.display()
+    )))
 }
 
 /// The right to work on a node, until it is dropped or the process ends, however it ends.
@@ -90,7 +112,7 @@ impl Node {
     /// # Errors
     /// Naming both versions, and the remedy.
     pub fn check_version(&self) -> Result<()> {
-        let path = self.directory.join("node.json");
+        let path = self.directory.join(LABEL);
         if !path.exists() {
             return Ok(());
         }
@@ -123,7 +145,7 @@ impl Node {
         }
         let label =
             Label { kerase: VERSION.into(), name: self.name.clone(), settings: self.settings.clone() };
-        write_json(&directory.join("node.json"), &label)?;
+        write_json(&directory.join(LABEL), &label)?;
         Ok(Some(Claim { _lock: lock }))
     }
 

@@ -52,6 +52,28 @@ impl Folder {
         .succeeded();
     }
 
+    /// The paths of all files in these folders, one a line: a manifest.
+    pub fn all_of(&self, folders: &[&str]) -> String {
+        let files = folders
+            .iter()
+            .flat_map(|name| self.list(name).into_iter().map(move |file| format!("{name}/{file}\n")));
+        files.collect()
+    }
+
+    /// Has a volume that was fully sampled bring a mask of its own, as some prospectively undersampled ones do.
+    pub fn add_mask(&self, name: &str) {
+        let file = hdf5_pure::File::open_rw(self.path(name)).unwrap();
+        let columns = *file.dataset("kspace").unwrap().shape().unwrap().last().unwrap() as usize;
+        let mask: Vec<u8> =
+            (0..columns).map(|x| u8::from(x % 2 == 0 || x.abs_diff(columns / 2) < 4)).collect();
+        file.root()
+            .create_dataset("mask", |builder| {
+                builder.with_u8_data(&mask);
+            })
+            .unwrap();
+        file.commit().unwrap();
+    }
+
     /// A network that has learnt nothing.
     pub fn weights(&self, name: &str) -> Weights {
         let architecture = Architecture { cascades: 2, chans: 2, pools: 2, sens_chans: 2, sens_pools: 2 };

@@ -75,15 +75,21 @@ impl Work for DryRun<'_> {
             ]
         });
         print(render(Style::Terminal, header.to_vec(), rows, 1))?;
-        let left: f64 = self.graph.nodes.iter().filter(|node| !node.is_done()).map(seconds).sum();
+        let parts = self.graph.nodes.len();
+        let left: Vec<&Node> = self.graph.nodes.iter().filter(|node| !node.is_done()).collect();
+        if left.is_empty() {
+            return print(format!(
+                "{parts} parts, all of them done: the command without --dry-run reports on them"
+            ));
+        }
+        let left: f64 = left.into_iter().map(seconds).sum();
         let shared = match self.jobs {
             1 => String::new(),
             jobs => format!(", shared by {jobs} processes"),
         };
         print(format!(
-            "{} parts; what is not done takes {}{shared} on {} at {} a step of one term and {} a slice \
+            "{parts} parts; what is not done takes {}{shared} on {} at {} a step of one term and {} a slice \
              (measured just now, data in memory); a run needs up to {:.1} MiB",
-            self.graph.nodes.len(),
             duration(left),
             self.device.described(),
             duration(estimate.seconds_per_gradient),

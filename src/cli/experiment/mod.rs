@@ -14,6 +14,7 @@ use crate::backend::Backend;
 use crate::device::{DeviceChoice, Work};
 use crate::error::{Error, Result};
 use crate::experiment::gather::gather;
+use crate::experiment::node_files::check_results_are_own;
 use crate::experiment::pictures::pictures;
 use crate::experiment::results::{Picture, Results};
 use crate::experiment::{Experiment, Graph, Settings};
@@ -98,6 +99,7 @@ impl Args {
                 out.display()
             )));
         }
+        check_results_are_own(&out)?;
         let mut device = self.device.clone();
         if device.device == DeviceChoice::Auto {
             device.device = settings.device.unwrap_or_default();

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use ::cudarc::driver::result::DriverError;
 
 use super::Call;
+use crate::memory::{REMEDY, size};
 
 /// Kernels fail after their launch has been accepted, so a message names the latest few.
 const REMEMBERED: usize = 6;
@@ -81,15 +82,6 @@ pub fn text(error: DriverError) -> String {
     }
 }
 
-/// Bytes, for people.
-pub fn size(bytes: usize) -> String {
-    const UNITS: [(usize, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
-        None => format!("{bytes} bytes"),
-    }
-}
-
 pub fn out_of_memory(device: &str, asked: usize, [free, total]: [usize; 2]) -> String {
     let missing = if asked > free {
         format!("{} are missing", size(asked - free))
@@ -97,8 +89,7 @@ pub fn out_of_memory(device: &str, asked: usize, [free, total]: [usize; 2]) -> S
         "not in one piece, or something else took it meanwhile".into()
     };
     format!(
-        "{device} has not enough memory: {} are needed, {} of {} are free, {missing}. --low-memory keeps less during \
-         training, a smaller --batch or network needs less; 'kerase info --plan' says how much before anything starts",
+        "{device} has not enough memory: {} are needed, {} of {} are free, {missing}. {REMEDY}",
         size(asked),
         size(free),
         size(total)
@@ -150,14 +141,6 @@ mod tests {
         assert!(recent.explain("cuda:0", "waiting", "E", false).contains("no kernel under way"));
         recent.replayed(812);
         assert!(recent.explain("cuda:0", "waiting", "E", false).contains("recording of 812 kernels"));
-    }
-
-    #[test]
-    fn sizes_are_for_people() {
-        assert_eq!(
-            [0, 1023, 1536, 3 << 20, 80 << 30].map(size),
-            ["0 bytes", "1023 bytes", "1.5 KiB", "3.0 MiB", "80.0 GiB"]
-        );
     }
 
     #[test]

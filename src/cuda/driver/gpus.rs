@@ -59,7 +59,7 @@ impl std::fmt::Display for DeviceInfo {
         write!(
             f,
             "cuda:{ordinal} ({name}), compute capability {compute_capability}, {}",
-            super::faults::size(*memory)
+            crate::memory::size(*memory)
         )
     }
 }

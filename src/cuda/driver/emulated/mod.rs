@@ -15,6 +15,7 @@ use std::time::Instant;
 use super::faults::out_of_memory;
 use super::{Argument, Call, Driver, Launch};
 use crate::error::{Error, Result};
+use crate::memory::{self, limit_from_environment};
 use crate::ranks::Ranks;
 use work::{Line, MOST_BYTES, Task, Work};
 
@@ -48,20 +49,14 @@ impl Default for Emulated {
 }
 
 impl Emulated {
-    /// As `--device emulated` has it: `KERASE_EMULATED_MEMORY=MIB` limits its memory, `KERASE_EMULATED_SCHEDULE` is
-    /// forward, reverse or random:SEED.
+    /// As `--device emulated` has it: `KERASE_EMULATED_MEMORY=MIB` limits its memory, which otherwise is the
+    /// machine's; `KERASE_EMULATED_SCHEDULE` is forward, reverse or random:SEED.
     ///
     /// # Errors
     /// [`Error::Input`] for values that mean nothing.
     pub fn from_environment() -> Result<Self> {
-        let limit = match std::env::var("KERASE_EMULATED_MEMORY") {
-            Err(_) => usize::MAX,
-            Ok(mib) => {
-                mib.parse::<usize>().ok().and_then(|mib| mib.checked_mul(1 << 20)).ok_or_else(|| {
-                    Error::input(format!("KERASE_EMULATED_MEMORY={mib}: expected a number of MiB"))
-                })?
-            }
-        };
+        let limit = limit_from_environment("KERASE_EMULATED_MEMORY")?;
+        let limit = limit.or_else(memory::of_machine).unwrap_or(usize::MAX);
         let schedule =
             std::env::var("KERASE_EMULATED_SCHEDULE").map_or(Ok(Schedule::Forward), |s| s.parse())?;
         Ok(Self::new(schedule, limit))

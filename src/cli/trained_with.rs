@@ -1,0 +1,143 @@
+//! Whether a network is shown what it was trained on: the settings that its run left beside its weights say so.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::batch::Sampling;
+use crate::data::set::VolumeSet;
+use crate::progress::warn;
+
+/// The part of a run's config.toml that is looked at here; those of `train` and of `unlearn` share it.
+#[derive(Deserialize)]
+struct Config {
+    sampling: Sampling,
+}
+
+/// Whether masks are drawn for any volume: those with a mask of their own keep it.
+pub fn draws_masks<'s>(sets: impl IntoIterator<Item = &'s VolumeSet>) -> bool {
+    sets.into_iter().flat_map(VolumeSet::volumes).any(|volume| volume.mask.is_none())
+}
+
+/// Warns where the config.toml beside weights has another sampling than the one they are used with. It may be meant: a
+/// network can be measured at any acceleration. `masked`: as [`draws_masks`] says.
+pub fn warn_of_other_sampling(model: &Path, used: &Sampling, masked: bool) {
+    let config = model.with_file_name("config.toml");
+    // No run's, or of another version: then there is nothing to compare with.
+    let Ok(text) = std::fs::read_to_string(&config) else { return };
+    let Ok(Config { sampling: trained }) = toml::from_str(&text) else { return };
+    if let Some(text) = difference(&trained, used, masked) {
+        warn(&format!("{}: {text}", config.display()));
+    }
+}
+
+/// What is different, if anything is, and the options that make it the same.
+fn difference(trained: &Sampling, used: &Sampling, masked: bool) -> Option<String> {
+    let pairs = |of: &Sampling| -> Vec<(u32, f64)> {
+        of.accelerations.iter().copied().zip(of.center_fractions.iter().copied()).collect()
+    };
+    let known = pairs(trained);
+    // One of several accelerations that it was trained at is nothing new to a network.
+    let mask = masked && (trained.mask != used.mask || pairs(used).iter().any(|pair| !known.contains(pair)));
+    let coils = trained.virtual_coils != used.virtual_coils;
+    if !mask && !coils {
+        return None;
+    }
+    let words = |of: &Sampling| {
+        let mut words = Vec::new();
+        if mask {
+            words.push(format!(
+                "{} masks of acceleration {} with center fraction {}",
+                of.mask.name(),
+                list(&of.accelerations),
+                list(&of.center_fractions)
+            ));
+        }
+        if coils {
+            words.push(of.virtual_coils.map_or("all coils".into(), |count| format!("{count} virtual coils")));
+        }
+        words.join(" and ")
+    };
+    let mut options = Vec::new();
+    if mask {
+        options.push(format!(
+            "--mask {} --acceleration {} --center-fraction {}",
+            trained.mask.name(),
+            list(&trained.accelerations),
+            list(&trained.center_fractions)
+        ));
+    }
+    if coils {
+        options.push(match trained.virtual_coils {
+            Some(count) => format!("--virtual-coils {count}"),
+            None => "no --virtual-coils".into(),
+        });
+    }
+    Some(format!(
+        "the network was trained with {}, and is used with {}: for what it was trained with, give  {}",
+        words(trained),
+        words(used),
+        options.join(" ")
+    ))
+}
+
+fn list<T: std::fmt::Display>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::MaskSeeding;
+    use crate::data::mask::MaskKind;
+
+    fn sampling(accelerations: &[u32], center_fractions: &[f64], virtual_coils: Option<usize>) -> Sampling {
+        Sampling {
+            mask: MaskKind::Equispaced,
+            accelerations: accelerations.to_vec(),
+            center_fractions: center_fractions.to_vec(),
+            mask_seed: MaskSeeding::Random,
+            virtual_coils,
+        }
+    }
+
+    #[test]
+    fn another_sampling_is_named_with_the_options_that_end_it() {
+        let four = sampling(&[4], &[0.08], None);
+        let eight = sampling(&[8], &[0.04], None);
+        let text = difference(&four, &eight, true).unwrap();
+        for part in [
+            "trained with equispaced masks of acceleration 4 with center fraction 0.08,",
+            "used with equispaced masks of acceleration 8 with center fraction 0.04:",
+            "give  --mask equispaced --acceleration 4 --center-fraction 0.08",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let random = Sampling { mask: MaskKind::Random, ..four.clone() };
+        assert!(
+            difference(&random, &four, true)
+                .unwrap()
+                .ends_with("--mask random --acceleration 4 --center-fraction 0.08")
+        );
+
+        let fewer = sampling(&[8], &[0.04], Some(6));
+        let text = difference(&fewer, &eight, true).unwrap();
+        assert!(text.contains("trained with 6 virtual coils, and is used with all coils"), "{text}");
+        assert!(text.ends_with("give  --virtual-coils 6"), "{text}");
+        assert!(difference(&eight, &fewer, true).unwrap().ends_with("give  no --virtual-coils"));
+        assert!(
+            difference(&four, &fewer, true).unwrap().ends_with("--center-fraction 0.08 no --virtual-coils")
+        );
+    }
+
+    #[test]
+    fn what_a_network_knows_is_no_reason_to_warn() {
+        let four = sampling(&[4], &[0.08], None);
+        let both = sampling(&[4, 8], &[0.08, 0.04], None);
+        let filename = Sampling { mask_seed: MaskSeeding::Filename, ..four.clone() };
+        assert_eq!(difference(&four, &filename, true), None);
+        assert_eq!(difference(&both, &four, true), None);
+        assert!(difference(&four, &both, true).is_some());
+        assert_eq!(difference(&four, &both, false), None, "no mask is drawn");
+    }
+}
