@@ -29,4 +29,4 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 case " $* " in *" -h "* | *" --help "*) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 command -v python3 >/dev/null || { echo "gpu-check.sh: python3 was not found" >&2; exit 2; }
-exec python3 "$here/gpu_check.py" "$@"
+exec python3 -u "$here/gpu_check.py" "$@"
