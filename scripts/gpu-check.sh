@@ -8,15 +8,16 @@
 #
 #   --device NAME     what to check (default cuda:0)
 #   --commit HASH     what the executable was built from (default: what it says itself, or git's HEAD here)
-#   --only PARTS      with commas, of, in this order: info, starts (a short training; where that works with
-#                     KERASE_OVERLAP=off alone, the others of this call are run so), validate-tf32, bench, pytorch-tf32,
-#                     operations, step (the paper's network in every precision against float64), validate-bf16, validate,
-#                     train, overlap (what it gains that launches overlap, and that it changes no bit), tilings-tf32 and
-#                     tilings-bf16 (which of convolutions are quicker than those in use, what a step gains by them, and
-#                     the file that src/cuda/tilings.toml would be), pytorch-bf16, pytorch-low-memory (beside kerase with
-#                     that option), pytorch, ranks (a training over NCCL, on one GPU), kernels (times by ncu), memcheck, racecheck,
-#                     demo, pytorch-compiled. bench is in TF32; each pytorch part compares with kerase in the precision
-#                     that PyTorch is allowed. Parts that were run before with the same executable stay in the file
+#   --only PARTS      with commas, of, in this order: info, starts (a short training; where it works with
+#                     KERASE_OVERLAP=off alone, or to other bits, the others of this call are run so), validate-tf32, bench,
+#                     overlap (what it gains that launches overlap, and that it changes no bit), pytorch-tf32, operations,
+#                     step (the paper's network in every precision against float64), validate-bf16, validate, train,
+#                     tilings-tf32 and tilings-bf16 (which of convolutions are quicker than those in use, what a step gains
+#                     by them, and the file that src/cuda/tilings.toml would be), pytorch-bf16, pytorch-low-memory (beside
+#                     kerase with that option), pytorch, ranks (a training over NCCL, on one GPU), kernels (times by ncu),
+#                     memcheck, racecheck, demo, pytorch-compiled. bench is in TF32; each pytorch part compares with kerase
+#                     in the precision that PyTorch is allowed. Parts that were run before with the same executable stay in
+#                     the file
 #   --out DIR         where the JSON goes (default benches/results)
 #   --timeout SECONDS for each command (default 600)
 #   --budget SECONDS  for all of it: what would begin later is left out (default: no end)
@@ -28,4 +29,4 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 case " $* " in *" -h "* | *" --help "*) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
 command -v python3 >/dev/null || { echo "gpu-check.sh: python3 was not found" >&2; exit 2; }
-exec python3 "$here/gpu_check.py" "$@"
+exec python3 -u "$here/gpu_check.py" "$@"

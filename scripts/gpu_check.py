@@ -30,6 +30,8 @@ FIRST_LOSS = 1e-5
 EARLY_STEPS, EARLY_LOSS = 4, 1e-3
 # Seconds that a few steps of a tiny network may take, the data and the kernels' loading included.
 STARTING = 90
+# What CUDA's tools say where the machine does not let them watch, or they cannot.
+REFUSED = r"ERR_NVGPUCTRPERM|LibraryNotLoaded|Device not supported"
 # How often a step is timed with each table of tilings.
 TURNS = 3
 # What a part of PyTorch's needs to end after its last round.
@@ -80,6 +82,8 @@ class Check:
         self.environment = environment(arguments.wheels, self.work / "site")
         self.ends = time.monotonic() + arguments.budget
         self.simulated = set()
+        # Whether a training ends that lets launches overlap.
+        self.overlaps = True
 
     def limit(self):
         """Seconds that the next command may take."""
@@ -88,11 +92,11 @@ class Check:
             raise NotAvailable("there was no time left")
         return min(self.timeout, left)
 
-    def call(self, command, most=float("inf"), **variables):
+    def call(self, command, most=float("inf"), refused=None, **variables):
         """Runs a command for so many seconds at most, with further variables in its environment; its standard output, or
-        Failed with the end of what it said."""
+        Failed with the end of what it said. Where it says what is `refused`, it is not available."""
         command = [str(word) for word in command]
-        shown = self.shown(shlex.join(command))
+        shown = self.shown(shlex.join([*(f"{name}={value}" for name, value in variables.items()), *command]))
         limit = min(most, self.limit())
         try:
             # In a session of its own: what it starts ends with it, and leaves the GPU.
@@ -107,14 +111,22 @@ class Check:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
+            self.refuse(out + err, refused)
             said = self.shown((err or "")[-4000:].strip())
             raise Failed(f"took longer than {limit:.0f} s", command=shown, said=said) from None
+        self.refuse(out + err, refused)
         done = subprocess.CompletedProcess(command, process.returncode, out, err)
         if done.returncode != 0:
             result = readable(done.stdout)
             said = ("" if result else done.stdout[-4000:]) + done.stderr[-4000:]
             raise Failed(f"exit code {done.returncode}", command=shown, said=self.shown(said.strip()), result=result)
         return done.stdout
+
+    @staticmethod
+    def refuse(said, refused):
+        line = next((line for line in said.splitlines() if re.search(refused, line)), None) if refused else None
+        if line is not None:
+            raise NotAvailable(line.strip("= "))
 
     def shown(self, text):
         """Without the paths of this machine."""
@@ -152,15 +164,23 @@ class Check:
         return found
 
     def starts(self):
-        """A short training. Where it fails because launches overlap, all that comes after goes without."""
-        training = self.training("starts", self.device, STEPS, "fp32" if self.device == "cpu" else "tf32")
+        """A short training, with launches that overlap and without: the same bits. Where they are not, or it ends without
+        alone, all that comes after goes without."""
+        on, off = (self.training(run, self.device, STEPS, "fp32" if self.device == "cpu" else "tf32")
+                   for run in ["starts", "starts-off"])
+        failed = None
         try:
-            self.call(training, most=STARTING)
+            self.call(on, most=STARTING)
         except Failed as why:
-            self.call(training, most=STARTING, KERASE_OVERLAP="off")
-            self.environment["KERASE_OVERLAP"] = "off"
-            raise Failed("works with KERASE_OVERLAP=off alone, and so does what comes now", **why.found) from None
-        return {"steps": STEPS}
+            failed = why
+        self.call(off, most=STARTING, KERASE_OVERLAP="off")
+        if failed is None and self.weights("starts") == self.weights("starts-off"):
+            return {"steps": STEPS}
+        self.environment["KERASE_OVERLAP"] = "off"
+        self.overlaps = failed is None
+        if failed is None:
+            raise Failed("weights differ from those with KERASE_OVERLAP=off, which all that comes now has")
+        raise Failed(f"{failed}; works with KERASE_OVERLAP=off alone, which all that comes now has", **failed.found)
 
     def validate(self, precision="fp32"):
         if self.device == "cpu" and precision != "fp32":
@@ -169,9 +189,18 @@ class Check:
         return self.json("validate", "--device", self.device, "--precision", precision, *paper)
 
     def step(self):
-        """The paper's network at its size, in every precision, against float64 on the CPU."""
-        precisions = ["fp32"] if self.device == "cpu" else ["fp32", "tf32", "bf16"]
-        return [self.json("validate", "--step", "--device", self.device, "--precision", p) for p in precisions]
+        """The paper's network at its size, in every precision, against float64 on the CPU; and one cascade of it, where
+        tensor cores leave a gradient that can be judged."""
+        found, failed = {}, []
+        for name, cascades in [("whole", []), ("one cascade", ["--cascades", 1])]:
+            try:
+                found[name] = self.json("validate", "--step", "--device", self.device, *cascades)
+            except Failed as why:
+                found[name] = why.found
+                failed.append(f"{name}: {why}")
+        if failed:
+            raise Failed("; ".join(failed), result=found)
+        return found
 
     def kernels(self):
         """Time of each kernel over a training step, by Nsight Compute: one after the other, caches as they are."""
@@ -179,7 +208,7 @@ class Check:
         step = [self.kerase, "bench", "--step", "--mode", "train", "--iters", 1, "--device", self.device, "--json"]
         options = ["--metrics", "gpu__time_duration.sum", "--clock-control", "none", "--cache-control", "none"]
         options += ["--graph-profiling", "node"]
-        return kernel_times(self.call([program, *options, "--csv", *step], KERASE_OVERLAP="off"))
+        return kernel_times(self.call([program, *options, "--csv", *step], refused=REFUSED, KERASE_OVERLAP="off"))
 
     def program(self, name):
         """One of CUDA's tools."""
@@ -231,7 +260,8 @@ class Check:
         """What runs at the same time, left out: the same bits, and what it gains."""
         if not self.device.startswith("cuda"):
             raise NotAvailable(f"nothing overlaps on {self.device}")
-        if self.environment.get("KERASE_OVERLAP") == "off":
+        # Where weights differ it says with which kind of overlap they do.
+        if not self.overlaps or os.environ.get("KERASE_OVERLAP") == "off":
             raise NotAvailable("KERASE_OVERLAP=off")
         found, weights = {}, {}
         often = ["--device", self.device, *self.often()]
@@ -285,21 +315,23 @@ class Check:
         seconds = round(time.monotonic() - began, 2)
         return {"seconds": seconds, "summary": json.loads((out / "metrics.json").read_text())["summary"]}
 
-    def sanitizer(self, tool, clean):
+    def sanitizer(self, tool, clean, steps):
         command = [self.program("compute-sanitizer"), "--tool", tool, "--error-exitcode", 99]
-        command += self.training(tool, self.device, 1, "tf32")
-        said = self.call(command)
+        command += self.training(tool, self.device, steps, "tf32")
+        said = self.call(command, refused=REFUSED)
         summary = [line.strip("= ") for line in said.splitlines() if "SUMMARY" in line]
         # Where it could not attach, it says so and ends well.
         if not any(re.search(clean, line) for line in summary) or "before first instrumented" in said:
             raise Failed("it did not say that all is well", said=self.shown(said.strip()[-4000:]))
-        return {"summary": summary, "tool": tool}
+        return {"summary": summary, "tool": tool, "steps": steps}
 
     def memcheck(self):
-        return self.sanitizer("memcheck", r"ERROR SUMMARY: 0 errors")
+        # The third step is the first that only replays what was recorded.
+        return self.sanitizer("memcheck", r"ERROR SUMMARY: 0 errors", 3)
 
     def racecheck(self):
-        return self.sanitizer("racecheck", r"RACECHECK SUMMARY: 0 hazards")
+        # Many times as slow. The kernels of the first step are those of any.
+        return self.sanitizer("racecheck", r"RACECHECK SUMMARY: 0 hazards", 1)
 
     def bench(self):
         result = self.json("bench", "--step", "--device", self.device, *self.often())
@@ -348,9 +380,9 @@ PYTORCH = {
     "pytorch-bf16": ("bf16", [], ["--matmul", "high", "--channels-last", "--autocast", "bf16"]),
 }
 # What says most comes first, and what may hang last: time on a GPU may end before the parts do.
-PARTS = ["info", "starts", "validate-tf32", "bench", "pytorch-tf32", "operations", "step", "validate-bf16", "validate"]
-PARTS += ["train", "overlap", "tilings-tf32", "tilings-bf16", "pytorch-bf16", "pytorch-low-memory", "pytorch", "ranks", "kernels", "memcheck", "racecheck"]
-PARTS += ["demo", "pytorch-compiled"]
+PARTS = ["info", "starts", "validate-tf32", "bench", "overlap", "pytorch-tf32", "operations", "step", "validate-bf16"]
+PARTS += ["validate", "train", "tilings-tf32", "tilings-bf16", "pytorch-bf16", "pytorch-low-memory", "pytorch", "ranks"]
+PARTS += ["kernels", "memcheck", "racecheck", "demo", "pytorch-compiled"]
 
 
 def kernel_times(output):
@@ -479,6 +511,10 @@ def main():
         check = Check(arguments, work)
         for part in arguments.only:
             began = time.monotonic()
+            # Before it runs, so that a run that is cut off says by what.
+            print(f"{part:<20}", end="", flush=True)
+            parts[part] = {"status": "not available", "why": "the run was cut off here"}
+            target.write_text(json.dumps(report, indent=1) + "\n")
             try:
                 run = (lambda: check.pytorch(*PYTORCH[part])) if part in PYTORCH else getattr(check, part.replace("-", "_"))
                 outcome = {"status": "run", "result": run()}
@@ -493,7 +529,7 @@ def main():
             report["status"] = overall(parts)
             # After each part, so that a run that is cut off leaves what it found.
             target.write_text(json.dumps(report, indent=1) + "\n")
-            print(f"{part:<20}{outcome['status']:<15}{outcome.get('why', '')}", flush=True)
+            print(f"{outcome['status']:<15}{outcome.get('why', '')}", flush=True)
             for line in outcome.get("said", "").splitlines()[-5:]:
                 print(f"{'':<20}{line}", flush=True)
 

@@ -19,7 +19,7 @@ use crate::device::{Device, Work};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::progress::Progress;
-use crate::validate::step::{StepOutcome, step};
+use crate::validate::step::{Pass, StepOutcome, exact, step};
 use crate::validate::{Case, Outcome, Selection, validate};
 
 const EXAMPLE: &str = "\
@@ -59,7 +59,8 @@ pub struct Args {
     #[arg(long)]
     list: bool,
 
-    /// Instead of single operations, one training step of a whole network, given below, on a simulated brain
+    /// Instead of single operations, one training step of a whole network, given below, on a simulated brain; unless
+    /// --precision names one, in each that the device has
     #[arg(long, conflicts_with_all = ["paper", "random", "only", "list"])]
     step: bool,
 
@@ -146,27 +147,51 @@ impl Args {
         }
         let problem = Problem::brain(self.network)?;
         let device = self.device.start()?;
-        let outcome = device.run(Step { problem, device })??;
+        let devices: Vec<Device> = match self.device.precision {
+            Some(_) => vec![device],
+            None => Precision::ALL.into_iter().filter_map(|p| device.with_precision(p).ok()).collect(),
+        };
+        let Problem { architecture, batch, reference } = &problem;
+        let exact = rayon::scope(|_| exact(*architecture, batch, reference))?;
+        let steps =
+            devices.iter().map(|&device| device.run(Step { problem: &problem, exact: &exact, device })?);
+        let outcome = Steps(steps.collect::<Result<_>>()?);
         self.show(&outcome)?;
-        if outcome.passed {
-            return Ok(());
+        let far = outcome.0.iter().filter(|step| !step.passed).map(|step| step.precision.to_string());
+        match far.collect::<Vec<_>>() {
+            far if far.is_empty() => Ok(()),
+            far => Err(Error::Device(format!(
+                "a training step on {device} in {} is too far from float64's",
+                far.join(" and ")
+            ))),
         }
-        Err(Error::Device(format!("a training step on {device} is too far from float64's")))
     }
 }
 
-struct Step {
-    problem: Problem,
+struct Step<'a> {
+    problem: &'a Problem,
+    exact: &'a Pass,
     device: Device,
 }
 
-impl Work for Step {
+impl Work for Step<'_> {
     type Output = Result<StepOutcome>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let Problem { architecture, batch, reference } = &self.problem;
+        let Problem { architecture, batch, reference } = self.problem;
         let name = (self.device.to_string(), self.device.precision());
-        step(ops, (&name.0, name.1), *architecture, batch, reference)
+        step(ops, (&name.0, name.1), *architecture, batch, reference, self.exact)
+    }
+}
+
+/// In one precision after the other.
+#[derive(Serialize)]
+struct Steps(Vec<StepOutcome>);
+
+impl Display for Steps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let steps: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&steps.join("\n"))
     }
 }
 

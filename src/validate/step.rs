@@ -17,7 +17,7 @@ use crate::precision::Precision;
 const WEIGHTS: LossWeights = LossWeights { ssim: 1.0, l1: 1e-5 };
 
 /// What a step computes before the update.
-struct Pass {
+pub struct Pass {
     loss: f64,
     gradient: Vec<f64>,
 }
@@ -29,6 +29,8 @@ pub struct StepOutcome {
     pub precision: Precision,
     pub loss: f64,
     pub reference_loss: f64,
+    /// ‖g‖ / ‖g₆₄‖ of all parameters.
+    pub gradient_times: f64,
     /// ‖g − g₆₄‖ / ‖g₆₄‖ of all parameters.
     pub gradient_apart: f64,
     /// The same of the parameter for which it is largest, of those with a hundredth of the whole norm or more.
@@ -43,26 +45,52 @@ pub struct StepOutcome {
 pub struct Most {
     /// Difference of the losses, which are 1 at the most.
     pub loss: f64,
-    /// Of the whole gradient, and of a parameter's; none where rounding alone turns it too far to be judged.
-    pub gradient: Option<[f64; 2]>,
+    /// Of the whole gradient; none where rounding alone turns it too far to be judged.
+    pub gradient: Option<f64>,
+    /// Of a parameter's.
+    pub parameter: Option<f64>,
+    /// By what the gradient's norm may be larger than float64's, or smaller.
+    pub times: f64,
 }
+
+/// Cascades up to which rounding in tensor cores leaves a gradient where it was.
+const FEW: usize = 2;
 
 impl Most {
     /// Rounding moves inputs of LeakyReLU across zero, where its derivative jumps: a gradient moves by about the root of
-    /// what was rounded, and by more with every layer. In float32, the CPU's is 1e-6 to 6e-3 from float64's with 1 to 4
-    /// cascades, and 9.5e-3 with the paper's network at its size, 2.2e-2 for the worst parameter. TF32 rounds 2¹³ times as
-    /// coarsely: its root is 90. Losses were 5e-8, 3e-5 and 2e-4 apart. What is allowed is at least five times that; a wrong
-    /// tap, tile or buffer is off by about 1.
-    fn of(precision: Precision) -> Self {
+    /// what was rounded, and by more with every layer. In float32, the CPU's is 1e-6 to 2e-2 from float64's with 1 to 4
+    /// cascades, and 9.5e-3 with the paper's network at its size, 2.2e-2 for the worst parameter. What is allowed is at
+    /// least twice that. A wrong tap, tile or buffer is off by about 1, and a gradient that has nothing to do with
+    /// float64's by 1.4.
+    ///
+    /// Tensor cores round so coarsely that the gradient of many cascades is lost: on the emulated device TF32's was 0.06 to
+    /// 0.12 apart with one or two (0.17 for the worst parameter) and 0.42 with twelve, bf16's 0.17 to 0.41 (0.68) and 1.0.
+    /// So few cascades have bounds of about twice that, or more; with many TF32's has to be nearer than an unrelated one,
+    /// and of bf16's the norm alone is held to anything. Losses were 1e-5 and 4e-4 apart with few, 4e-4 and 3e-3 with
+    /// twelve: what is allowed is at least five times that.
+    fn of(precision: Precision, cascades: usize) -> Self {
+        let few = cascades <= FEW;
+        let times = 2.0;
         match precision {
-            Precision::Fp32 => Self { loss: 2e-6, gradient: Some([0.05, 0.15]) },
-            Precision::Tf32 => Self { loss: 5e-4, gradient: None },
-            Precision::Bf16 => Self { loss: 2e-3, gradient: None },
+            Precision::Fp32 => Self { loss: 2e-6, gradient: Some(0.05), parameter: Some(0.15), times },
+            Precision::Tf32 if few => Self { loss: 5e-4, gradient: Some(0.4), parameter: Some(0.6), times },
+            Precision::Tf32 => Self { loss: 2e-3, gradient: Some(1.2), parameter: None, times },
+            Precision::Bf16 if few => Self { loss: 2e-3, gradient: Some(0.8), parameter: Some(1.2), times },
+            Precision::Bf16 => Self { loss: 2e-2, gradient: None, parameter: None, times },
         }
     }
 }
 
-/// Computes loss and gradient on the device and, in float64, on the CPU.
+/// Loss and gradient in float64, on the CPU, which records nothing: once is enough.
+///
+/// # Errors
+/// Where there is not enough memory.
+pub fn exact(architecture: Architecture, batch: &Batch, reference: &Reference) -> Result<Pass> {
+    pass(&Cpu::<f64>::default(), 1, architecture, batch, reference)
+}
+
+/// Computes loss and gradient on the device, and compares them with the exact ones. What a device records in the second
+/// pass it repeats in the third, which is compared.
 ///
 /// # Errors
 /// Where the device has not enough memory, or fails.
@@ -72,10 +100,10 @@ pub fn step<B: Backend>(
     architecture: Architecture,
     batch: &Batch,
     reference: &Reference,
+    exact: &Pass,
 ) -> Result<StepOutcome> {
-    let on_device = pass(ops, architecture, batch, reference)?;
-    let exact = pass(&Cpu::<f64>::default(), architecture, batch, reference)?;
-    Ok(compare((device, precision), architecture, &on_device, &exact))
+    let on_device = pass(ops, 3, architecture, batch, reference)?;
+    Ok(compare((device, precision), architecture, &on_device, exact))
 }
 
 fn norm(values: impl Iterator<Item = f64>) -> f64 {
@@ -100,17 +128,20 @@ fn compare(
         .map(|parameter| (apart(parameter.span.range()), parameter.name.clone()))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .unwrap_or_default();
+    let gradient_times = norm(on_device.gradient.iter().copied()) / size(whole.clone());
     let gradient_apart = apart(whole);
-    let most = Most::of(precision);
+    let most = Most::of(precision, architecture.cascades);
     // Written so that a NaN is a failure.
     let passed = (on_device.loss - exact.loss).abs() <= most.loss
-        && gradient_apart.is_finite()
-        && most.gradient.is_none_or(|[all, one]| gradient_apart <= all && worst_apart <= one);
+        && (most.times.recip()..=most.times).contains(&gradient_times)
+        && most.gradient.is_none_or(|most| gradient_apart <= most)
+        && most.parameter.is_none_or(|most| worst_apart <= most);
     StepOutcome {
         device: device.into(),
         precision,
         loss: on_device.loss,
         reference_loss: exact.loss,
+        gradient_times,
         gradient_apart,
         worst_parameter,
         worst_apart,
@@ -119,16 +150,17 @@ fn compare(
     }
 }
 
+/// The last of so many passes.
 fn pass<B: Backend>(
     ops: &B,
+    passes: usize,
     architecture: Architecture,
     batch: &Batch,
     reference: &Reference,
 ) -> Result<Pass> {
     let parameters = architecture.initial_parameters(0);
     let mut engine = Engine::for_training(ops, architecture, &parameters)?;
-    // What a device records in the first pass it repeats in the third.
-    for _ in 0..2 {
+    for _ in 1..passes {
         engine.accumulate(batch, reference, WEIGHTS, Objective::DESCENT)?;
         engine.clear_gradient();
     }
@@ -138,7 +170,7 @@ fn pass<B: Backend>(
 
 impl fmt::Display for StepOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Most { loss, gradient } = self.most;
+        let Most { loss, gradient, parameter, times } = self.most;
         writeln!(
             f,
             "{}, {}: loss {:.8}, in float64 {:.8}: {:.1e} apart (at most {loss:.0e})",
@@ -151,12 +183,13 @@ impl fmt::Display for StepOutcome {
         let bound = |most: Option<f64>| most.map_or("not judged".into(), |most| format!("at most {most}"));
         write!(
             f,
-            "gradient: {:.1e} of its norm apart ({}); worst parameter {}: {:.1e} ({})",
+            "gradient: {:.3} times as large (at most {times}), {:.1e} of its norm apart ({}); worst parameter {}: {:.1e} ({})",
+            self.gradient_times,
             self.gradient_apart,
-            bound(gradient.map(|[all, _]| all)),
+            bound(gradient),
             self.worst_parameter,
             self.worst_apart,
-            bound(gradient.map(|[_, one]| one))
+            bound(parameter)
         )
     }
 }
@@ -169,11 +202,15 @@ mod tests {
         Architecture { cascades: 2, chans: 2, pools: 1, sens_chans: 2, sens_pools: 1 };
 
     fn judged(precision: Precision, change: impl Fn(&mut Pass)) -> bool {
-        let len = NETWORK.layout().0.len();
+        judged_of(NETWORK, precision, change)
+    }
+
+    fn judged_of(network: Architecture, precision: Precision, change: impl Fn(&mut Pass)) -> bool {
+        let len = network.layout().0.len();
         let made = || Pass { loss: 0.75, gradient: (0..len).map(|i| (i as f64).sin()).collect() };
         let mut on_device = made();
         change(&mut on_device);
-        compare(("a device", precision), NETWORK, &on_device, &made()).passed
+        compare(("a device", precision), network, &on_device, &made()).passed
     }
 
     #[test]
@@ -183,6 +220,16 @@ mod tests {
             assert!(!judged(precision, |pass| pass.loss += 0.01));
             assert!(!judged(precision, |pass| pass.loss = f64::NAN));
             assert!(!judged(precision, |pass| pass.gradient[7] = f64::NAN));
+        }
+        // Finite, but of something else, or of another size; with many cascades too, but for what bf16 makes of them.
+        let deep = Architecture { cascades: 12, ..NETWORK };
+        let other =
+            |pass: &mut Pass| pass.gradient.iter_mut().enumerate().for_each(|(i, g)| *g = (i as f64).cos());
+        let larger = |pass: &mut Pass| pass.gradient.iter_mut().for_each(|g| *g *= 3.0);
+        for precision in Precision::ALL {
+            assert!(!judged(precision, other) && !judged(precision, larger), "{precision}");
+            assert!(!judged_of(deep, precision, larger), "{precision}");
+            assert_eq!(judged_of(deep, precision, other), precision == Precision::Bf16, "{precision}");
         }
         // One parameter of many.
         let weight = NETWORK.layout().0.parameters.iter().map(|p| p.span).find(|span| span.len > 30).unwrap();

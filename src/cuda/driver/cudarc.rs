@@ -307,8 +307,9 @@ impl Driver for Gpu {
 
     fn await_beside(&self, number: u64) -> Result<()> {
         let context = &self.context;
-        let Some(end) = context.state().ends.take(number) else { return Ok(()) };
+        // Before the ends are taken: those that are passed over are given back to the context that is bound.
         context.bind()?;
+        let Some(end) = context.state().ends.take(number) else { return Ok(()) };
         // SAFETY: the context is bound, and the stream its own.
         let outcome = unsafe { end.precedes(context.stream) };
         self.done(outcome, "putting launches in order")

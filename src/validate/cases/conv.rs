@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::{PAPER_POOLS, paper_maps};
 use crate::backend::{FeatureMap, InputGradient, MapShape};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
@@ -81,11 +82,6 @@ const SHAPES: [Row; 34] = [
 /// Where those begin that take seconds.
 const LARGE: usize = 28;
 
-/// Images and channels of the paper's two U-Nets, the sensitivity network's for the coil images that it sees at a time.
-const PAPER: [(usize, usize); 2] = [(1, 18), (4, 8)];
-const PAPER_POOLS: usize = 4;
-const PAPER_SIZE: [usize; 2] = [640, 368];
-
 impl Family for Conv {
     fn table() -> Vec<Self> {
         let mut cases = Vec::new();
@@ -121,23 +117,19 @@ impl Family for Conv {
     /// Every 3×3 convolution of both U-Nets, forward and backward.
     fn paper() -> Vec<Self> {
         let mut cases = Vec::new();
-        for (n, chans) in PAPER {
-            for level in 0..=PAPER_POOLS {
-                let channels = chans << level;
-                let [height, width] = PAPER_SIZE.map(|size| size >> level);
-                let output = MapShape { n, channels, height, width };
-                let input = |channels, stats, place| Input { channels, stats, place };
-                // What is pooled or the image has no statistics.
-                let above = if level == 0 { 2 } else { channels / 2 };
-                let mut layers =
-                    vec![(input(above, false, Finished), None), (input(channels, true, Finished), None)];
-                if level < PAPER_POOLS {
-                    layers.push((input(channels, true, Finished), Some(input(channels, true, Partial))));
-                }
-                for (first, second) in layers {
-                    let case = |backward| Self { backward, first, second, output, short: [0, 0] };
-                    cases.extend([false, true].map(case));
-                }
+        for (level, output) in paper_maps() {
+            let channels = output.channels;
+            let input = |channels, stats, place| Input { channels, stats, place };
+            // What is pooled or the image has no statistics.
+            let above = if level == 0 { 2 } else { channels / 2 };
+            let mut layers =
+                vec![(input(above, false, Finished), None), (input(channels, true, Finished), None)];
+            if level < PAPER_POOLS {
+                layers.push((input(channels, true, Finished), Some(input(channels, true, Partial))));
+            }
+            for (first, second) in layers {
+                let case = |backward| Self { backward, first, second, output, short: [0, 0] };
+                cases.extend([false, true].map(case));
             }
         }
         cases

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{pass, raw};
+use super::{paper_maps, pass, raw};
 use crate::backend::MapShape;
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
@@ -49,6 +49,13 @@ impl Family for Conv1x1 {
             }
         }
         cases
+    }
+
+    /// The last layer of both U-Nets, forward and backward.
+    fn paper() -> Vec<Self> {
+        let top = paper_maps().filter(|&(level, _)| level == 0).map(|(_, input)| input);
+        top.flat_map(|input| [false, true].map(|backward| Self { backward, input, stats: true, out: 2 }))
+            .collect()
     }
 
     fn random(random: &mut Random) -> Self {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{pass, raw};
+use super::{paper_maps, pass, raw};
 use crate::backend::MapShape;
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
@@ -63,6 +63,16 @@ impl Family for ConvTranspose {
             }
         }
         cases
+    }
+
+    /// From each level of both U-Nets to the one above, forward and backward.
+    fn paper() -> Vec<Self> {
+        let below = paper_maps().filter(|&(level, _)| level > 0).map(|(_, input)| input);
+        let cases = |input: MapShape| {
+            let out = input.channels / 2;
+            [false, true].map(|backward| Self { backward, input, stats: true, out })
+        };
+        below.flat_map(cases).collect()
     }
 
     fn random(random: &mut Random) -> Self {

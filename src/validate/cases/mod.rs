@@ -19,6 +19,23 @@ pub mod sens_backward;
 pub mod unet_io;
 pub mod update;
 
+use crate::backend::MapShape;
+
+/// Images and channels of the paper's two U-Nets, the sensitivity network's for the coil images that it sees at a time.
+const PAPER: [(usize, usize); 2] = [(1, 18), (4, 8)];
+const PAPER_POOLS: usize = 4;
+const PAPER_SIZE: [usize; 2] = [640, 368];
+
+/// The maps of both U-Nets with their levels, of which 0 is at full size and [`PAPER_POOLS`] the lowest.
+fn paper_maps() -> impl Iterator<Item = (usize, MapShape)> {
+    PAPER.into_iter().flat_map(|(n, chans)| {
+        (0..=PAPER_POOLS).map(move |level| {
+            let [height, width] = PAPER_SIZE.map(|size| size >> level);
+            (level, MapShape { n, channels: chans << level, height, width })
+        })
+    })
+}
+
 /// The end of a name that tells a backward from its operation.
 fn pass(backward: bool) -> &'static str {
     if backward { "_backward" } else { "" }

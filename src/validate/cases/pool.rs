@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{pass, raw};
+use super::{PAPER_POOLS, paper_maps, pass, raw};
 use crate::backend::MapShape;
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
@@ -41,6 +41,12 @@ impl Family for Pool {
             }
         }
         cases
+    }
+
+    /// From each level of both U-Nets to the one below, forward and backward.
+    fn paper() -> Vec<Self> {
+        let above = paper_maps().filter(|&(level, _)| level < PAPER_POOLS).map(|(_, input)| input);
+        above.flat_map(|input| [false, true].map(|backward| Self { backward, input, stats: true })).collect()
     }
 
     fn random(random: &mut Random) -> Self {

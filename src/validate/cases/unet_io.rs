@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::pass;
+use super::{PAPER, PAPER_SIZE, pass};
 use crate::backend::{FeatureMap, ImageShape, MapGradient, MapShape};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
@@ -17,6 +17,10 @@ enum Operation {
     Output,
     OutputBackward,
     InputBackward,
+}
+
+impl Operation {
+    const ALL: [Self; 4] = [Self::Input, Self::Output, Self::OutputBackward, Self::InputBackward];
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,9 +63,7 @@ impl Family for UnetIo {
         let mut cases = Vec::new();
         for ([n, coils, rows, columns], padded) in SHAPES {
             let shape = ImageShape { n, coils, rows, columns };
-            for operation in
-                [Operation::Input, Operation::Output, Operation::OutputBackward, Operation::InputBackward]
-            {
+            for operation in Operation::ALL {
                 cases.push(Self { operation, shape, padded, content: Plain });
                 if [9, 100].contains(&rows) {
                     cases.push(Self { operation, shape, padded, content: Constant });
@@ -74,9 +76,18 @@ impl Family for UnetIo {
         cases
     }
 
+    /// The images of both U-Nets, forward and backward.
+    fn paper() -> Vec<Self> {
+        let [rows, columns] = PAPER_SIZE;
+        let cases = |(n, _)| {
+            let shape = ImageShape { n, coils: 1, rows, columns };
+            Operation::ALL.map(|operation| Self { operation, shape, padded: PAPER_SIZE, content: Plain })
+        };
+        PAPER.into_iter().flat_map(cases).collect()
+    }
+
     fn random(random: &mut Random) -> Self {
-        use Operation::{Input, InputBackward, Output, OutputBackward};
-        let operation = random.one_of(&[Input, Output, OutputBackward, InputBackward]);
+        let operation = random.one_of(&Operation::ALL);
         let [rows, columns] = [0, 1].map(|_| random.size(2, 90));
         let shape = ImageShape { n: random.size(1, 4), coils: random.size(1, 3), rows, columns };
         Self {
