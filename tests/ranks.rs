@@ -476,21 +476,23 @@ fn a_rank_that_hangs_ends_the_job() {
 #[test]
 fn ranks_that_do_not_fit_together_are_refused_before_anything_is_written() {
     let folder = sets();
-    // Said once, by rank 0, and with the same code everywhere.
-    let refused = |mut job: Job, parts: &[&str]| {
+    // With the same code everywhere.
+    let refused_by = |ranks: usize, mut job: Job, parts: &[&str]| {
         let ended = job.wait(Duration::from_secs(30));
         assert!(ended.codes.iter().all(|code| *code == Some(2)), "{:?} {}", ended.codes, ended.text);
-        assert_eq!(ended.text.matches("error: ").count(), 1, "{}", ended.text);
+        assert_eq!(ended.text.matches("error: ").count(), ranks, "{}", ended.text);
         for part in parts {
             assert!(ended.text.contains(part), "'{part}' is not in: {}", ended.text);
         }
         assert!(!folder.path("run").exists());
     };
+    // Said once, by rank 0.
+    let refused = |job: Job, parts: &[&str]| refused_by(1, job, parts);
     let run = |options: &str| train("run", options);
     let job = Job::with(&folder, 2, &run(""), |command, _| {
         command.env_remove("MASTER_ADDR");
     });
-    refused(job, &["WORLD_SIZE=2", "no MASTER_ADDR"]);
+    refused_by(2, job, &["WORLD_SIZE=2", "no MASTER_ADDR"]);
     refused(Job::start(&folder, 2, &run("--data nowhere")), &["nowhere"]);
     refused(Job::start(&folder, 4, &run("--batch 2")), &["4 ranks", "more than 2 slices", "--batch"]);
     refused(Job::start(&folder, 5, &run("")), &["5 ranks for 4 volumes"]);
