@@ -204,13 +204,13 @@ fn whatever_call_fails_the_last_checkpoint_is_a_good_one() {
     }
     let counts = report(&folder, "report");
     let mut stopped = 0;
-    for call in ["cuMemcpyDtoHAsync_v2", "cuStreamSynchronize", "cuEventSynchronize"] {
+    // Every copy; of what is waited for often every third.
+    for (call, step) in [("cuMemcpyDtoHAsync", 1), ("cuStreamSynchronize", 3), ("cuEventSynchronize", 3)] {
         let count = counts.get(call).copied().unwrap_or_default();
-        assert!(count > 2, "{call}: {counts:?}");
-        let name = call.trim_end_matches("_v2");
-        for number in 1..=count {
+        assert!(count > 10, "{call}: {counts:?}");
+        for number in (1..=count).step_by(step) {
             let _ = std::fs::remove_dir_all(folder.path("run"));
-            let variables = format!("STAND_IN_FAIL={name}:{number}:719");
+            let variables = format!("STAND_IN_FAIL={call}:{number}:719");
             let ended = kerase(&folder, library, &variables, &line("run", 4));
             stopped += u32::from(ended.code != Some(0));
             if !folder.path("run/state.safetensors").exists() {
