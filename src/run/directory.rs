@@ -81,8 +81,12 @@ impl RunDirectory {
     /// # Errors
     /// Weights that were saved without the state that is saved with them: to begin again would replace them.
     pub fn saved(&self, start: Start) -> Result<bool> {
-        if start != Start::Resume || self.state().exists() || !self.model().exists() {
-            return Ok(start == Start::Resume && self.state().exists());
+        let resumed = start == Start::Resume;
+        if !resumed || self.state().exists() {
+            return Ok(resumed);
+        }
+        if !self.model().exists() {
+            return Ok(false);
         }
         Err(Error::input(format!(
             "{} holds weights, but not the state.safetensors (moments, steps) that the run would go on from: bring it back, \
