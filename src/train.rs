@@ -138,11 +138,8 @@ impl Training<'_> {
         }
         run.check(&mut engine, &mut state)?;
         run.agree(&config.with_absolute_paths(), &mut engine, &state, &validation)?;
-        let _lock = match (self.ranks.is_first(), self.start) {
-            (false, _) => None,
-            (true, Start::Resume) => Some(directory.go_on(config)?),
-            (true, Start::New | Start::Overwrite) => Some(directory.begin(&config.with_absolute_paths())?),
-        };
+        let take = || directory.take(self.start, &config.with_absolute_paths());
+        let _lock = self.ranks.is_first().then(take).transpose()?;
         let measure = |engine: &mut Engine<'_, B>| -> Result<Option<(ScoreSummary, Option<Picture>)>> {
             let Some(validation) = &validation else { return Ok(None) };
             let mut progress = Progress::new(own_slices(self.ranks, validation) as u64, "validating");

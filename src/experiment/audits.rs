@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::atomic;
-use crate::audit::evidence::{Each, Findings, Seen};
+use crate::audit::evidence::{Each, FORMAT, Findings, Seen};
 use crate::audit::observe::Network;
 use crate::audit::relearn::{MEASURED_SLICES, checks};
 use crate::audit::training::Training;
@@ -99,7 +99,7 @@ pub fn plan(
         let steps = original.map_or(0, |_| most);
         let images = slices[1] as u64 + original.map_or(0, |_| relearning);
         let what = json!({
-            "training": nodes[training].key(), "sets": identities, "format": crate::audit::evidence::FORMAT, "relearn_steps": most,
+            "training": nodes[training].key(), "sets": identities, "format": FORMAT, "relearn_steps": most,
             "relearn_lr": looks.relearn_lr, "goal": original.map(|original| nodes[original].key()),
         });
         let needs = [nodes[training].needs.clone(), vec![training], original.into_iter().collect()].concat();

@@ -52,7 +52,7 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Only looks; nothing is created or removed before [`Self::begin`].
+    /// Only looks; nothing is created or removed before [`Self::take`].
     ///
     /// # Errors
     /// A directory that holds a run where none is wanted, or none where one is.
@@ -110,14 +110,25 @@ impl RunDirectory {
         }
     }
 
-    /// Creates the directory of a new run, or empties it of an old one, and writes the settings.
+    /// Takes the directory for a run that begins or goes on with these settings; nobody else gets it until what is
+    /// returned is dropped.
     ///
     /// # Errors
-    /// Where the disk refuses, or another process is at work there.
-    pub fn begin(&self, settings: &impl Serialize) -> Result<Lock> {
+    /// Where the disk refuses, another process is at work there, or has left a run there since [`Self::check`].
+    pub fn take(&self, start: Start, settings: &impl Serialize) -> Result<Lock> {
         let text = self.text_of(settings)?;
         std::fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
         let lock = self.lock()?;
+        Self::check(&self.path, start)?;
+        match start {
+            Start::New | Start::Overwrite => self.begin(&text)?,
+            Start::Resume => self.go_on(&text)?,
+        }
+        Ok(lock)
+    }
+
+    /// Empties the directory of an old run, and writes the settings.
+    fn begin(&self, settings: &str) -> Result<()> {
         for file in FILES {
             remove(&self.path.join(file))?;
         }
@@ -127,27 +138,21 @@ impl RunDirectory {
             _ => {}
         }
         self.remove_partial_files();
-        atomic::write_bytes(self.config(), text.as_bytes())?;
-        Ok(lock)
+        atomic::write_bytes(self.config(), settings.as_bytes())
     }
 
     /// Makes the directory ready for a run that goes on, perhaps for longer: the settings are those that it has now,
     /// and the results that a former end left are taken away, for they will not be those of these weights.
-    ///
-    /// # Errors
-    /// Where the disk refuses, or another process is at work there.
-    pub fn go_on(&self, settings: &impl Serialize) -> Result<Lock> {
-        let text = self.text_of(settings)?;
-        let lock = self.lock()?;
+    fn go_on(&self, settings: &str) -> Result<()> {
         self.remove_partial_files();
         for name in RESULTS {
             remove(&self.path.join(name))?;
         }
         let config = self.config();
-        if !std::fs::read(&config).is_ok_and(|old| old == text.as_bytes()) {
-            atomic::write_bytes(config, text.as_bytes())?;
+        if std::fs::read(&config).is_ok_and(|old| old == settings.as_bytes()) {
+            return Ok(());
         }
-        Ok(lock)
+        atomic::write_bytes(config, settings.as_bytes())
     }
 
     fn text_of(&self, settings: &impl Serialize) -> Result<String> {
@@ -166,7 +171,7 @@ impl RunDirectory {
         }
     }
 
-    /// Weights that lie among the files which [`Self::begin`] removes cannot be where a run starts from.
+    /// Weights that lie among the files which [`Self::take`] removes cannot be where a run starts from.
     ///
     /// # Errors
     /// Naming the option that gave the weights.

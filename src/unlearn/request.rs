@@ -284,11 +284,8 @@ impl Unlearning<'_> {
         let forgotten = if self.ranks.is_first() { digests(&forget)? } else { Vec::new() };
         run.agree(&config.with_absolute_paths(), &mut engine, &state, measured.iter().map(|(_, set)| set))?;
         let mut kept = Kept::read(&directory, self.start, self.ranks)?;
-        let _lock = match (self.ranks.is_first(), self.start) {
-            (false, _) => None,
-            (true, Start::Resume) => Some(directory.go_on(config)?),
-            (true, Start::New | Start::Overwrite) => Some(directory.begin(&config.with_absolute_paths())?),
-        };
+        let take = || directory.take(self.start, &config.with_absolute_paths());
+        let _lock = self.ranks.is_first().then(take).transpose()?;
         // None where a stop was asked for. What was measured by then is kept.
         let mut measure = |engine: &mut Engine<'_, B>, when: &str| -> Result<Option<Vec<_>>> {
             if !config.measure {
