@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use kerase::experiment::results::Kinds;
 use kerase::experiment::{Graph, Settings};
 use kerase::precision::Precision;
 use rand::{RngExt, SeedableRng};
@@ -107,6 +108,18 @@ fn named<'r>(results: &'r Value, label: &str) -> Vec<&'r Value> {
 }
 
 #[test]
+fn sets_of_one_kind_are_called_by_what_becomes_of_them() {
+    let one_kind = STUDY
+        .replace("\"knee\", subjects = [1, 1]", "\"brain\", subjects = [3, 3]")
+        .replace("\"knee\", subjects = [11, 11]", "\"brain\", subjects = [13, 13]");
+    let Kinds { retain, forget } = Settings::parse(&one_kind).unwrap().sets.kinds();
+    assert_eq!([retain, forget], ["retain", "forget"]);
+    let named = one_kind.replace("[sets]", "[sets]\nkinds = { retain = \"others\", forget = \"patient 3\" }");
+    let Kinds { retain, forget } = Settings::parse(&named).unwrap().sets.kinds();
+    assert_eq!([retain, forget], ["others", "patient 3"]);
+}
+
+#[test]
 fn a_study_has_every_run_measured_after_every_epoch_and_is_not_repeated() {
     let folder = Folder::new();
     folder.study("study.toml", STUDY);
@@ -114,6 +127,11 @@ fn a_study_has_every_run_measured_after_every_epoch_and_is_not_repeated() {
     assert!(said.contains("finished: results in study/results.json"), "{said}");
     let results = folder.results("study");
     assert_eq!(results["title"], "A study for tests");
+    assert_eq!(
+        results["kinds"],
+        serde_json::json!({ "retain": "brain", "forget": "knee" }),
+        "what is simulated"
+    );
     for (label, runs, epochs) in
         [("G", 2, 1), ("oracle", 2, 1), ("ft", 4, 2), ("nl-ft", 2, 2), ("ascent", 2, 2)]
     {

@@ -6,7 +6,7 @@ mod study_support;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use kerase::experiment::results::{Measure, Part, Results, RunResult};
+use kerase::experiment::results::{Kinds, Measure, Part, Results, RunResult};
 use kerase::provenance::Provenance;
 use kerase::report::study::Report;
 use kerase::report::study::condition::Study;
@@ -515,6 +515,22 @@ fn odd_names_are_text_wherever_they_stand() {
     assert!(lines(&csv).iter().any(|line| line["label"] == odd));
     let markdown = std::fs::read_to_string(folder.join("tables/table1.md")).unwrap();
     assert!(markdown.contains("\"NL\" \\| 'FT'"));
+}
+
+#[test]
+fn tables_and_figures_call_sets_what_the_experiment_calls_them() {
+    let mut results = study(1, true);
+    results.kinds = Kinds { retain: "1.5 T".into(), forget: "patient 7".into() };
+    let (folder, html) = written("report-kinds", results);
+    let table = |name: &str| std::fs::read_to_string(folder.join(format!("tables/{name}.md"))).unwrap();
+    assert!(table("table1").contains("1.5 T test (BTA), patient 7 test (KTA) and forget set (UA)"));
+    assert!(table("table3").contains("1.5 T test / patient 7 test."));
+    let figure = std::fs::read_to_string(folder.join("figures/fig5.svg")).unwrap();
+    assert!(figure.contains("BTA: PSNR on 1.5 T test (dB)"));
+    assert!(html.contains("(BTA: 1.5 T test)") && html.contains("(KTA: patient 7 test)"));
+    for of_the_paper in ["brain", "knee"] {
+        assert!(!html.to_lowercase().contains(of_the_paper), "{of_the_paper}");
+    }
 }
 
 #[test]

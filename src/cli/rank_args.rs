@@ -104,10 +104,13 @@ impl RankArgs {
         }
         let number = first + place.local_rank;
         if number >= count {
+            let from = if first > 0 { format!(" from cuda:{first} on") } else { String::new() };
             return Err(Error::input(format!(
-                "rank {} is number {} on its machine, which has {count} GPUs: start no more ranks than GPUs, or use \
+                "rank {} is number {} on its machine, which has {} GPUs{from}: start no more ranks than GPUs, or use \
                  --device cpu",
-                place.rank, place.local_rank
+                place.rank,
+                place.local_rank,
+                count.saturating_sub(first)
             )));
         }
         Ok(DeviceArgs { device: DeviceChoice::Cuda(number), ..device.clone() })

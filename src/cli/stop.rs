@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::error::{Error, Result};
@@ -34,6 +34,12 @@ impl Stop {
     pub fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
+}
+
+/// A write beyond the limit of a file's size (`ulimit -f`, a batch system's) fails as on a full disk, where the system would
+/// end the program without a word. Where no handler can be had, it does.
+pub fn full_quotas_are_errors() {
+    let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
 /// # Errors

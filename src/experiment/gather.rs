@@ -63,6 +63,7 @@ pub fn gather(
         commit: by.commit.clone(),
         name: name.into(),
         title: settings.title.clone(),
+        kinds: settings.sets.kinds(),
         settings: settings_text,
         device,
         machine: by.machine.clone(),

@@ -16,9 +16,9 @@ use crate::provenance::Provenance;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
-    /// Brain test accuracy: unseen volumes like the retain set's.
+    /// "Brain test accuracy" in the paper: unseen volumes like the retain set's.
     Bta,
-    /// Knee test accuracy: unseen volumes like the forget set's.
+    /// "Knee test accuracy" in the paper: unseen volumes like the forget set's.
     Kta,
     /// Unlearning accuracy: the forget set itself.
     Ua,
@@ -34,6 +34,29 @@ impl Measure {
             Self::Kta => "KTA",
             Self::Ua => "UA",
         }
+    }
+
+    /// What it is measured on: "brain test".
+    pub fn set(self, kinds: &Kinds) -> String {
+        match self {
+            Self::Bta => format!("{} test", kinds.retain),
+            Self::Kta => format!("{} test", kinds.forget),
+            Self::Ua => "forget set".into(),
+        }
+    }
+}
+
+/// What tables and figures call that which is kept, and that which is to be forgotten: "brain" and "knee" in the paper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kinds {
+    pub retain: String,
+    pub forget: String,
+}
+
+impl Default for Kinds {
+    fn default() -> Self {
+        Self { retain: "retain".into(), forget: "forget".into() }
     }
 }
 
@@ -195,6 +218,8 @@ pub struct Results {
     pub commit: Option<String>,
     pub name: String,
     pub title: String,
+    #[serde(default)]
+    pub kinds: Kinds,
     /// The experiment's file, as it was used.
     pub settings: String,
     pub device: String,

@@ -12,6 +12,7 @@ use crate::config::{Loss, Optimisation};
 use crate::data::set::FractionOf;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::experiment::results::Kinds;
 use crate::experiment::unknown_key;
 use crate::model::Architecture;
 use crate::precision::Precision;
@@ -66,6 +67,9 @@ pub struct Sets {
     pub retain_test: SetSource,
     /// KTA: unseen volumes like those of D_f.
     pub forget_test: SetSource,
+    /// Absent: the anatomies that are simulated, where they are two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kinds: Option<Kinds>,
 }
 
 /// A set as `kerase train --data` takes it, or subjects to simulate.
@@ -450,14 +454,27 @@ impl Settings {
 }
 
 impl Sets {
+    pub fn kinds(&self) -> Kinds {
+        let simulated = match [&self.retain, &self.forget] {
+            [SetSource::Simulated(retain), SetSource::Simulated(forget)]
+                if retain.simulate != forget.simulate =>
+            {
+                Some([retain, forget].map(|subjects| subjects.simulate.to_string()))
+            }
+            _ => None,
+        };
+        let simulated = simulated.map(|[retain, forget]| Kinds { retain, forget });
+        self.kinds.clone().or(simulated).unwrap_or_default()
+    }
+
     /// By the names that the file gives them.
     pub fn all(&self) -> [(&'static str, &SetSource); 4] {
-        let Self { retain, forget, retain_test, forget_test } = self;
+        let Self { retain, forget, retain_test, forget_test, kinds: _ } = self;
         [("retain", retain), ("forget", forget), ("retain_test", retain_test), ("forget_test", forget_test)]
     }
 
     fn all_mut(&mut self) -> [(&'static str, &mut SetSource); 4] {
-        let Self { retain, forget, retain_test, forget_test } = self;
+        let Self { retain, forget, retain_test, forget_test, kinds: _ } = self;
         [("retain", retain), ("forget", forget), ("retain_test", retain_test), ("forget_test", forget_test)]
     }
 }

@@ -12,7 +12,7 @@ use kerase::audit::interval::Interval;
 use kerase::audit::membership::{Auc, AucDifference, Size};
 use kerase::audit::relearn::{CurvePoint, Relearned};
 use kerase::experiment::results::{
-    AuditResult, Epoch, LossPoint, Measure, Measured, Part, Picture, Results, RunResult, VolumeScores,
+    AuditResult, Epoch, Kinds, LossPoint, Measure, Measured, Part, Picture, Results, RunResult, VolumeScores,
 };
 use kerase::metrics::Scores;
 use rand::{RngExt, SeedableRng};
@@ -77,6 +77,7 @@ pub fn unlearning(label: &str, method: &str, fraction: f64, seed: u64, psnr: Opt
 
 pub fn results(runs: Vec<RunResult>) -> Results {
     Results {
+        kinds: Kinds { retain: "brain".into(), forget: "knee".into() },
         kerase: "0.1.0".into(),
         commit: Some("0123abc".into()),
         name: "made-up".into(),

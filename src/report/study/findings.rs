@@ -14,17 +14,17 @@ use crate::experiment::results::Measure;
 use crate::metrics::Spread;
 use crate::report::table::plus_minus;
 
-/// Brain quality that training on both organs may cost and still be called little; in dB.
+/// BTA that training on both sets may cost and still be called little; in dB.
 const LITTLE: f64 = 1.0;
-/// How much worse on knees the oracle has to be: half of what it is in the paper; in dB.
+/// How much worse in KTA the oracle has to be: half of what it is in the paper; in dB.
 const CLEARLY: f64 = 2.5;
-/// Of the oracle's loss on knees: below this, nothing was unlearned.
+/// Of the oracle's loss in KTA: below this, nothing was unlearned.
 const STAYS: f64 = 0.25;
-/// Of the oracle's loss on knees: above this, knees were forgotten.
+/// Of the oracle's loss in KTA: above this, the forget set's kind was forgotten.
 pub const FORGOTTEN: f64 = 0.5;
 /// Below this, in dB, a network is wrecked.
 const WRECKED: f64 = 3.0;
-/// Less brain quality than this is no help; in dB.
+/// Less BTA than this is no help; in dB.
 const HELP: f64 = 0.5;
 /// Of what more retain data has gained: adding less than this, and less than [`HELP`], is no help beyond that point. The
 /// share came later: a study met the other bound whose quality rose to the end.
@@ -200,7 +200,7 @@ impl Finding {
 /// The paper's five.
 pub fn findings(study: &Study) -> Vec<Finding> {
     vec![
-        both_organs(study),
+        both_sets(study),
         fine_tuning_alone(study),
         forget_set_alone(study),
         retain_in_the_mix(study),
@@ -208,7 +208,7 @@ pub fn findings(study: &Study) -> Vec<Finding> {
     ]
 }
 
-fn both_organs(study: &Study) -> Finding {
+fn both_sets(study: &Study) -> Finding {
     let difference = |measure, of_oracle: f64| {
         let (original, oracle) = (study.original()?, study.oracle()?);
         oracle.with(original, |oracle, g| Some(of_oracle * (psnr(oracle, measure)? - psnr(g, measure)?)))
@@ -224,7 +224,7 @@ fn both_organs(study: &Study) -> Finding {
         Check::new("BTA, oracle minus G: what training on both costs", costs, Unit::Db, Bound::Above(0.0)),
         Check::new("the same: and that it is little", costs, Unit::Db, Bound::Below(LITTLE)),
         Check::new(
-            "KTA, G minus oracle: what not knowing knees costs",
+            "KTA, G minus oracle: what never having learned it costs",
             difference(Measure::Kta, -1.0),
             Unit::Db,
             Bound::Above(CLEARLY),
@@ -232,7 +232,7 @@ fn both_organs(study: &Study) -> Finding {
     ];
     Finding::new(
         1,
-        "Training on both organs costs brain quality a little, and the oracle is clearly worse on knees.",
+        "Learning both sets costs a little of BTA, and the oracle is clearly worse in KTA.",
         "BTA 39.36 − 39.07 = 0.29 dB; KTA 36.65 − 31.82 = 4.83 dB",
         format!(
             "The oracle's mean BTA PSNR is above G's, by less than {LITTLE} dB, and its KTA PSNR is more than \
@@ -333,7 +333,7 @@ fn retain_in_the_mix(study: &Study) -> Finding {
     }
     Finding::new(
         4,
-        "With retain data in the mix both forget selectively, and NL-FT keeps brains best.",
+        "With retain data in the mix both forget selectively, and NL-FT keeps most of BTA.",
         "GA-ℓ1-FT: BTA 31.81, KTA 27.09; NL-FT: BTA 38.24, KTA 31.18",
         format!(
             "Ascent and noisy labels, mixed with retain data, have each lost more than {} of what the oracle has lost \

@@ -50,7 +50,7 @@ impl<'r> Report<'r> {
         let pictures: Vec<Loaded> = results
             .pictures
             .iter()
-            .map(|picture| Loaded::read(picture, experiment))
+            .map(|picture| Loaded::read(picture, &results.kinds, experiment))
             .collect::<Result<_>>()?;
         let figures = figures::figures(&study, &pictures)?;
         Ok(Self { study, findings, tables, figures, pictures })

@@ -130,8 +130,10 @@ pub fn table1(study: &Study) -> Result<Table> {
         over_seeds(study),
     );
     let shown = Shown { header, rows: shown.collect(), words: 1 };
-    let title = "Table 1. Brain test (BTA), knee test (KTA) and forget set (UA)";
-    Table::new("table1", title, caption, shown, &rows, |row| {
+    let sets =
+        Measure::ALL.map(|measure| format!("{} ({})", measure.set(&study.results.kinds), measure.name()));
+    let title = format!("Table 1. {}, {} and {}", sets[0], sets[1], sets[2]);
+    Table::new("table1", &title, caption, shown, &rows, |row| {
         let mut record = Record::default()
             .put("label", &row.label)
             .put("title", &row.title)
@@ -258,9 +260,11 @@ pub fn table3(study: &Study) -> Result<Option<Table>> {
         shown.push(cells);
     }
     let caption = format!(
-        "Mean PSNR in dB over volumes{}, brain test / knee test. \"(1 lost)\": so many seeds diverged or were not \
+        "Mean PSNR in dB over volumes{}, {} / {}. \"(1 lost)\": so many seeds diverged or were not \
          measured, and are not in the mean.",
-        over_seeds(study)
+        over_seeds(study),
+        Measure::Bta.set(&study.results.kinds),
+        Measure::Kta.set(&study.results.kinds)
     );
     let shown = Shown { header, rows: shown, words: 1 };
     Table::new("table3", "Table 3. How much retain data", caption, shown, &rows, |row| {

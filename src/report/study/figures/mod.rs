@@ -13,6 +13,7 @@ use std::path::Path;
 
 use crate::atomic;
 use crate::error::Result;
+use crate::experiment::results::Measure;
 use crate::report::panel::Panel;
 
 use super::condition::Study;
@@ -64,15 +65,16 @@ pub fn figures(study: &Study, pictures: &[Loaded]) -> Result<Vec<Figure>> {
     if let Some(tradeoff) = tradeoff::Tradeoff::new(study) {
         let optimum = tradeoff.optimum().map_or(String::new(), |optimum| format!(" Here it is {optimum}."));
         let caption = format!("{}{optimum}", tradeoff::READING);
-        figures.push(chart("fig5", "Fig. 5. Brain quality over unlearning time", caption, &tradeoff)?);
+        figures.push(chart("fig5", "Fig. 5. What is kept over unlearning time", caption, &tradeoff)?);
     }
     if let Some(curves) = loss::LossCurves::new(study) {
         figures.push(chart("loss", "Loss over steps", loss::READING.into(), &curves)?);
     }
     if let Some(rows) = pictures::worst(study, pictures) {
         let caption = format!(
-            "A row a method: of all slices of the brain test set the one on which its SSIM is lowest. Target, original \
+            "A row a method: of all slices of the {} set the one on which its SSIM is lowest. Target, original \
              and unlearned, each with its error, as in Fig. 1. {}",
+            Measure::Bta.set(&study.results.kinds),
             rows.names
         );
         figures.push(image("worst", "The worst retain slice of each method", caption, &rows.panel)?);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::experiment::results::{Measure, Picture};
+use crate::experiment::results::{Kinds, Measure, Picture};
 use crate::metrics::{Images, Scores, evaluate};
 use crate::report::comparison::{Candidate, comparison, percentile};
 use crate::report::encode;
@@ -14,6 +14,8 @@ use crate::report::study::condition::Study;
 #[derive(Clone, Debug)]
 pub struct Loaded<'r> {
     pub picture: &'r Picture,
+    /// "knee test".
+    pub set: String,
     pub target: Vec<f32>,
     /// Label of a run, and what its network made.
     pub images: Vec<(&'r str, Vec<f32>)>,
@@ -22,28 +24,20 @@ pub struct Loaded<'r> {
 impl<'r> Loaded<'r> {
     /// # Errors
     /// A file that is missing, or of another size than the picture.
-    pub fn read(picture: &'r Picture, experiment: &Path) -> Result<Self> {
+    pub fn read(picture: &'r Picture, kinds: &Kinds, experiment: &Path) -> Result<Self> {
         let image = |path: &Path| read(&experiment.join(path), picture.size);
         let images = picture.images.iter().map(|(label, path)| Ok((label.as_str(), image(path)?)));
-        Ok(Self { picture, target: image(&picture.target)?, images: images.collect::<Result<_>>()? })
+        let set = picture.measure.set(kinds);
+        Ok(Self { picture, set, target: image(&picture.target)?, images: images.collect::<Result<_>>()? })
     }
 
     pub fn image(&self, label: &str) -> Option<&[f32]> {
         self.images.iter().find(|(of, _)| *of == label).map(|(_, image)| image.as_slice())
     }
 
-    /// "knee test".
-    fn set(&self) -> &'static str {
-        match self.picture.measure {
-            Measure::Bta => "brain test",
-            Measure::Kta => "knee test",
-            Measure::Ua => "forget set",
-        }
-    }
-
     /// "knee test, file1000001.h5, slice 17".
     pub fn name(&self) -> String {
-        format!("{}, {}, slice {}", self.set(), self.picture.volume, self.picture.slice)
+        format!("{}, {}, slice {}", self.set, self.picture.volume, self.picture.slice)
     }
 
     /// None where an image is not finite.
@@ -125,7 +119,7 @@ pub fn figure1<'p>(study: &Study<'p>, pictures: &'p [Loaded], label: &'p str) ->
         pictures
             .iter()
             .filter(of_set)
-            .find_map(|p| Some((p.tiles(original, label)?, p.set().to_string(), p.name())))
+            .find_map(|p| Some((p.tiles(original, label)?, p.set.clone(), p.name())))
     };
     Rows::new([Measure::Bta, Measure::Kta, Measure::Ua].into_iter().filter_map(row).collect())
 }

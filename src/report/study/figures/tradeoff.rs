@@ -1,4 +1,4 @@
-//! Fig. 5: brain quality over unlearning time, for the methods that were run at several retain fractions.
+//! Fig. 5: quality on what is kept over unlearning time, for the methods that were run at several retain fractions.
 
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
@@ -24,12 +24,13 @@ const OPTIMUM: f64 = 11.0;
 pub const READING: &str = "Each mark is a method at a retain fraction: mean over seeds, bars ± standard deviation over seeds. \
                            Curves: second-degree fit of BTA in the logarithm of time, for methods at three fractions or more. \
                            Circled: the Pareto optimum, of the networks that lost at least half of what the oracle lost on \
-                           KTA (of all of them where that is not known or none did): no other is both faster and better on \
-                           brains, and it is the nearest to the corner of least time and best BTA, with both axes scaled to \
+                           KTA (of all of them where that is not known or none did): no other is both faster and better in \
+                           BTA, and it is the nearest to the corner of least time and best BTA, with both axes scaled to \
                            the extent of those networks.";
 
 pub struct Tradeoff {
     series: Vec<Series>,
+    ordinate: String,
     /// BTA of G and of the oracle.
     references: Vec<(String, f64)>,
     optimum: Option<(usize, usize)>,
@@ -90,7 +91,8 @@ impl Tradeoff {
         let places: Vec<(f64, f64)> =
             candidates.iter().map(|&(s, p)| (series[s].points[p].time, series[s].points[p].bta)).collect();
         let optimum = pareto_optimum(&places).map(|i| candidates[i]);
-        Some(Self { series, references, optimum })
+        let ordinate = format!("BTA: PSNR on {} (dB)", Measure::Bta.set(&study.results.kinds));
+        Some(Self { series, ordinate, references, optimum })
     }
 
     /// "NL-FT with 10 % of the retain data".
@@ -146,7 +148,7 @@ impl Chart for Tradeoff {
             .label_style(letters(14.0, INK, HPos::Center, VPos::Center))
             .axis_desc_style(letters(15.0, INK, HPos::Center, VPos::Center))
             .x_desc("unlearning time")
-            .y_desc("BTA: PSNR on brain test (dB)")
+            .y_desc(&self.ordinate)
             .draw()?;
         let inner = plot.strip_coord_spec();
         let at = |time: f64, bta: f64| chart.backend_coord(&(time, bta));

@@ -57,9 +57,11 @@ fn asked(study: &Study) -> String {
         "A network G learned a retain set and a forget set together; then the forget set had to go. Can a short \
          unlearning run make G behave like the oracle, a network that was trained on the retain set alone: as good on \
          the one, and no better on the other? Compared: {}{sweep}; {}. Every network was measured on unseen volumes of the \
-         retain set's kind (BTA: brains, in the paper), of the forget set's (KTA: knees) and on the forget set itself (UA).",
+         retain set's kind (BTA: {} test), of the forget set's (KTA: {} test) and on the forget set itself (UA).",
         listed(&methods),
         if seeds.len() == 1 { "one seed".into() } else { format!("{} seeds", seeds.len()) },
+        study.results.kinds.retain,
+        study.results.kinds.forget,
     )
 }
 
