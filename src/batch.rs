@@ -149,10 +149,7 @@ impl Sampler {
     /// # Errors
     /// A mask that leaves nothing, naming the file.
     pub fn mask(&self, volume: &VolumeFile, slice: usize, epoch: u64) -> Result<ColumnMask> {
-        let named = |error: Error| match error {
-            Error::Input(message) => Error::input(format!("{}: {message}", volume.path.display())),
-            other => other,
-        };
+        let named = |error: Error| error.of_file(&volume.path);
         let columns = volume.matrix[1];
         let mut mask = match &volume.mask {
             Some(columns) => ColumnMask::stored(columns.clone()),

@@ -45,11 +45,19 @@ impl Error {
 
     /// Names the file whose slices made it fail.
     pub(crate) fn of_file(self, path: &Path) -> Self {
+        self.of(path.display())
+    }
+
+    /// Says first what it is about: "SUBJECT: message". An error of the operating system or of a device names what it is about
+    /// already.
+    pub(crate) fn of(self, subject: impl std::fmt::Display) -> Self {
+        let of = |message| format!("{subject}: {message}");
         match self {
-            Self::Input(message) => Self::Input(format!("{}: {message}", path.display())),
-            Self::NoMemory(message) => Self::NoMemory(format!("{}: {message}", path.display())),
-            Self::NotFinite(message) => Self::NotFinite(format!("{}: {message}", path.display())),
-            other => other,
+            Self::Input(message) => Self::Input(of(message)),
+            Self::NoMemory(message) => Self::NoMemory(of(message)),
+            Self::NotFinite(message) => Self::NotFinite(of(message)),
+            Self::Mismatch(message) => Self::Mismatch(of(message)),
+            other @ (Self::Io { .. } | Self::Device(_)) => other,
         }
     }
 

@@ -9,10 +9,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::backend::SSIM_WINDOW;
 use crate::error::{Error, Result};
-
-/// Side of the square, unweighted SSIM window.
-pub const SSIM_WINDOW: usize = 7;
 
 /// Magnitude images of one volume, `[slices, h, w]` in row-major order. Intensities are in the file's own unit.
 #[derive(Clone, Copy, Debug)]
@@ -154,21 +152,6 @@ pub fn evaluate(target: Images, prediction: Images, max: Option<f64>) -> Result<
             .map(|s| Scores { psnr: decibels(max, s.0 / (voxels / count)), ssim: s.2, nmse: s.0 / s.1 })
             .collect(),
     })
-}
-
-/// `fastmri.evaluate.psnr` in dB: 10·log10(max² / mean squared error), over the whole volume.
-pub fn psnr(target: Images, prediction: Images, max: Option<f64>) -> Result<f64> {
-    Ok(evaluate(target, prediction, max)?.volume.psnr)
-}
-
-/// `fastmri.evaluate.ssim`: the mean over slices of `skimage.metrics.structural_similarity` with its defaults.
-pub fn ssim(target: Images, prediction: Images, max: Option<f64>) -> Result<f64> {
-    Ok(evaluate(target, prediction, max)?.volume.ssim)
-}
-
-/// `fastmri.evaluate.nmse`: ‖target − prediction‖² / ‖target‖², over the whole volume.
-pub fn nmse(target: Images, prediction: Images) -> Result<f64> {
-    Ok(evaluate(target, prediction, None)?.volume.nmse)
 }
 
 fn check(target: Images, prediction: Images, max: f64) -> Result<()> {

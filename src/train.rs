@@ -23,7 +23,7 @@ use crate::model::Weights;
 use crate::progress::{Progress, say};
 use crate::ranks::Ranks;
 use crate::reconstruct::{make_rooms, reconstruct_set};
-use crate::run::check::fingerprint;
+use crate::run::check::{fingerprint, measurable};
 use crate::run::steps::Validation;
 use crate::run::{Outcome, Picture, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Start, Term};
 
@@ -134,6 +134,7 @@ impl Training<'_> {
         };
         let fixed = Sampler::fixed(&config.sampling)?;
         if let Some(validation) = &validation {
+            measurable(validation, engine.net())?;
             make_rooms(&mut engine, validation)?;
         }
         run.check(&mut engine, &mut state)?;

@@ -11,11 +11,13 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use kerase::audit::evidence::{Each, Findings, Seen, digest};
+use kerase::audit::evidence::Each;
 use kerase::audit::flags::Kind;
+use kerase::audit::gather::{Findings, Seen};
 use kerase::audit::interval::{Estimate, Interval, t_quantile};
 use kerase::audit::membership::{Auc, AucDifference};
 use kerase::audit::observe::Network;
+use kerase::audit::record::digest;
 use kerase::audit::settings::Role;
 use kerase::audit::training::Training;
 use kerase::audit::{Audit, Observed, Request, Settings, Subject};

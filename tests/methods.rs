@@ -26,8 +26,8 @@ use kerase::run::plateau::PlateauSettings;
 use kerase::run::state::Checkpoint;
 use kerase::run::{Outcome, PlannedStep, Role, Schedule, Start};
 use kerase::unlearn::record::Record;
-use kerase::unlearn::schedule::{Strength, UnlearnEpochs};
-use kerase::unlearn::{Hyperparameters, Method, OptimizerState, Recipe, UnlearnConfig, Unlearning};
+use kerase::unlearn::schedule::{Mixing, Strength, UnlearnEpochs};
+use kerase::unlearn::{Hyperparameters, METHODS, Method, OptimizerState, Recipe, UnlearnConfig, Unlearning};
 use run_support::{SAMPLING, Sets};
 use support::Folder;
 
@@ -169,18 +169,43 @@ fn sets(folder: &Folder) -> [VolumeSet; 2] {
     ["brain", "knee"].map(|name| VolumeSet::open(folder.path(name)).unwrap())
 }
 
-/// The steps of an epoch over all slices, in the order of the sets.
-fn steps(folder: &Folder, name: &str, epoch: u64) -> Vec<PlannedStep> {
+/// Over all slices, in the order of the sets.
+fn epochs(folder: &Folder, method: Method, recipe: Recipe) -> UnlearnEpochs {
     let [retain, forget] = sets(folder);
-    let method = method(name);
-    let strength = Strength {
-        recipe: Recipe::Code,
-        forget_weight: 1.0,
-        noise: 0.0,
-        gamma: 0.5,
-        hyperparameters: method.defaults,
-    };
-    UnlearnEpochs::new(method, strength, &retain, &forget, SEED, false, 1).epoch(epoch)
+    let hyperparameters = method.defaults;
+    let strength = Strength { recipe, forget_weight: 1.0, noise: 0.0, gamma: 0.5, hyperparameters };
+    UnlearnEpochs::new(method, strength, &retain, &forget, SEED, false, 1)
+}
+
+fn steps(folder: &Folder, name: &str, epoch: u64) -> Vec<PlannedStep> {
+    epochs(folder, method(name), Recipe::Code).epoch(epoch)
+}
+
+/// What `kerase experiment --dry-run` says of time is what a run then does.
+#[test]
+fn work_that_is_counted_is_the_work_that_is_done() {
+    let folder = folder();
+    let slices = sets(&folder).map(|set| set.slice_count());
+    for method in METHODS {
+        for recipe in [Recipe::Code, Recipe::Text] {
+            let schedule = epochs(&folder, method, recipe);
+            let used = [method.retain, method.uses_forget_set()];
+            let [retain, forget] = [0, 1].map(|set| if used[set] { slices[set] } else { 0 });
+            let what = format!("{} {recipe:?}", method.name);
+            assert_eq!(schedule.preparation().len(), method.surveyed([retain, forget]), "{what}");
+            for epoch in 0..3 {
+                let mixing = Mixing::of(&method, recipe, method.defaults);
+                let ([retain, forget], steps) = mixing.count(epoch, [retain, forget]);
+                let planned = schedule.epoch(epoch);
+                let terms =
+                    |of| planned.iter().flat_map(|step| &step.terms).filter(|term| term.role == of).count();
+                let found = (planned.len(), terms(Role::Retain), terms(Role::Forget));
+                assert_eq!(found, (steps, method.retain_terms() * retain, forget), "{what}, epoch {epoch}");
+                let taught = planned.iter().flat_map(|step| &step.terms).any(|term| term.teacher.is_some());
+                assert_eq!(taught, !method.teachers().is_empty(), "{what}");
+            }
+        }
+    }
 }
 
 fn unlearn(name: &str, out: &str, options: &str) -> String {

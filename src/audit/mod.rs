@@ -2,16 +2,18 @@
 //! verified later.
 //!
 //! [`subject`] reads the run, [`observe`] looks at one network on all sets, [`membership`], [`relearn`], [`distance`] and
-//! [`interval`] are the measures, [`training`] knows what networks were trained on, [`flags`] says what stands out, [`evidence`] puts everything into one record,
-//! [`verify`] says whether record, data and weights still belong together. What each number means and what it does not:
-//! docs/audit.md.
+//! [`interval`] are the measures, [`training`] knows what networks were trained on, [`flags`] says what stands out.
+//! [`evidence`] is what a record says, [`gather`] makes one, [`record`] writes and reads it, and [`verify`] says whether
+//! record, data and weights still belong together. What each number means and what it does not: docs/audit.md.
 
 pub mod distance;
 pub mod evidence;
 pub mod flags;
+pub mod gather;
 pub mod interval;
 pub mod membership;
 pub mod observe;
+pub mod record;
 pub mod relearn;
 pub mod settings;
 pub mod subject;

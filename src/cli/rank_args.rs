@@ -93,7 +93,11 @@ impl RankArgs {
     pub fn device(&self, device: &DeviceArgs, ranks: &Ranks) -> Result<DeviceArgs> {
         let (place, count) = (ranks.place(), gpus::count());
         let first = match device.device {
-            DeviceChoice::Auto if self.gpus.is_some() || count > 0 => 0,
+            DeviceChoice::Auto if self.gpus.is_some() => 0,
+            DeviceChoice::Auto => match gpus::first() {
+                Some(number) => number,
+                None => return Ok(device.clone()),
+            },
             DeviceChoice::Cuda(number) => number,
             _ => return Ok(device.clone()),
         };

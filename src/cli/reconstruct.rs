@@ -132,7 +132,8 @@ impl Args {
                     volume.path.display()
                 )));
             }
-            let png = Path::new(&volume.name).with_extension("png");
+            // Not in place of the extension: volumes may differ in it alone.
+            let png = format!("{}.png", volume.name.strip_suffix(".h5").unwrap_or(&volume.name));
             Ok(VolumeFiles {
                 images: out.file(&volume.name, self.overwrite)?,
                 figure: out.file(Path::new("panels").join(png), self.overwrite)?,

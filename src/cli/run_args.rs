@@ -82,7 +82,8 @@ pub struct OptimisationArgs {
     #[arg(long, value_name = "F")]
     pub lr_factor: Option<f64>,
 
-    /// Epochs without improvement before that [default: 10 in training, 1 in unlearning]
+    /// Epochs without improvement before that [default: 10; with --optimizer-state fresh
+    /// in unlearning 1]
     #[arg(long, value_name = "N")]
     pub lr_patience: Option<u64>,
 }

@@ -1,10 +1,12 @@
 //! Whether a network is shown what it was trained on: the settings that its run left beside its weights say so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::batch::Sampling;
+use crate::config::{Loss, Optimisation};
 use crate::data::set::VolumeSet;
 use crate::progress::warn;
 
@@ -12,6 +14,29 @@ use crate::progress::warn;
 #[derive(Deserialize)]
 struct Config {
     sampling: Sampling,
+    optimisation: Minimised,
+}
+
+/// What steps minimise, and how large they may be.
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+struct Minimised {
+    loss: Loss,
+    clip: Option<f64>,
+}
+
+impl Minimised {
+    /// As options.
+    fn options(self) -> String {
+        let loss = self.loss.to_possible_value().expect("none is hidden");
+        format!("--loss {} --clip {}", loss.get_name(), self.clip.unwrap_or(f64::INFINITY))
+    }
+}
+
+/// The settings beside weights. None where it is no run's, or of another version: then there is nothing to compare with.
+fn beside(model: &Path) -> Option<(PathBuf, Config)> {
+    let path = model.with_file_name("config.toml");
+    let text = std::fs::read_to_string(&path).ok()?;
+    Some((path, toml::from_str(&text).ok()?))
 }
 
 /// Whether masks are drawn for any volume: those with a mask of their own keep it.
@@ -22,12 +47,25 @@ pub fn draws_masks<'s>(sets: impl IntoIterator<Item = &'s VolumeSet>) -> bool {
 /// Warns where the config.toml beside weights has another sampling than the one they are used with. It may be meant: a
 /// network can be measured at any acceleration. `masked`: as [`draws_masks`] says.
 pub fn warn_of_other_sampling(model: &Path, used: &Sampling, masked: bool) {
-    let config = model.with_file_name("config.toml");
-    // No run's, or of another version: then there is nothing to compare with.
-    let Ok(text) = std::fs::read_to_string(&config) else { return };
-    let Ok(Config { sampling: trained }) = toml::from_str(&text) else { return };
+    let Some((path, Config { sampling: trained, .. })) = beside(model) else { return };
     if let Some(text) = difference(&trained, used, masked) {
-        warn(&format!("{}: {text}", config.display()));
+        warn(&format!("{}: {text}", path.display()));
+    }
+}
+
+/// The same of the loss and the clip that a network goes on with: methods of unlearning speak of the loss that it was
+/// trained with.
+pub fn warn_of_another_loss(model: &Path, used: &Optimisation) {
+    let Some((path, Config { optimisation: trained, .. })) = beside(model) else { return };
+    let used = Minimised { loss: used.loss, clip: used.clip };
+    if trained != used {
+        warn(&format!(
+            "{}: the network was trained with {}, and goes on with {}: for what it was trained with, give  {}",
+            path.display(),
+            trained.options(),
+            used.options(),
+            trained.options()
+        ));
     }
 }
 

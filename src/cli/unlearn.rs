@@ -11,7 +11,7 @@ use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop::{self, Stop};
-use crate::cli::trained_with::warn_of_other_sampling;
+use crate::cli::trained_with::{warn_of_another_loss, warn_of_other_sampling};
 use crate::data::set::FractionOf;
 use crate::device::Work;
 use crate::error::{Error, Result};
@@ -137,11 +137,16 @@ fn help() -> String {
     )
 }
 
-/// How long a method runs, if nobody says. One without steps passes over the data once.
-fn defaults(method: &Method) -> Defaults {
+/// How long a method runs, if nobody says. One without steps passes over the data once. A plateau that goes on from training
+/// keeps training's patience, as PyTorch's does when its state is loaded.
+fn defaults(method: &Method, optimizer_state: OptimizerState) -> Defaults {
+    let patience = match optimizer_state {
+        OptimizerState::Resume => Defaults::TRAINING.patience,
+        OptimizerState::Fresh => 1,
+    };
     match method.anew {
         Anew::Everything => Defaults::TRAINING,
-        _ => Defaults { epochs: if method.has_steps() { 5 } else { 1 }, patience: 1 },
+        _ => Defaults { epochs: if method.has_steps() { 5 } else { 1 }, patience },
     }
 }
 
@@ -192,6 +197,7 @@ impl Args {
         if start != Start::Resume {
             // Sets are opened later: what is learnt from is fully sampled as a rule.
             warn_of_other_sampling(&config.model, &config.sampling, true);
+            warn_of_another_loss(&config.model, &config.optimisation);
         }
         let device = self.ranks.device(&self.device, ranks)?;
         let device = match start {
@@ -247,7 +253,7 @@ impl Args {
             tests: self.tests.clone(),
             measure: !self.no_measure,
             sampling: self.sampling.sampling(MaskSeeding::Random)?,
-            optimisation: self.optimisation.settings(defaults(&known), ranks)?,
+            optimisation: self.optimisation.settings(defaults(&known, optimizer_state), ranks)?,
         })
     }
 

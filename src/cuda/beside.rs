@@ -1,9 +1,10 @@
 //! Work beside the order in which everything else happens: launches that nobody waits for soon, and which fill the
 //! multiprocessors that other launches leave idle.
 //!
-//! What such a launch touches is noted by address. Whatever is launched later and would write there, or read what it
-//! writes, first waits for it. A buffer goes by the address that it begins at, so that a launch beside others is given
-//! whole buffers, or working memory that nobody has until all have ended.
+//! What such a launch touches is noted by the addresses that its kernel is given. Whatever is launched later and would
+//! write at one of them, or read what is written there, first waits for it. That a later launch is given another address
+//! within the same buffer is not noticed. Of parameters and their gradients alone operations are given parts: a part is
+//! the same wherever it is used, and what touches all of them at once must first call [`Cuda::rejoin`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -87,6 +88,11 @@ impl<D: Driver> Cuda<D> {
         unsafe { driver.launch(kernel, launch, arguments) }
     }
 
+    /// What is launched from now on, as part of the same operation or a later one, comes after all that runs beside it.
+    pub(in crate::cuda) fn rejoin(&self) {
+        self.operate(|_| Ok(()));
+    }
+
     /// What is asked for from now on comes after all that runs beside it.
     pub(in crate::cuda) fn await_beside(&self, driver: &D) -> Result<()> {
         self.await_number(driver, self.beside.last())
@@ -103,7 +109,7 @@ impl<D: Driver> Cuda<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Backend, Memory, Purpose};
+    use crate::backend::{Backend, Memory, Purpose, Update};
     use crate::cuda::driver::emulated::{Emulated, Schedule};
     use crate::cuda::{Buffer, partial};
 
@@ -169,6 +175,31 @@ mod tests {
                 assert!(late.is_some(), "{schedule}: nothing is in the way of it");
             });
             assert_eq!(made, [3.0, 8.0], "{schedule}");
+        }
+    }
+
+    /// Data consistency reads its weight from the middle of the parameters, and nobody may have waited for it yet.
+    #[test]
+    fn who_would_change_all_parameters_waits_for_who_reads_a_part() {
+        for schedule in SCHEDULES {
+            let ops = Cuda::new(Emulated::new(schedule, usize::MAX));
+            let vector = |value: f32| {
+                let mut buffer = ops.zeros(Purpose::Parameters, LEN);
+                ops.upload(&[value; LEN], &mut buffer);
+                buffer
+            };
+            let [mut parameters, forget] = [3.0, 1.0].map(vector);
+            let [mut sum, mut moment, mut other, mut norm] = [0.0; 4].map(vector);
+            let part = LEN / 2;
+            ops.beside(|| partial::add(&ops, parameters.read_from(part, part), sum.write(part), 1, part));
+            let update = Update { lr: 1.0, beta1: 0.9, beta2: 0.9, eps: 1.0, step: 1, clip: None, l1: 0.0 };
+            ops.update(update, &mut parameters, None, &forget, &mut moment, &mut other, &mut norm);
+            let mut values = [f32::NAN; LEN];
+            ops.download(&sum, &mut values);
+            assert_eq!(values[..part], [3.0; LEN / 2], "{schedule}");
+            ops.download(&parameters, &mut values);
+            ops.finish().unwrap();
+            assert!(values.iter().all(|&value| value < 3.0), "{schedule}: {values:?}");
         }
     }
 

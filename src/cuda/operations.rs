@@ -150,10 +150,11 @@ impl<D: Driver> Backend for Cuda<D> {
 
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
         self.arena().count();
-        let counted = build();
-        let carved = self.arena().carve(&self.driver);
-        counted?;
-        carved?;
+        if let Err(error) = build() {
+            self.arena().stop();
+            return Err(error);
+        }
+        self.arena().carve(&self.driver)?;
         let built = build();
         self.arena().stop();
         self.finish()?;
@@ -586,10 +587,12 @@ impl<D: Driver> Backend for Cuda<D> {
         second_moment: &mut Buffer<D>,
         norm: &mut Buffer<D>,
     ) {
+        self.rejoin();
         update::update(self, update, parameters, mask, gradient, first_moment, second_moment, norm);
     }
 
     fn add_squares(&self, factor: f64, gradient: &Buffer<D>, sums: &mut Buffer<D>) {
+        self.rejoin();
         importance::add_squares(self, factor, gradient, sums);
     }
 
@@ -600,6 +603,7 @@ impl<D: Driver> Backend for Cuda<D> {
         retain: &Buffer<D>,
         parameters: &mut Buffer<D>,
     ) {
+        self.rejoin();
         importance::dampen(self, dampening, forget, retain, parameters);
     }
 }

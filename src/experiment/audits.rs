@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::atomic;
-use crate::audit::evidence::{Each, FORMAT, Findings, Seen};
+use crate::audit::evidence::{Each, FORMAT};
+use crate::audit::gather::{Findings, Seen};
 use crate::audit::observe::Network;
 use crate::audit::relearn::{MEASURED_SLICES, checks};
 use crate::audit::training::Training;

@@ -121,10 +121,7 @@ impl Experiment<'_> {
             Task::Observe(look) => audits::observe(self, ops, node, look),
             Task::Audit(parts) => audits::audit(self, ops, node, parts),
         }
-        .map_err(|error| match error {
-            Error::Input(message) => Error::input(format!("{}: {message}", node.name)),
-            other => other,
-        })
+        .map_err(|error| error.of(&node.name))
     }
 
     /// What this process leaves of a node that it has done.

@@ -211,10 +211,7 @@ impl Planner<'_> {
         compared: bool,
         seed: u64,
     ) -> Result<usize> {
-        let named = |error| match error {
-            Error::Input(message) => Error::input(format!("method {}: {message}", row.label())),
-            other => other,
-        };
+        let named = |error: Error| error.of(format!("method {}", row.label()));
         let method: Method = row.method.parse()?;
         let config = self.unlearn_config(row, &method, fraction, seed, original);
         config.check().map_err(named)?;

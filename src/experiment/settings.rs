@@ -172,7 +172,9 @@ pub struct Unlearning {
     /// Of a fresh optimiser; absent: training's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
-    pub lr_patience: u64,
+    /// Absent: training's where its plateau goes on, which a fresh optimiser's does not: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr_patience: Option<u64>,
 }
 
 impl Default for Unlearning {
@@ -184,7 +186,7 @@ impl Default for Unlearning {
             recipe: Recipe::Code,
             optimizer_state: OptimizerState::Resume,
             lr: None,
-            lr_patience: 1,
+            lr_patience: None,
         }
     }
 }
@@ -425,8 +427,10 @@ impl Settings {
             // A training like the oracle's.
             return Optimisation { epochs: row.epochs.or(training.epochs), ..training };
         }
-        let Unlearning { epochs, lr, lr_patience, .. } = self.unlearning;
-        let plateau = PlateauSettings { patience: lr_patience, ..training.plateau };
+        let Unlearning { epochs, lr, lr_patience, optimizer_state, .. } = self.unlearning;
+        let goes_on = optimizer_state == OptimizerState::Resume && method.resumes_adam();
+        let patience = lr_patience.unwrap_or(if goes_on { training.plateau.patience } else { 1 });
+        let plateau = PlateauSettings { patience, ..training.plateau };
         let lr = lr.unwrap_or(training.lr);
         let epochs = row.epochs.unwrap_or(if method.has_steps() { epochs } else { 1 });
         Optimisation { lr, epochs: Some(epochs), plateau, ..training }

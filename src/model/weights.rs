@@ -26,10 +26,7 @@ impl Weights {
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
-        Self::parse(&bytes).map_err(|error| match error {
-            Error::Input(message) => Error::input(format!("{}: {message}", path.display())),
-            other => other,
-        })
+        Self::parse(&bytes).map_err(|error| error.of_file(path))
     }
 
     fn parse(bytes: &[u8]) -> Result<Self> {

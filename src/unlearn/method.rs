@@ -97,7 +97,12 @@ impl Method {
         match self.forgetting {
             Forgetting::BadTeacher => &[Teacher::Original, Teacher::Incompetent],
             Forgetting::Scrub => &[Teacher::Original],
-            _ => &[],
+            Forgetting::None
+            | Forgetting::Ascent
+            | Forgetting::AscentL1
+            | Forgetting::NoisyLabels
+            | Forgetting::Balanced
+            | Forgetting::Dampening => &[],
         }
     }
 

@@ -8,7 +8,7 @@ use crate::run::{Run, RunDirectory, RunState, Start};
 use crate::unlearn::hyperparameters::{Hyperparameters, filled};
 use crate::unlearn::last_cascades;
 use crate::unlearn::method::{Forgetting, Method, Teacher, Trained};
-use crate::unlearn::salun;
+use crate::unlearn::salun::{self, Mask};
 use crate::unlearn::ssd::Importance;
 
 /// How far a run got that is resumed.
@@ -52,7 +52,8 @@ enum Task<B> {
 
 impl<B> Preparation<B> {
     /// Takes the memory that the method needs beside that of training. `original`: the weights that are to forget;
-    /// `hyperparameters`: with the method's defaults.
+    /// `hyperparameters`: with the method's defaults. With it, where something had been found out already, the origin
+    /// ([`RunState::origin`]) of the run that found it out.
     ///
     /// # Errors
     /// Where the device has not enough memory, the network not so many cascades, or a mask is missing.
@@ -63,7 +64,8 @@ impl<B> Preparation<B> {
         original: &[f32],
         seed: u64,
         (directory, reached): (&RunDirectory, Reached),
-    ) -> Result<Self> {
+    ) -> Result<(Self, Option<String>)> {
+        let mut origin = None;
         for &teacher in method.teachers() {
             let number = match teacher {
                 Teacher::Original => engine.add_teacher(original)?,
@@ -79,8 +81,10 @@ impl<B> Preparation<B> {
             }
             // A mask that was found is that of the weights that the run began with.
             (_, Trained::Salient, Reached::Prepared | Reached::Saved) => {
-                let (mask, seconds) = salun::read(&directory.mask(), original.len())?;
-                (Task::CountMask(seconds), Some(mask))
+                let Mask { salient, seconds, origin: of_mask } =
+                    Mask::read(&directory.mask(), original.len())?;
+                origin = Some(of_mask);
+                (Task::CountMask(seconds), Some(salient))
             }
             (_, Trained::Salient, Reached::Nothing) => (Task::FindMask, Some(vec![true; original.len()])),
             (_, Trained::LastCascades, _) => {
@@ -93,7 +97,7 @@ impl<B> Preparation<B> {
         if let Some(trained) = &trained {
             engine.freeze(trained)?;
         }
-        Ok(Self { task, trained, hyperparameters })
+        Ok((Self { task, trained, hyperparameters }, origin))
     }
 
     /// Finds out what there is to find out, and keeps it. `forget_share`: what the forget set is of all data. False where a
@@ -121,11 +125,12 @@ impl<B> Preparation<B> {
             }
             Task::FindMask => {
                 self.trained = salun::mask(run, engine, state, filled(saliency))?;
-                let Some(mask) = &self.trained else { return Ok(false) };
+                let Some(salient) = &self.trained else { return Ok(false) };
                 if run.ranks.is_first() {
-                    salun::write(&run.directory.mask(), mask, state.seconds)?;
+                    let (seconds, origin) = (state.seconds, run.origin.clone());
+                    Mask { salient: salient.clone(), seconds, origin }.write(&run.directory.mask())?;
                 }
-                engine.freeze(mask)?;
+                engine.freeze(salient)?;
                 Ok(true)
             }
         }

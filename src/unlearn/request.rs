@@ -22,7 +22,8 @@ use crate::model::Weights;
 use crate::progress::Progress;
 use crate::provenance::{Provenance, VERSION};
 use crate::ranks::Ranks;
-use crate::run::check::fingerprint;
+use crate::reconstruct::make_rooms;
+use crate::run::check::{fingerprint, measurable};
 use crate::run::state::Checkpoint;
 use crate::run::steps::Validate;
 use crate::run::{Outcome, Run, RunDirectory, RunState, Start};
@@ -88,12 +89,9 @@ pub struct Unlearning<'t> {
 impl UnlearnConfig {
     /// The part of the retain set that is trained on.
     fn retain_part(&self, retain: &VolumeSet) -> Result<VolumeSet> {
-        retain.fraction(self.retain_fraction, self.fraction_of, self.optimisation.seed).map_err(|error| {
-            match error {
-                Error::Input(message) => Error::input(format!("--retain-fraction: {message}")),
-                other => other,
-            }
-        })
+        retain
+            .fraction(self.retain_fraction, self.fraction_of, self.optimisation.seed)
+            .map_err(|error| error.of("--retain-fraction"))
     }
 
     /// These settings with the method's defaults for what is missing.
@@ -172,7 +170,11 @@ impl UnlearnConfig {
                 text += &format!(", noise {kind} with λ = {noise}");
             }
             Forgetting::Scrub => text += &format!(", γ = {gamma}"),
-            _ => {}
+            Forgetting::None
+            | Forgetting::Ascent
+            | Forgetting::Balanced
+            | Forgetting::BadTeacher
+            | Forgetting::Dampening => {}
         }
         if method.recipe && method.retain && method.uses_forget_set() {
             text += match recipe {
@@ -236,7 +238,7 @@ impl Unlearning<'_> {
             Reached::Saved => directory.restore(&mut engine)?,
             _ => self.initial_state(&mut engine, &filled_in)?,
         };
-        let mut preparation = Preparation::new(
+        let (mut preparation, origin) = Preparation::new(
             &mut engine,
             method,
             config.hyperparameters,
@@ -244,6 +246,10 @@ impl Unlearning<'_> {
             config.optimisation.seed,
             (&directory, reached),
         )?;
+        if reached == Reached::Prepared {
+            // What was found out is of what the run began with: the check below compares them.
+            state.origin = origin.unwrap_or_default();
+        }
         let o = &config.optimisation;
         let strength = Strength {
             recipe: config.recipe,
@@ -278,6 +284,15 @@ impl Unlearning<'_> {
             ),
             title: "unlearning",
         };
+        // Measured from the weights that the run started from, also where it is resumed.
+        let mut original = Engine::new(ops, weights.architecture, &weights.parameters)?;
+        if config.measure {
+            for (_, set) in &measured {
+                measurable(set, engine.net())?;
+                make_rooms(&mut engine, set)?;
+                make_rooms(&mut original, set)?;
+            }
+        }
         run.check(&mut engine, &mut state)?;
         // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
         // anything.
@@ -311,11 +326,8 @@ impl Unlearning<'_> {
             progress.finish();
             Ok(Some(scores))
         };
-        let before = {
-            // A resumed run is measured from the weights that it started from.
-            let mut original = Engine::new(ops, weights.architecture, &weights.parameters)?;
-            measure(&mut original, "before")?
-        };
+        let before = measure(&mut original, "before")?;
+        drop(original);
         let slices = [&forget, &retain].map(|set| set.slice_count() as f64);
         let forget_share = slices[0] / (slices[0] + slices[1]);
         let ready = before.is_some() && preparation.carry_out(&run, &mut engine, &mut state, forget_share)?;
@@ -386,7 +398,7 @@ impl Unlearning<'_> {
             warnings: [diverged, untouched, of_patients]
                 .into_iter()
                 .flatten()
-                .chain(warnings(&metrics))
+                .chain(warnings(method, &metrics))
                 .collect(),
             metrics,
             note: NOTE,
@@ -400,8 +412,8 @@ impl Unlearning<'_> {
         Ok((outcome, record))
     }
 
-    /// The weights that the method begins with, and Adam's moments and learning rate where training left them, if they
-    /// are asked for.
+    /// The weights that the method begins with; and Adam's moments, the learning rate and what the plateau has counted where
+    /// training left them, if they are asked for.
     fn initial_state<B: Backend>(
         &self,
         engine: &mut Engine<'_, B>,
@@ -439,7 +451,8 @@ impl Unlearning<'_> {
             )));
         }
         engine.set_moments([&checkpoint.exp_avg, &checkpoint.exp_avg_sq]);
-        Ok(RunState { adam_step: checkpoint.state.adam_step, ..RunState::new(checkpoint.state.plateau.lr) })
+        let RunState { adam_step, plateau, .. } = checkpoint.state;
+        Ok(RunState { adam_step, plateau, ..RunState::new(plateau.lr) })
     }
 }
 
@@ -478,13 +491,19 @@ fn of_forgotten_patients(retain: &VolumeSet, forget: &VolumeSet) -> Option<Strin
 /// Below this SSIM nothing of an image is left.
 const RUINED: f64 = 0.3;
 
-fn warnings(metrics: &[BeforeAfter]) -> Vec<String> {
+fn warnings(method: &Method, metrics: &[BeforeAfter]) -> Vec<String> {
+    let ascent = matches!(method.forgetting, Forgetting::Ascent | Forgetting::AscentL1) && !method.retain;
+    let reason = match ascent {
+        true => {
+            ". Ascent without retain data diverges to finite nonsense; a method with fine-tuning (…-ft) keeps the rest"
+        }
+        false => "",
+    };
     let ruined = metrics.iter().filter_map(|m| {
         let (before, after) = (m.before.as_ref()?, m.after.as_ref()?);
         (after.ssim.mean < RUINED && before.ssim.mean >= RUINED).then(|| {
             format!(
-                "the network no longer reconstructs the set {}: SSIM fell from {:.3} to {:.3}. Ascent without retain \
-                 data diverges to finite nonsense; a method with fine-tuning (…-ft) keeps the rest",
+                "the network no longer reconstructs the set {}: SSIM fell from {:.3} to {:.3}{reason}",
                 m.set, before.ssim.mean, after.ssim.mean
             )
         })

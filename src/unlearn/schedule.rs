@@ -90,7 +90,11 @@ impl UnlearnEpochs {
                     Term { weight: gamma, ..term },
                 ]
             }
-            _ => vec![term],
+            Forgetting::None
+            | Forgetting::Ascent
+            | Forgetting::AscentL1
+            | Forgetting::NoisyLabels
+            | Forgetting::Dampening => vec![term],
         }
     }
 
@@ -158,8 +162,12 @@ impl Mixing {
             Forgetting::Balanced => Self::Pairs,
             Forgetting::BadTeacher => Self::Stream,
             Forgetting::Scrub => Self::Turns { ascent_epochs: filled(hyperparameters.ascent_epochs) },
-            _ if recipe == Recipe::Text => Self::Pairs,
-            _ => Self::Stream,
+            Forgetting::None | Forgetting::Ascent | Forgetting::AscentL1 | Forgetting::NoisyLabels => {
+                match recipe {
+                    Recipe::Text => Self::Pairs,
+                    Recipe::Code => Self::Stream,
+                }
+            }
         }
     }
 

@@ -26,7 +26,7 @@ use self::graph::{Captured, Command, Recording, abandon};
 use self::nccl::Communicator;
 use self::overlap::Mark;
 use self::pinned::Pinned;
-use super::faults::{out_of_memory, text, too_much_shared};
+use super::faults::{not_recorded, out_of_memory, text, too_much_shared};
 use super::{Argument, Call, Driver, Launch};
 use crate::cuda::kernel::Located;
 use crate::error::{Error, Result};
@@ -87,17 +87,11 @@ impl Gpu {
         true
     }
 
-    /// `None` where nothing is being recorded. The context is bound, and `to` has room for `from`.
-    fn upload_recorded(&self, from: &[u8], to: u64) -> Option<std::result::Result<(), DriverError>> {
-        let mut state = self.context.state();
-        let recording = state.recording.as_mut()?;
-        // The graph reads it again at every replay, so that it stays as long as the graph does.
-        Some(Pinned::new(from.len()).and_then(|mut pinned| {
-            // SAFETY: nothing reads memory that is new; the rest is as said above.
-            let outcome = unsafe { result::memcpy_htod_async(to, pinned.fill(from), self.context.stream) };
-            recording.pinned.push(pinned);
-            outcome
-        }))
+    fn refuse_recording(&self, doing: &str) -> Result<()> {
+        match self.context.state().recording {
+            Some(_) => Err(Error::Device(format!("{}: {}", self.context.name, not_recorded(doing)))),
+            None => Ok(()),
+        }
     }
 
     /// The outcome of what the context's stream was asked for, which is no kernel.
@@ -141,7 +135,6 @@ impl Gpu {
                         arguments.iter().map(|a| a.as_ptr().cast_mut().cast::<c_void>()).collect();
                     self.start(call.clone(), self.context.stream, &mut values)
                 }
-                Command::Upload { from, to } => self.upload(from, *to),
                 Command::Copy { from, to, bytes } => self.copy(*from, *to, *bytes),
                 Command::Zero { at, bytes } => self.zero(*at, *bytes),
             }
@@ -183,19 +176,20 @@ impl Driver for Gpu {
     }
 
     unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
-        if from.is_empty() || self.listed(|| Command::Upload { from: from.into(), to }) {
+        self.refuse_recording("upload")?;
+        if from.is_empty() {
             return Ok(());
         }
         self.context.bind()?;
-        let outcome = self.upload_recorded(from, to).unwrap_or_else(|| {
-            let mut staging = self.context.staging.lock().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: the context is bound, and `to` has room, as the caller promises.
-            unsafe { staging.upload(from, to, self.context.stream) }
-        });
+        let mut staging = self.context.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the context is bound, and `to` has room, as the caller promises.
+        let outcome = unsafe { staging.upload(from, to, self.context.stream) };
+        drop(staging);
         self.done(outcome, "uploading")
     }
 
     unsafe fn upload_after(&self, after: &Event, from: &[u8], to: u64) -> Result<()> {
+        self.refuse_recording("upload")?;
         if from.is_empty() {
             return Ok(());
         }
@@ -216,9 +210,7 @@ impl Driver for Gpu {
     }
 
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
-        if self.context.state().recording.is_some() {
-            return Err(Error::Device(format!("{}: a recorded step cannot download", self.context.name)));
-        }
+        self.refuse_recording("download")?;
         self.context.bind()?;
         if !to.is_empty() {
             // SAFETY: `from` has as many bytes, and `to` stays where it is until the wait below is over.
@@ -229,9 +221,7 @@ impl Driver for Gpu {
     }
 
     unsafe fn begin_download(&self, from: u64, bytes: usize) -> Result<Download> {
-        if self.context.state().recording.is_some() {
-            return Err(Error::Device(format!("{}: a recorded step cannot download", self.context.name)));
-        }
+        self.refuse_recording("download")?;
         self.context.bind()?;
         // SAFETY: the context is bound; the rest is as the caller promises.
         let begun = unsafe { self.downloads.begin(from, bytes, self.context.stream) };

@@ -10,6 +10,11 @@ use crate::memory::{REMEDY, size};
 /// Kernels fail after their launch has been accepted, so a message names the latest few.
 const REMEMBERED: usize = 6;
 
+/// A recording is of what the device does by itself.
+pub fn not_recorded(doing: &str) -> String {
+    format!("a recorded step cannot {doing}")
+}
+
 #[derive(Debug)]
 enum Asked {
     Kernel(Call),

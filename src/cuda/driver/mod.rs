@@ -46,7 +46,7 @@ pub trait Driver: Send + Sync + 'static {
     fn memory(&self) -> Result<[usize; 2]>;
 
     /// # Errors
-    /// Where the device fails.
+    /// Where the device fails, or a recording is under way.
     /// # Safety
     /// `to` has `from.len()` bytes in a block that is alive.
     unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()>;

@@ -6,13 +6,11 @@ use ::cudarc::driver::result::{self, DriverError, graph, stream};
 use ::cudarc::driver::sys;
 
 use super::context::Context;
-use super::pinned::Pinned;
 use crate::cuda::driver::Call;
 
 /// One thing that was asked for.
 pub enum Command {
     Launch { call: Call, arguments: Vec<Box<[u8]>> },
-    Upload { from: Box<[u8]>, to: u64 },
     Copy { from: u64, to: u64, bytes: usize },
     Zero { at: u64, bytes: usize },
 }
@@ -23,8 +21,6 @@ pub struct Recording {
     /// `None` where the driver captures for itself.
     pub commands: Option<Vec<Command>>,
     pub kernels: usize,
-    /// What recorded uploads read.
-    pub pinned: Vec<Pinned>,
     /// Blocks that were dropped meanwhile: freeing would break the capture off.
     pub freed: Vec<u64>,
 }
@@ -38,7 +34,6 @@ pub struct Captured {
     pub executable: sys::CUgraphExec,
     pub kernels: usize,
     graph: sys::CUgraph,
-    pinned: Vec<Pinned>,
     context: Arc<Context>,
 }
 
@@ -48,9 +43,9 @@ unsafe impl Send for Captured {}
 impl Captured {
     /// The context is bound, and its stream has captured what `recording` gathered.
     pub fn end(context: &Arc<Context>, recording: Recording) -> Result<Self, DriverError> {
-        let Recording { kernels, pinned, .. } = recording;
+        let kernels = recording.kernels;
         let (executable, graph) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let mut captured = Self { executable, kernels, graph, pinned, context: Arc::clone(context) };
+        let mut captured = Self { executable, kernels, graph, context: Arc::clone(context) };
         // Each launch with the priority of the stream that it was captured in.
         let priorities = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
         // SAFETY: the stream is the context's; a broken capture is an error here. `drop` destroys what there is.
@@ -72,7 +67,7 @@ impl Drop for Captured {
         if self.context.bind().is_err() {
             return;
         }
-        // SAFETY: the stream is done with the graph before it and the memory that it reads go.
+        // SAFETY: the stream is done with the graph before it goes.
         unsafe {
             let _ = stream::synchronize(self.context.stream);
             if !self.executable.is_null() {
@@ -81,25 +76,19 @@ impl Drop for Captured {
             if !self.graph.is_null() {
                 let _ = graph::destroy(self.graph);
             }
-            for pinned in self.pinned.drain(..) {
-                pinned.free();
-            }
         }
     }
 }
 
 /// Ends a capture whose outcome nobody wants.
 pub fn abandon(context: &Context, recording: Recording) {
-    // SAFETY: the stream is the context's; without an executable nothing reads the pinned memory.
+    // SAFETY: the stream is the context's, and a graph without an executable is nobody's.
     unsafe {
         if recording.commands.is_none()
             && let Ok(captured) = stream::end_capture(context.stream)
             && !captured.is_null()
         {
             let _ = result::graph::destroy(captured);
-        }
-        for pinned in recording.pinned {
-            pinned.free();
         }
     }
 }

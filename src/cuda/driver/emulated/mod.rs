@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-use super::faults::out_of_memory;
+use super::faults::{not_recorded, out_of_memory};
 use super::{Argument, Call, Driver, Launch};
 use crate::error::{Error, Result};
 use crate::memory::{self, limit_from_environment};
@@ -49,6 +49,11 @@ impl Default for Emulated {
 }
 
 impl Emulated {
+    fn refuse_recording(&self, doing: &str) -> Result<()> {
+        let recording = self.work.recording().is_some();
+        if recording { Err(Error::Device(format!("emulated: {}", not_recorded(doing)))) } else { Ok(()) }
+    }
+
     /// As `--device emulated` has it: `KERASE_EMULATED_MEMORY=MIB` limits its memory, which otherwise is the
     /// machine's; `KERASE_EMULATED_SCHEDULE` is forward, reverse or random:SEED.
     ///
@@ -128,26 +133,26 @@ impl Driver for Emulated {
     }
 
     unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
-        // SAFETY: the caller's; nothing runs beside this, since launches are carried out at once.
+        self.refuse_recording("upload")?;
+        // SAFETY: the caller's, who has waited for all that was held back (`Cuda::attempt_in_order`).
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
         Ok(())
     }
 
     unsafe fn upload_after(&self, _after: &Instant, from: &[u8], to: u64) -> Result<()> {
-        // SAFETY: the caller's; nothing is under way.
+        // SAFETY: the caller's.
         unsafe { self.upload(from, to) }
     }
 
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
+        self.refuse_recording("download")?;
         // SAFETY: the caller's.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 
     unsafe fn begin_download(&self, from: u64, bytes: usize) -> Result<Vec<u8>> {
-        if self.work.recording().is_some() {
-            return Err(Error::Device("emulated: a recorded step cannot download".into()));
-        }
+        self.refuse_recording("download")?;
         // All that was asked for before is done, and what comes later may write there.
         // SAFETY: the caller's.
         Ok(unsafe { std::slice::from_raw_parts(from as *const u8, bytes) }.to_vec())
@@ -275,11 +280,26 @@ mod tests {
         assert_eq!(read, [5, 6, 7, 8]);
         device.await_download(first, &mut read).unwrap();
         assert_eq!(read, [1, 2, 3, 4]);
-        let mut begun = None;
-        // SAFETY: as above.
-        device.record(&mut || begun = Some(unsafe { device.begin_download(at, 4) })).unwrap();
-        let message = begun.unwrap().unwrap_err().to_string();
-        assert!(message.contains("recorded step cannot download"), "{message}");
+    }
+
+    #[test]
+    fn what_the_host_has_part_in_is_not_recorded() {
+        let device = Emulated::default();
+        let block = device.alloc(4).unwrap();
+        let at = device.address(&block);
+        let mut refused = Vec::new();
+        let body = &mut || {
+            // SAFETY: the block has four bytes and is alive.
+            unsafe {
+                refused.push(device.upload(&[1; 4], at));
+                refused.push(device.download(at, &mut [0; 4]));
+                refused.push(device.begin_download(at, 4).map(|_| ()));
+            }
+        };
+        device.record(body).unwrap();
+        let messages: Vec<String> = refused.into_iter().map(|r| r.unwrap_err().to_string()).collect();
+        let refused = |doing| format!("emulated: a recorded step cannot {doing}");
+        assert_eq!(messages, ["upload", "download", "download"].map(refused));
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! The record of an audit as a file: `audit.json`.
+
+use std::path::Path;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::atomic;
+use crate::audit::evidence::{Audit, FORMAT};
+use crate::audit::settings::Role;
+use crate::error::{Error, Result};
+
+impl Audit {
+    pub(super) fn to_json(&self) -> Result<Value> {
+        serde_json::to_value(self)
+            .map_err(|e| Error::input(format!("this audit cannot be written down: {e}")))
+    }
+
+    /// Writes `audit.json`, whole or not at all.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::input(format!("{}: {e}", path.display())))?;
+        atomic::write_bytes(path, (text + "\n").as_bytes())
+    }
+
+    /// # Errors
+    /// A file that is missing, or no record of this version's.
+    pub fn read(path: &Path) -> Result<Self> {
+        Ok(Self::read_with_digest(path)?.0)
+    }
+
+    /// The record, and the digest that it should have by what it says.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_with_digest(path: &Path) -> Result<(Self, String)> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let refused = |e: serde_json::Error| {
+            Error::input(format!("{} is no audit record that this version can read: {e}", path.display()))
+        };
+        let value: Value = serde_json::from_str(&text).map_err(refused)?;
+        let format = value.get("format").and_then(Value::as_u64);
+        if let Some(other) = format.filter(|&format| format != u64::from(FORMAT)) {
+            return Err(Error::input(format!(
+                "{} is an audit record of format {other}; this version reads format {FORMAT}",
+                path.display()
+            )));
+        }
+        let digest = digest(&value);
+        let audit: Self = serde_json::from_value(value).map_err(refused)?;
+        let roles: Vec<Role> = audit.sets.iter().take(2).map(|set| set.role).collect();
+        if roles != [Role::Forget, Role::Unseen] {
+            return Err(Error::input(format!(
+                "{} is no audit record that this version can read: its sets begin with {roles:?}, not with the forget \
+                 set and the unseen one",
+                path.display()
+            )));
+        }
+        Ok((audit, digest))
+    }
+}
+
+/// SHA-256 of a record without its own digest: of the JSON with keys in alphabetical order and nothing between them.
+pub fn digest(record: &Value) -> String {
+    let mut content = record.clone();
+    if let Some(fields) = content.as_object_mut() {
+        fields.remove("sha256");
+    }
+    Sha256::digest(content.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
