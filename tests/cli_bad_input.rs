@@ -73,7 +73,7 @@ fn evaluation_needs_targets() {
         .kerase(&format!(
             "evaluate --model model.safetensors --data {volume} --center-fraction 0.3 --out m.json"
         ))
-        .failed(2, &["contiguous.h5", "at least 7×7"]);
+        .failed(2, &["contiguous.h5", "SSIM needs 7 x 7"]);
     assert_eq!(folder.list(""), ["model.safetensors"]);
 }
 

@@ -263,6 +263,22 @@ fn what_the_machine_has_no_memory_for_is_refused_before_anything_is_written() {
     assert_eq!(folder.contents("run"), run);
     train("much", "--overwrite").failed(2, &["KERASE_CPU_MEMORY=much", "MiB"]);
 
+    // No block of these is as large as all of them.
+    let network =
+        "--data brain --cascades 12 --chans 12 --pools 2 --sens-chans 2 --sens-pools 2 --low-memory";
+    let plan = folder.kerase(&format!("info --plan --json {network}")).succeeded();
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    let bytes = |pointer: &str| plan["plan"]["training"].pointer(pointer).unwrap().as_u64().unwrap();
+    let held = (bytes("/total_bytes") - bytes("/bytes/scratch")) >> 20;
+    let train = |memory: u64| {
+        folder.shell(&format!(
+            "KERASE_CPU_MEMORY={memory} \"$KERASE\" train {network} --out many {SAMPLING} --max-steps 1 --device cpu"
+        ))
+    };
+    train(held - 1).failed(2, &["cpu has not enough memory"]);
+    assert!(!folder.path("many").exists());
+    train(held + 1).succeeded();
+
     folder.weights("model.safetensors");
     folder
         .shell("KERASE_CPU_MEMORY=0 \"$KERASE\" evaluate --model model.safetensors --data brain --out m.json")

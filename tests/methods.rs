@@ -514,6 +514,21 @@ fn a_mask_outlives_a_kill() {
     folder.kerase("unlearn --resume --out early --max-steps 100").succeeded();
     assert_eq!(folder.read("early/mask.safetensors"), mask, "read, not made again");
     assert_eq!(lasting("early")[0], lasting("whole")[0]);
+    // It is of the data that it was made from.
+    folder.kerase(&unlearn("salun", "changed", &format!("{options} --max-steps 1"))).succeeded();
+    for name in ["state.safetensors", "model.safetensors", "metrics.jsonl", "unlearning.json"] {
+        std::fs::remove_file(folder.path(&format!("changed/{name}"))).unwrap();
+    }
+    let forget = folder.path("knee").join(&sets(&folder)[1].volumes()[0].name);
+    let kept = std::fs::read(&forget).unwrap();
+    let mut other = kept.clone();
+    let middle = other.len() / 2;
+    other[middle..middle + 4096].iter_mut().for_each(|byte| *byte ^= 1);
+    std::fs::write(&forget, other).unwrap();
+    folder
+        .kerase("unlearn --resume --out changed --max-steps 100")
+        .failed(2, &["changed", "have changed since"]);
+    std::fs::write(&forget, kept).unwrap();
     // And before its mask.
     folder.kerase(&unlearn("salun", "earlier", &format!("{options} --max-steps 1"))).succeeded();
     for name in

@@ -593,3 +593,28 @@ fn a_full_disk_keeps_the_last_checkpoint() {
         .failed(2, &["cannot write none/config.toml"]);
     assert_eq!(folder.list("none"), [".lock"]);
 }
+
+/// What a run is only measured on is looked at before its directory is there.
+#[test]
+fn a_set_that_cannot_be_measured_on_is_refused_at_once() {
+    let folder = Folder::new();
+    folder.sets();
+    folder
+        .kerase("simulate --anatomy brain --volumes 1 --slices 1 --coils 2 --matrix 32 24 --recon 6 6 --out small")
+        .succeeded();
+    folder.kerase(&train("run", "--validation small")).failed(2, &["small/", "SSIM needs 7 x 7"]);
+    folder.init("model.safetensors");
+    let unlearn = format!(
+        "unlearn --method nl --model model.safetensors --optimizer-state fresh --retain brain --forget knee --test \
+         small=small --out run {SAMPLING}"
+    );
+    folder.kerase(&unlearn).failed(2, &["small/", "SSIM needs 7 x 7"]);
+    folder
+        .kerase("simulate --anatomy brain --volumes 1 --slices 1 --coils 8 --matrix 256 192 --out large")
+        .succeeded();
+    let large = unlearn.replace("small=small", "large=large");
+    folder
+        .shell(&format!("KERASE_CPU_MEMORY=20 \"$KERASE\" {large} --device cpu"))
+        .failed(2, &["large/", "memory"]);
+    assert!(!folder.path("run").exists());
+}

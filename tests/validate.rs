@@ -106,7 +106,7 @@ struct Faulty {
     pooled: Cell<usize>,
 }
 
-type Buffer = Vec<f32>;
+type Buffer = kerase::cpu::buffer::Buffer<f32>;
 type Map = FeatureMap<Buffer>;
 type Gradient = MapGradient<Buffer>;
 
@@ -131,7 +131,7 @@ impl Backend for Faulty {
     type Real = f32;
     type Tape = ();
     type Mark = std::time::Instant;
-    type Download = Buffer;
+    type Download = Vec<f32>;
 
     fn avg_pool(&self, input: &Map, output: &mut Map) {
         self.pooled.set(self.pooled.get() + 1);
@@ -185,11 +185,11 @@ impl Backend for Faulty {
         body();
     }
 
-    fn begin_download(&self, from: &Buffer, len: usize) -> Result<Buffer> {
+    fn begin_download(&self, from: &Buffer, len: usize) -> Result<Vec<f32>> {
         self.cpu.begin_download(from, len)
     }
 
-    fn await_download(&self, download: Buffer, to: &mut [f32]) -> Result<()> {
+    fn await_download(&self, download: Vec<f32>, to: &mut [f32]) -> Result<()> {
         self.cpu.await_download(download, to)
     }
 
@@ -248,7 +248,7 @@ impl Backend for Faulty {
 
 impl Checked for Faulty {
     fn fenced(&self, len: usize) -> Buffer {
-        vec![0.0; len]
+        vec![0.0; len].into()
     }
 
     fn fences_intact(&self, _buffer: &Buffer) -> bool {

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::args::DeviceArgs;
 use super::output::{check_file, print};
-use super::unlearn::named_set;
+use super::request_args::named_set;
 use crate::audit::evidence::{Audit, Each, Request};
 use crate::audit::gather::{audit, read_oracle};
 use crate::audit::settings::{RELEARN_STEPS, Settings};

@@ -20,11 +20,11 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices};
 use crate::metrics::Scores;
-use crate::model::Weights;
+use crate::model::{VarNet, Weights};
 use crate::progress::{Progress, say};
 use crate::ranks::Ranks;
 use crate::report::table::{Entry, Evaluation, Style};
-use crate::run::check::fingerprint;
+use crate::run::check::{fingerprint, measurable};
 
 const EXAMPLE: &str = "\
 Example:
@@ -148,6 +148,10 @@ impl Args {
             Ok((data, set))
         });
         let opened: Vec<(Labelled, VolumeSet)> = opened.collect::<Result<_>>()?;
+        for (_, weights) in &models {
+            let net = VarNet::new(weights.architecture)?;
+            opened.iter().try_for_each(|(_, set)| measurable(set, &net))?;
+        }
         let uncompressed = || opened.iter().map(|(_, set)| set);
         let masked = draws_masks(uncompressed());
         models.iter().for_each(|(model, _)| warn_of_other_sampling(&model.path, &sampling, masked));

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod rank_args;
 pub mod reconstruct;
 pub mod report;
+pub mod request_args;
 pub mod run_args;
 pub mod simulate;
 pub mod stop;

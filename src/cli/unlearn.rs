@@ -1,7 +1,5 @@
 //! `kerase unlearn`.
 
-use std::path::PathBuf;
-
 use crate::backend::Backend;
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
@@ -9,6 +7,7 @@ use crate::cli::labelled::check_distinct;
 use crate::cli::loader_args::LoaderArgs;
 use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
+use crate::cli::request_args::RequestArgs;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop::{self, Stop};
 use crate::cli::trained_with::{warn_of_another_loss, warn_of_other_sampling};
@@ -22,8 +21,7 @@ use crate::run::{Outcome, RunDirectory, Start};
 use crate::unlearn::OptimizerState;
 use crate::unlearn::method::Anew;
 use crate::unlearn::record::{BeforeAfter, Record};
-use crate::unlearn::request::NamedSet;
-use crate::unlearn::{Hyperparameters, METHODS, Method, Recipe, UnlearnConfig, Unlearning};
+use crate::unlearn::{METHODS, Method, Recipe, UnlearnConfig, Unlearning};
 
 const EXAMPLE: &str = "\
 Example:
@@ -34,86 +32,8 @@ Example:
 #[derive(Debug, clap::Args)]
 #[command(after_help = help())]
 pub struct Args {
-    /// How to unlearn; the methods are listed below
-    #[arg(long, value_name = "METHOD")]
-    method: Option<String>,
-
-    /// The trained weights
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
-
-    /// Directory, file or manifest of the volumes to keep
-    #[arg(long, value_name = "SET")]
-    retain: Option<PathBuf>,
-
-    /// Directory, file or manifest of the volumes to forget
-    #[arg(long, value_name = "SET")]
-    forget: Option<PathBuf>,
-
-    /// Share of the retain set that is trained on again; 1 is the paper's Full FT [default: 0.1, with retrain 1]
-    #[arg(long, value_name = "F")]
-    retain_fraction: Option<f64>,
-
-    /// What the share is a share of: slices or volumes [default: slices]
-    #[arg(long, value_name = "WHAT", value_parser = fraction_of)]
-    fraction_of: Option<FractionOf>,
-
-    /// The paper's text (a forget and a retain slice in each step) or its code (one shuffled stream) [default: code]
-    #[arg(long, value_enum)]
-    recipe: Option<Recipe>,
-
-    /// Factor of the loss on the forget set [default: 1]
-    #[arg(long, value_name = "W")]
-    forget_weight: Option<f64>,
-
-    /// Standard deviation of the label noise, λ [default: 1e-5]
-    #[arg(long, value_name = "LAMBDA")]
-    noise: Option<f64>,
-
-    /// Weight of the ℓ1 penalty, γ [default: 1 with --recipe code, 1e-5 with text]; with scrub, of the loss on the retain
-    /// set [default: 0.99]
-    #[arg(long, value_name = "GAMMA")]
-    gamma: Option<f64>,
-
-    /// α of ssd: how many times as important to the forget set as to all data a weight must be for it to be dampened
-    /// [default: 10]; of scrub: weight of the distance to the original network's images on the retain set [default: 0.001]
-    #[arg(long, value_name = "ALPHA")]
-    alpha: Option<f64>,
-
-    /// Epochs in which scrub ascends on the forget set, before it goes on with the retain set alone [default: 2]
-    #[arg(long, value_name = "N")]
-    ascent_epochs: Option<u64>,
-
-    /// Share of the retain set's loss beside the forget set's, β [default: 0.95]
-    #[arg(long, value_name = "BETA")]
-    beta: Option<f64>,
-
-    /// How much is left of a weight that is dampened, λ: its importance to all data, relative to the forget set, times this
-    /// [default: 1]
-    #[arg(long, value_name = "LAMBDA")]
-    lambda: Option<f64>,
-
-    /// How many cascades, counted from the end, cf-k and eu-k train [default: 1]
-    #[arg(long, value_name = "K")]
-    last_cascades: Option<usize>,
-
-    /// Share of the weights that salun trains: those with the largest gradient of the forget set's loss [default: 0.5]
-    #[arg(long, value_name = "F")]
-    saliency: Option<f64>,
-
-    /// Go on with Adam's moments and learning rate from the state.safetensors beside the weights, or start anew
-    /// [default: resume; fresh where weights are random at the start]
-    #[arg(long, value_enum)]
-    optimizer_state: Option<OptimizerState>,
-
-    /// A set to measure before and after, beside the forget set; may be given several times
-    #[arg(long = "test", value_name = "NAME=SET", value_parser = named_set)]
-    tests: Vec<NamedSet>,
-
-    /// Do not measure anything before and after
-    #[arg(long)]
-    no_measure: bool,
-
+    #[command(flatten)]
+    request: RequestArgs,
     #[command(flatten)]
     out: OutArgs,
     #[command(flatten)]
@@ -147,23 +67,6 @@ fn defaults(method: &Method, optimizer_state: OptimizerState) -> Defaults {
     match method.anew {
         Anew::Everything => Defaults::TRAINING,
         _ => Defaults { epochs: if method.has_steps() { 5 } else { 1 }, patience },
-    }
-}
-
-fn fraction_of(name: &str) -> std::result::Result<FractionOf, String> {
-    match name {
-        "slices" => Ok(FractionOf::Slices),
-        "volumes" => Ok(FractionOf::Volumes),
-        _ => Err("expected slices or volumes".into()),
-    }
-}
-
-pub(super) fn named_set(text: &str) -> std::result::Result<NamedSet, String> {
-    match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-            Ok(NamedSet { name: name.to_string(), path: path.into() })
-        }
-        _ => Err("expected NAME=SET, such as brain=data/brain/test".into()),
     }
 }
 
@@ -222,36 +125,37 @@ impl Args {
     }
 
     fn fresh(&self, ranks: &Ranks) -> Result<UnlearnConfig> {
-        let method = required(self.method.clone(), "--method")?;
+        let request = &self.request;
+        let method = required(request.method.clone(), "--method")?;
         let known: Method = method.parse()?;
         self.check_options(&known)?;
-        let recipe = self.recipe.unwrap_or(Recipe::Code);
-        let optimizer_state = self.optimizer_state.unwrap_or(known.default_optimizer_state());
+        let recipe = request.recipe.unwrap_or(Recipe::Code);
+        let optimizer_state = request.optimizer_state.unwrap_or(known.default_optimizer_state());
         if optimizer_state == OptimizerState::Resume && self.optimisation.lr.is_some() {
             return Err(Error::input(
                 "--lr has no effect with --optimizer-state resume, which goes on with training's learning rate: give \
                  --optimizer-state fresh, or leave out --lr",
             ));
         }
-        if self.tests.iter().any(|test| test.name == "forget") {
+        if request.tests.iter().any(|test| test.name == "forget") {
             return Err(Error::input("--test forget=…: the forget set is measured under this name already"));
         }
-        check_distinct("--test", self.tests.iter().map(|test| (&*test.name, &*test.path)))?;
+        check_distinct("--test", request.tests.iter().map(|test| (&*test.name, &*test.path)))?;
         Ok(UnlearnConfig {
             method,
             recipe,
-            model: required(self.model.clone(), "--model")?,
-            retain: required(self.retain.clone(), "--retain")?,
-            forget: required(self.forget.clone(), "--forget")?,
-            retain_fraction: self.retain_fraction.unwrap_or(known.default_retain_fraction()),
-            fraction_of: self.fraction_of.unwrap_or(FractionOf::Slices),
-            forget_weight: self.forget_weight.unwrap_or(1.0),
-            noise: self.noise.unwrap_or(1e-5),
-            gamma: self.gamma.unwrap_or(known.default_gamma(recipe)),
-            hyperparameters: self.hyperparameters(),
+            model: required(request.model.clone(), "--model")?,
+            retain: required(request.retain.clone(), "--retain")?,
+            forget: required(request.forget.clone(), "--forget")?,
+            retain_fraction: request.retain_fraction.unwrap_or(known.default_retain_fraction()),
+            fraction_of: request.fraction_of.unwrap_or(FractionOf::Slices),
+            forget_weight: request.forget_weight.unwrap_or(1.0),
+            noise: request.noise.unwrap_or(1e-5),
+            gamma: request.gamma.unwrap_or(known.default_gamma(recipe)),
+            hyperparameters: request.hyperparameters(),
             optimizer_state,
-            tests: self.tests.clone(),
-            measure: !self.no_measure,
+            tests: request.tests.clone(),
+            measure: !request.no_measure,
             sampling: self.sampling.sampling(MaskSeeding::Random)?,
             optimisation: self.optimisation.settings(defaults(&known, optimizer_state), ranks)?,
         })
@@ -259,20 +163,8 @@ impl Args {
 
     /// Refuses options that have no effect with the method.
     fn check_options(&self, method: &Method) -> Result<()> {
-        for (option, given) in [
-            ("--recipe", self.recipe.is_some()),
-            ("--retain-fraction", self.retain_fraction.is_some()),
-            ("--fraction-of", self.fraction_of.is_some()),
-            ("--forget-weight", self.forget_weight.is_some()),
-            ("--noise", self.noise.is_some()),
-            ("--gamma", self.gamma.is_some()),
-        ] {
-            if given {
-                method.takes(option)?;
-            }
-        }
-        self.hyperparameters().check(method)?;
-        let steps = self.optimisation.of_steps() || self.optimizer_state.is_some();
+        self.request.check(method)?;
+        let steps = self.optimisation.of_steps() || self.request.optimizer_state.is_some();
         if steps && !method.has_steps() {
             return Err(Error::input(format!(
                 "--method {} takes no steps: of the options of optimisation it takes --loss, --low-memory and --seed",
@@ -282,17 +174,6 @@ impl Args {
         Ok(())
     }
 
-    fn hyperparameters(&self) -> Hyperparameters {
-        Hyperparameters {
-            alpha: self.alpha,
-            ascent_epochs: self.ascent_epochs,
-            beta: self.beta,
-            lambda: self.lambda,
-            last_cascades: self.last_cascades,
-            saliency: self.saliency,
-        }
-    }
-
     fn resumed(&self, ranks: &Ranks) -> Result<UnlearnConfig> {
         let directory = RunDirectory::check(&self.out.out, Start::Resume)?;
         if self.out.again() {
@@ -300,21 +181,7 @@ impl Args {
             let asked = self.fresh(ranks)?.with_defaults()?.with_absolute_paths();
             return self.optimisation.go_on(stored, asked, |config| &mut config.optimisation, &self.out.out);
         }
-        let fixed = self.method.is_some()
-            || self.model.is_some()
-            || self.retain.is_some()
-            || self.forget.is_some()
-            || self.retain_fraction.is_some()
-            || self.fraction_of.is_some()
-            || self.recipe.is_some()
-            || self.forget_weight.is_some()
-            || self.noise.is_some()
-            || self.gamma.is_some()
-            || !self.hyperparameters().is_none()
-            || self.optimizer_state.is_some()
-            || !self.tests.is_empty()
-            || self.no_measure;
-        if fixed || self.sampling.any() {
+        if self.request != RequestArgs::default() || self.sampling.any() {
             return Err(not_on_resume());
         }
         let mut config: UnlearnConfig = directory.settings("unlearn")?;

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use crate::backend::{FeatureMap, MapShape};
+use crate::cpu::buffer::Buffer;
 use crate::cpu::norm::{Stats, activate_row, stats};
 use crate::cpu::tile::MARGIN;
 use crate::cpu::winograd::{self, BAND};
@@ -130,7 +131,7 @@ impl Chunks {
     pub fn fill_activated<T: Real>(
         &self,
         index: usize,
-        map: &FeatureMap<Vec<T>>,
+        map: &FeatureMap<Buffer<T>>,
         channel: usize,
         plane: &mut [T],
     ) {

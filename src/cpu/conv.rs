@@ -2,12 +2,13 @@
 
 use crate::backend::{FeatureMap, InputGradient, MapGradient, Span};
 use crate::cpu::Cpu;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::layer::{self, Filters};
 use crate::real::Real;
 
 fn filters<'a, T>(
-    inputs: &[&FeatureMap<Vec<T>>],
-    output: &FeatureMap<Vec<T>>,
+    inputs: &[&FeatureMap<Buffer<T>>],
+    output: &FeatureMap<Buffer<T>>,
     weights: &'a [T],
 ) -> Filters<'a, T> {
     let inputs = inputs.iter().map(|i| i.shape.channels).sum();
@@ -18,10 +19,10 @@ fn filters<'a, T>(
 /// See [`crate::backend::Backend::conv3x3`].
 pub fn conv3x3<T: Real>(
     cpu: &Cpu<T>,
-    inputs: &[&FeatureMap<Vec<T>>],
+    inputs: &[&FeatureMap<Buffer<T>>],
     parameters: &[T],
     weight: Span,
-    output: &mut FeatureMap<Vec<T>>,
+    output: &mut FeatureMap<Buffer<T>>,
 ) {
     let filters = filters(inputs, output, &parameters[weight.range()]);
     layer::forward(cpu, inputs, filters, None, output);
@@ -31,13 +32,13 @@ pub fn conv3x3<T: Real>(
 #[allow(clippy::too_many_arguments)]
 pub fn conv3x3_backward<T: Real>(
     cpu: &Cpu<T>,
-    inputs: &[&FeatureMap<Vec<T>>],
+    inputs: &[&FeatureMap<Buffer<T>>],
     parameters: &[T],
     weight: Span,
-    output: &FeatureMap<Vec<T>>,
-    d_output: &MapGradient<Vec<T>>,
+    output: &FeatureMap<Buffer<T>>,
+    d_output: &MapGradient<Buffer<T>>,
     d_parameters: &mut [T],
-    d_inputs: &mut [Option<InputGradient<'_, Vec<T>>>],
+    d_inputs: &mut [Option<InputGradient<'_, Buffer<T>>>],
 ) {
     let filters = filters(inputs, output, &parameters[weight.range()]);
     layer::backward(cpu, inputs, filters, output, d_output, &mut d_parameters[weight.range()], d_inputs);

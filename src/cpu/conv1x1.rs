@@ -2,12 +2,13 @@
 
 use crate::backend::{FeatureMap, InputGradient, MapGradient, Span};
 use crate::cpu::Cpu;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::layer::{self, Filters};
 use crate::real::Real;
 
 fn filters<'a, T>(
-    input: &FeatureMap<Vec<T>>,
-    output: &FeatureMap<Vec<T>>,
+    input: &FeatureMap<Buffer<T>>,
+    output: &FeatureMap<Buffer<T>>,
     weights: &'a [T],
 ) -> Filters<'a, T> {
     let inputs = input.shape.channels;
@@ -18,11 +19,11 @@ fn filters<'a, T>(
 /// See [`crate::backend::Backend::conv1x1`].
 pub fn conv1x1<T: Real>(
     cpu: &Cpu<T>,
-    input: &FeatureMap<Vec<T>>,
+    input: &FeatureMap<Buffer<T>>,
     parameters: &[T],
     weight: Span,
     bias: Span,
-    output: &mut FeatureMap<Vec<T>>,
+    output: &mut FeatureMap<Buffer<T>>,
 ) {
     let filters = filters(input, output, &parameters[weight.range()]);
     layer::forward(cpu, &[input], filters, Some(&parameters[bias.range()]), output);
@@ -32,14 +33,14 @@ pub fn conv1x1<T: Real>(
 #[allow(clippy::too_many_arguments)]
 pub fn conv1x1_backward<T: Real>(
     cpu: &Cpu<T>,
-    input: &FeatureMap<Vec<T>>,
+    input: &FeatureMap<Buffer<T>>,
     parameters: &[T],
     weight: Span,
     bias: Span,
-    output: &FeatureMap<Vec<T>>,
-    d_output: &MapGradient<Vec<T>>,
+    output: &FeatureMap<Buffer<T>>,
+    d_output: &MapGradient<Buffer<T>>,
     d_parameters: &mut [T],
-    d_input: &mut MapGradient<Vec<T>>,
+    d_input: &mut MapGradient<Buffer<T>>,
 ) {
     for (plane, g) in d_output.values.chunks(output.shape.pixels()).enumerate() {
         let rows = g.chunks(output.shape.width).map(|row| row.iter().copied().sum::<T>());

@@ -3,12 +3,13 @@
 
 use crate::backend::{FeatureMap, InputGradient, MapGradient, Span};
 use crate::cpu::Cpu;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::layer::{self, Filters};
 use crate::real::Real;
 
 fn filters<'a, T>(
-    input: &FeatureMap<Vec<T>>,
-    output: &FeatureMap<Vec<T>>,
+    input: &FeatureMap<Buffer<T>>,
+    output: &FeatureMap<Buffer<T>>,
     weights: &'a [T],
 ) -> Filters<'a, T> {
     let planes = 4 * output.shape.channels;
@@ -19,10 +20,10 @@ fn filters<'a, T>(
 /// See [`crate::backend::Backend::conv_transpose`].
 pub fn conv_transpose<T: Real>(
     cpu: &Cpu<T>,
-    input: &FeatureMap<Vec<T>>,
+    input: &FeatureMap<Buffer<T>>,
     parameters: &[T],
     weight: Span,
-    output: &mut FeatureMap<Vec<T>>,
+    output: &mut FeatureMap<Buffer<T>>,
 ) {
     let filters = filters(input, output, &parameters[weight.range()]);
     layer::forward(cpu, &[input], filters, None, output);
@@ -32,13 +33,13 @@ pub fn conv_transpose<T: Real>(
 #[allow(clippy::too_many_arguments)]
 pub fn conv_transpose_backward<T: Real>(
     cpu: &Cpu<T>,
-    input: &FeatureMap<Vec<T>>,
+    input: &FeatureMap<Buffer<T>>,
     parameters: &[T],
     weight: Span,
-    output: &FeatureMap<Vec<T>>,
-    d_output: &MapGradient<Vec<T>>,
+    output: &FeatureMap<Buffer<T>>,
+    d_output: &MapGradient<Buffer<T>>,
     d_parameters: &mut [T],
-    d_input: &mut MapGradient<Vec<T>>,
+    d_input: &mut MapGradient<Buffer<T>>,
 ) {
     let filters = filters(input, output, &parameters[weight.range()]);
     let d_inputs = &mut [Some(InputGradient { gradient: d_input, partial: false })];

@@ -3,6 +3,7 @@
 //! One file an operation (or a family), each with its backward and its tests; rayon spreads independent tasks, and
 //! every sum that crosses tasks is made afterwards in task order, so results do not depend on the thread count.
 
+pub mod buffer;
 pub mod cascade;
 pub mod chunk;
 pub mod conv;
@@ -36,6 +37,7 @@ use rustfft::{Fft, FftDirection, FftPlanner};
 use crate::error::Result;
 use crate::memory::{self, limit_from_environment};
 use crate::real::Real;
+use buffer::Held;
 use scratch::Shelf;
 
 /// The CPU as a [`crate::backend::Backend`].
@@ -43,8 +45,9 @@ pub struct Cpu<T: Real> {
     arch: Arch,
     shelf: Shelf,
     ffts: Mutex<FftPlanner<T>>,
-    /// The most bytes that one block may have; none where nobody knows.
+    /// The most bytes that all buffers together may have; none where nobody knows.
     memory: Option<usize>,
+    held: Held,
 }
 
 thread_local! {
@@ -72,6 +75,7 @@ impl<T: Real> Default for Cpu<T> {
             shelf: Shelf::default(),
             ffts: Mutex::new(FftPlanner::new()),
             memory: memory::of_machine(),
+            held: Held::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! plane means of g and g·x̂, from which `∂L/∂x = rstd·(g − mean(g) − x̂·mean(g·x̂))`.
 
 use crate::backend::{FeatureMap, MapGradient};
+use crate::cpu::buffer::Buffer;
 use crate::real::Real;
 
 /// LeakyReLU's slope below zero, and the constant inside instance norm's root: fastMRI's and PyTorch's.
@@ -21,7 +22,7 @@ pub struct Stats<T> {
 }
 
 /// The statistics of plane `plane` (n·channels + c), if the map has any.
-pub fn stats<T: Real>(map: &FeatureMap<Vec<T>>, plane: usize) -> Option<Stats<T>> {
+pub fn stats<T: Real>(map: &FeatureMap<Buffer<T>>, plane: usize) -> Option<Stats<T>> {
     map.stats.as_ref().map(|s| Stats { mean: s[2 * plane], rstd: s[2 * plane + 1] })
 }
 
@@ -109,7 +110,11 @@ impl<T: Real> Undo<T> {
 }
 
 /// For plane `plane` of a map and its finished gradient.
-pub fn undo<T: Real>(map: &FeatureMap<Vec<T>>, gradient: &MapGradient<Vec<T>>, plane: usize) -> Undo<T> {
+pub fn undo<T: Real>(
+    map: &FeatureMap<Buffer<T>>,
+    gradient: &MapGradient<Buffer<T>>,
+    plane: usize,
+) -> Undo<T> {
     let (mean_g, mean_gx) = match (&gradient.sums, &map.stats) {
         (Some(sums), Some(_)) => (sums[2 * plane], sums[2 * plane + 1]),
         _ => (T::zero(), T::zero()),

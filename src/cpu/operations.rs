@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::backend::*;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::{
     COUNTED, Cpu, cascade, conv, conv_transpose, conv1x1, fft, importance, loss, noise, pool, sens, unet_io,
     update,
@@ -12,15 +13,15 @@ use crate::memory::{REMEDY, size};
 use crate::real::Real;
 
 impl<T: Real> Memory for Cpu<T> {
-    type Buffer = Vec<T>;
+    type Buffer = Buffer<T>;
 
-    fn zeros(&self, _purpose: Purpose, len: usize) -> Vec<T> {
+    fn zeros(&self, _purpose: Purpose, len: usize) -> Buffer<T> {
         match COUNTED.get() {
             Some(bytes) => {
                 COUNTED.set(Some(bytes.saturating_add(len.saturating_mul(size_of::<T>()))));
-                Vec::new()
+                Buffer::zeros(0, &self.held)
             }
-            None => vec![T::zero(); len],
+            None => Buffer::zeros(len, &self.held),
         }
     }
 }
@@ -62,10 +63,11 @@ impl<T: Real> Backend for Cpu<T> {
         let counted = build();
         let bytes = COUNTED.take().unwrap_or_default();
         counted?;
+        let needed = bytes.saturating_add(self.held.bytes());
         match self.memory {
-            Some(memory) if bytes > memory => Err(Error::NoMemory(format!(
+            Some(memory) if needed > memory => Err(Error::NoMemory(format!(
                 "cpu has not enough memory: {} are needed, this machine has {}. {REMEDY}",
-                size(bytes),
+                size(needed),
                 size(memory)
             ))),
             _ => build(),
@@ -77,29 +79,28 @@ impl<T: Real> Backend for Cpu<T> {
         rooms <= 2
     }
 
-    fn len(&self, buffer: &Vec<T>) -> usize {
+    fn len(&self, buffer: &Buffer<T>) -> usize {
         buffer.len()
     }
 
-    fn set_len(&self, buffer: &mut Vec<T>, len: usize) {
-        assert!(len <= buffer.capacity(), "a buffer of {} is asked to hold {len}", buffer.capacity());
-        buffer.resize(len, T::zero());
+    fn set_len(&self, buffer: &mut Buffer<T>, len: usize) {
+        buffer.set_len(len);
     }
 
-    fn upload(&self, from: &[T], to: &mut Vec<T>) {
+    fn upload(&self, from: &[T], to: &mut Buffer<T>) {
         to[..from.len()].copy_from_slice(from);
     }
 
     /// Nothing is under way.
-    fn upload_after(&self, _after: &Instant, from: &[T], to: &mut Vec<T>) {
+    fn upload_after(&self, _after: &Instant, from: &[T], to: &mut Buffer<T>) {
         self.upload(from, to);
     }
 
-    fn download(&self, from: &Vec<T>, to: &mut [T]) {
+    fn download(&self, from: &Buffer<T>, to: &mut [T]) {
         to.copy_from_slice(&from[..to.len()]);
     }
 
-    fn begin_download(&self, from: &Vec<T>, len: usize) -> Result<Vec<T>> {
+    fn begin_download(&self, from: &Buffer<T>, len: usize) -> Result<Vec<T>> {
         Ok(from[..len].to_vec())
     }
 
@@ -108,72 +109,91 @@ impl<T: Real> Backend for Cpu<T> {
         Ok(())
     }
 
-    fn clear(&self, buffer: &mut Vec<T>) {
+    fn clear(&self, buffer: &mut Buffer<T>) {
         buffer.fill(T::zero());
     }
 
-    fn copy_part(&self, from: &Vec<T>, from_offset: usize, to: &mut Vec<T>, to_offset: usize, len: usize) {
+    fn copy_part(
+        &self,
+        from: &Buffer<T>,
+        from_offset: usize,
+        to: &mut Buffer<T>,
+        to_offset: usize,
+        len: usize,
+    ) {
         to[to_offset..][..len].copy_from_slice(&from[from_offset..][..len]);
     }
 
-    fn ifft2c(&self, shape: ImageShape, kspace: &Vec<T>, columns: &Vec<T>, images: &mut Vec<T>) {
+    fn ifft2c(&self, shape: ImageShape, kspace: &Buffer<T>, columns: &Buffer<T>, images: &mut Buffer<T>) {
         fft::ifft2c(self, shape, kspace, columns, images);
     }
 
     fn unet_input(
         &self,
         shape: ImageShape,
-        image: &Vec<T>,
-        map: &mut FeatureMap<Vec<T>>,
-        moments: &mut Vec<T>,
+        image: &Buffer<T>,
+        map: &mut FeatureMap<Buffer<T>>,
+        moments: &mut Buffer<T>,
     ) {
         unet_io::unet_input(self, shape, image, map, moments);
     }
 
     fn conv3x3(
         &self,
-        inputs: &[&FeatureMap<Vec<T>>],
-        parameters: &Vec<T>,
+        inputs: &[&FeatureMap<Buffer<T>>],
+        parameters: &Buffer<T>,
         weight: Span,
-        output: &mut FeatureMap<Vec<T>>,
+        output: &mut FeatureMap<Buffer<T>>,
     ) {
         conv::conv3x3(self, inputs, parameters, weight, output);
     }
 
-    fn avg_pool(&self, input: &FeatureMap<Vec<T>>, output: &mut FeatureMap<Vec<T>>) {
+    fn avg_pool(&self, input: &FeatureMap<Buffer<T>>, output: &mut FeatureMap<Buffer<T>>) {
         pool::avg_pool(self, input, output);
     }
 
     fn conv_transpose(
         &self,
-        input: &FeatureMap<Vec<T>>,
-        parameters: &Vec<T>,
+        input: &FeatureMap<Buffer<T>>,
+        parameters: &Buffer<T>,
         weight: Span,
-        output: &mut FeatureMap<Vec<T>>,
+        output: &mut FeatureMap<Buffer<T>>,
     ) {
         conv_transpose::conv_transpose(self, input, parameters, weight, output);
     }
 
     fn conv1x1(
         &self,
-        input: &FeatureMap<Vec<T>>,
-        parameters: &Vec<T>,
+        input: &FeatureMap<Buffer<T>>,
+        parameters: &Buffer<T>,
         weight: Span,
         bias: Span,
-        output: &mut FeatureMap<Vec<T>>,
+        output: &mut FeatureMap<Buffer<T>>,
     ) {
         conv1x1::conv1x1(self, input, parameters, weight, bias, output);
     }
 
-    fn unet_output(&self, shape: ImageShape, map: &FeatureMap<Vec<T>>, moments: &Vec<T>, image: &mut Vec<T>) {
+    fn unet_output(
+        &self,
+        shape: ImageShape,
+        map: &FeatureMap<Buffer<T>>,
+        moments: &Buffer<T>,
+        image: &mut Buffer<T>,
+    ) {
         unet_io::unet_output(self, shape, map, moments, image);
     }
 
-    fn divide_by_rss(&self, shape: ImageShape, raw: &Vec<T>, sens_maps: &mut Vec<T>) {
+    fn divide_by_rss(&self, shape: ImageShape, raw: &Buffer<T>, sens_maps: &mut Buffer<T>) {
         sens::divide_by_rss(self, shape, raw, sens_maps);
     }
 
-    fn sens_reduce(&self, shape: ImageShape, sens_maps: &Vec<T>, images: &Vec<T>, combined: &mut Vec<T>) {
+    fn sens_reduce(
+        &self,
+        shape: ImageShape,
+        sens_maps: &Buffer<T>,
+        images: &Buffer<T>,
+        combined: &mut Buffer<T>,
+    ) {
         sens::sens_reduce(self, shape, sens_maps, images, combined);
     }
 
@@ -181,43 +201,50 @@ impl<T: Real> Backend for Cpu<T> {
     fn cascade_input(
         &self,
         shape: ImageShape,
-        sens_maps: &Vec<T>,
-        mask: &Vec<T>,
-        m0: &Vec<T>,
-        u: &Vec<T>,
-        v: &Vec<T>,
-        m: &mut Vec<T>,
+        sens_maps: &Buffer<T>,
+        mask: &Buffer<T>,
+        m0: &Buffer<T>,
+        u: &Buffer<T>,
+        v: &Buffer<T>,
+        m: &mut Buffer<T>,
     ) {
         cascade::cascade_input(self, shape, sens_maps, mask, m0, u, v, m);
     }
 
-    fn cascade_dc(&self, parameters: &Vec<T>, dc_weight: Span, u: &Vec<T>, v: &Vec<T>, v_out: &mut Vec<T>) {
+    fn cascade_dc(
+        &self,
+        parameters: &Buffer<T>,
+        dc_weight: Span,
+        u: &Buffer<T>,
+        v: &Buffer<T>,
+        v_out: &mut Buffer<T>,
+    ) {
         cascade::cascade_dc(self, parameters, dc_weight, u, v, v_out);
     }
 
-    fn cascade_update(&self, r: &Vec<T>, u: &Vec<T>, u_out: &mut Vec<T>, m: Option<&mut Vec<T>>) {
-        cascade::cascade_update(self, r, u, u_out, m.map(Vec::as_mut_slice));
+    fn cascade_update(&self, r: &Buffer<T>, u: &Buffer<T>, u_out: &mut Buffer<T>, m: Option<&mut Buffer<T>>) {
+        cascade::cascade_update(self, r, u, u_out, m.map(|m| &mut **m));
     }
 
     #[allow(clippy::too_many_arguments)]
     fn rss_output(
         &self,
         shape: ImageShape,
-        sens_maps: &Vec<T>,
-        mask: &Vec<T>,
-        x0: &Vec<T>,
-        u: &Vec<T>,
-        v: &Vec<T>,
-        output: &mut Vec<T>,
+        sens_maps: &Buffer<T>,
+        mask: &Buffer<T>,
+        x0: &Buffer<T>,
+        u: &Buffer<T>,
+        v: &Buffer<T>,
+        output: &mut Buffer<T>,
     ) {
         cascade::rss_output(self, shape, sens_maps, mask, x0, u, v, output);
     }
 
-    fn crop_to_target(&self, shape: LossShape, output: &Vec<T>, target: &mut Vec<T>) {
+    fn crop_to_target(&self, shape: LossShape, output: &Buffer<T>, target: &mut Buffer<T>) {
         loss::crop_to_target(shape, output, target);
     }
 
-    fn label_noise(&self, noise: LabelNoise, first: usize, len: usize, target: &mut Vec<T>) {
+    fn label_noise(&self, noise: LabelNoise, first: usize, len: usize, target: &mut Buffer<T>) {
         noise::label_noise(noise, &mut target[first..first + len]);
     }
 
@@ -227,11 +254,11 @@ impl<T: Real> Backend for Cpu<T> {
         shape: LossShape,
         weights: LossWeights,
         scale: f64,
-        output: &Vec<T>,
-        target: &Vec<T>,
-        max_value: &Vec<T>,
-        losses: &mut Vec<T>,
-        d_output: &mut Vec<T>,
+        output: &Buffer<T>,
+        target: &Buffer<T>,
+        max_value: &Buffer<T>,
+        losses: &mut Buffer<T>,
+        d_output: &mut Buffer<T>,
     ) {
         let max_value: Vec<f64> = max_value[..shape.n].iter().map(|m| m.as_f64()).collect();
         let parts = loss::image_loss(self, shape, weights, scale, output, target, &max_value, d_output);
@@ -242,16 +269,16 @@ impl<T: Real> Backend for Cpu<T> {
     fn rss_output_backward(
         &self,
         shape: ImageShape,
-        sens_maps: &Vec<T>,
-        mask: &Vec<T>,
-        x0: &Vec<T>,
-        u: &Vec<T>,
-        v: &Vec<T>,
-        output: &Vec<T>,
-        d_output: &Vec<T>,
-        d_u: &mut Vec<T>,
-        d_v: &mut Vec<T>,
-        d_sens: &mut Vec<T>,
+        sens_maps: &Buffer<T>,
+        mask: &Buffer<T>,
+        x0: &Buffer<T>,
+        u: &Buffer<T>,
+        v: &Buffer<T>,
+        output: &Buffer<T>,
+        d_output: &Buffer<T>,
+        d_u: &mut Buffer<T>,
+        d_v: &mut Buffer<T>,
+        d_sens: &mut Buffer<T>,
     ) {
         cascade::rss_output_backward(
             self, shape, sens_maps, mask, x0, u, v, output, d_output, d_u, d_v, d_sens,
@@ -261,15 +288,15 @@ impl<T: Real> Backend for Cpu<T> {
     #[allow(clippy::too_many_arguments)]
     fn cascade_update_backward(
         &self,
-        parameters: &Vec<T>,
+        parameters: &Buffer<T>,
         dc_weight: Span,
-        u: &Vec<T>,
-        v: &Vec<T>,
-        d_m: &Vec<T>,
-        d_u: &mut Vec<T>,
-        d_v: &mut Vec<T>,
-        d_m0: &mut Vec<T>,
-        d_parameters: &mut Vec<T>,
+        u: &Buffer<T>,
+        v: &Buffer<T>,
+        d_m: &Buffer<T>,
+        d_u: &mut Buffer<T>,
+        d_v: &mut Buffer<T>,
+        d_m0: &mut Buffer<T>,
+        d_parameters: &mut Buffer<T>,
     ) {
         cascade::cascade_update_backward(
             self,
@@ -288,10 +315,10 @@ impl<T: Real> Backend for Cpu<T> {
     fn normal_operator(
         &self,
         shape: ImageShape,
-        sens_maps: &Vec<T>,
-        mask: &Vec<T>,
-        v: &Vec<T>,
-        sum: &mut Vec<T>,
+        sens_maps: &Buffer<T>,
+        mask: &Buffer<T>,
+        v: &Buffer<T>,
+        sum: &mut Buffer<T>,
     ) {
         cascade::normal_operator(self, shape, sens_maps, mask, v, sum);
     }
@@ -300,12 +327,12 @@ impl<T: Real> Backend for Cpu<T> {
     fn sens_backward(
         &self,
         shape: ImageShape,
-        sens_maps: &Vec<T>,
-        mask: &Vec<T>,
-        x0: &Vec<T>,
-        d_m0: &Vec<T>,
-        pairs: &[(&Vec<T>, &Vec<T>)],
-        d_sens: &mut Vec<T>,
+        sens_maps: &Buffer<T>,
+        mask: &Buffer<T>,
+        x0: &Buffer<T>,
+        d_m0: &Buffer<T>,
+        pairs: &[(&Buffer<T>, &Buffer<T>)],
+        d_sens: &mut Buffer<T>,
     ) {
         cascade::sens_backward(self, shape, sens_maps, mask, x0, d_m0, pairs, d_sens);
     }
@@ -313,9 +340,9 @@ impl<T: Real> Backend for Cpu<T> {
     fn divide_by_rss_backward(
         &self,
         shape: ImageShape,
-        raw: &Vec<T>,
-        sens_maps: &Vec<T>,
-        d_sens: &mut Vec<T>,
+        raw: &Buffer<T>,
+        sens_maps: &Buffer<T>,
+        d_sens: &mut Buffer<T>,
     ) {
         sens::divide_by_rss_backward(self, shape, raw, sens_maps, d_sens);
     }
@@ -323,11 +350,11 @@ impl<T: Real> Backend for Cpu<T> {
     fn unet_output_backward(
         &self,
         shape: ImageShape,
-        map: &FeatureMap<Vec<T>>,
-        moments: &Vec<T>,
-        d_image: &Vec<T>,
-        d_map: &mut MapGradient<Vec<T>>,
-        d_moments: &mut Vec<T>,
+        map: &FeatureMap<Buffer<T>>,
+        moments: &Buffer<T>,
+        d_image: &Buffer<T>,
+        d_map: &mut MapGradient<Buffer<T>>,
+        d_moments: &mut Buffer<T>,
     ) {
         unet_io::unet_output_backward(self, shape, map, moments, d_image, d_map, d_moments);
     }
@@ -335,14 +362,14 @@ impl<T: Real> Backend for Cpu<T> {
     #[allow(clippy::too_many_arguments)]
     fn conv1x1_backward(
         &self,
-        input: &FeatureMap<Vec<T>>,
-        parameters: &Vec<T>,
+        input: &FeatureMap<Buffer<T>>,
+        parameters: &Buffer<T>,
         weight: Span,
         bias: Span,
-        output: &FeatureMap<Vec<T>>,
-        d_output: &MapGradient<Vec<T>>,
-        d_parameters: &mut Vec<T>,
-        d_input: &mut MapGradient<Vec<T>>,
+        output: &FeatureMap<Buffer<T>>,
+        d_output: &MapGradient<Buffer<T>>,
+        d_parameters: &mut Buffer<T>,
+        d_input: &mut MapGradient<Buffer<T>>,
     ) {
         conv1x1::conv1x1_backward(
             self,
@@ -360,13 +387,13 @@ impl<T: Real> Backend for Cpu<T> {
     #[allow(clippy::too_many_arguments)]
     fn conv_transpose_backward(
         &self,
-        input: &FeatureMap<Vec<T>>,
-        parameters: &Vec<T>,
+        input: &FeatureMap<Buffer<T>>,
+        parameters: &Buffer<T>,
         weight: Span,
-        output: &FeatureMap<Vec<T>>,
-        d_output: &MapGradient<Vec<T>>,
-        d_parameters: &mut Vec<T>,
-        d_input: &mut MapGradient<Vec<T>>,
+        output: &FeatureMap<Buffer<T>>,
+        d_output: &MapGradient<Buffer<T>>,
+        d_parameters: &mut Buffer<T>,
+        d_input: &mut MapGradient<Buffer<T>>,
     ) {
         conv_transpose::conv_transpose_backward(
             self,
@@ -382,10 +409,10 @@ impl<T: Real> Backend for Cpu<T> {
 
     fn avg_pool_backward(
         &self,
-        input: &FeatureMap<Vec<T>>,
-        output: &FeatureMap<Vec<T>>,
-        d_output: &MapGradient<Vec<T>>,
-        d_input: &mut MapGradient<Vec<T>>,
+        input: &FeatureMap<Buffer<T>>,
+        output: &FeatureMap<Buffer<T>>,
+        d_output: &MapGradient<Buffer<T>>,
+        d_input: &mut MapGradient<Buffer<T>>,
     ) {
         pool::avg_pool_backward(self, input, output, d_output, d_input);
     }
@@ -393,13 +420,13 @@ impl<T: Real> Backend for Cpu<T> {
     #[allow(clippy::too_many_arguments)]
     fn conv3x3_backward(
         &self,
-        inputs: &[&FeatureMap<Vec<T>>],
-        parameters: &Vec<T>,
+        inputs: &[&FeatureMap<Buffer<T>>],
+        parameters: &Buffer<T>,
         weight: Span,
-        output: &FeatureMap<Vec<T>>,
-        d_output: &MapGradient<Vec<T>>,
-        d_parameters: &mut Vec<T>,
-        d_inputs: &mut [Option<InputGradient<'_, Vec<T>>>],
+        output: &FeatureMap<Buffer<T>>,
+        d_output: &MapGradient<Buffer<T>>,
+        d_parameters: &mut Buffer<T>,
+        d_inputs: &mut [Option<InputGradient<'_, Buffer<T>>>],
     ) {
         conv::conv3x3_backward(self, inputs, parameters, weight, output, d_output, d_parameters, d_inputs);
     }
@@ -407,11 +434,11 @@ impl<T: Real> Backend for Cpu<T> {
     fn unet_input_backward(
         &self,
         shape: ImageShape,
-        map: &FeatureMap<Vec<T>>,
-        moments: &Vec<T>,
-        d_map: &MapGradient<Vec<T>>,
-        d_moments: &Vec<T>,
-        d_image: &mut Vec<T>,
+        map: &FeatureMap<Buffer<T>>,
+        moments: &Buffer<T>,
+        d_map: &MapGradient<Buffer<T>>,
+        d_moments: &Buffer<T>,
+        d_image: &mut Buffer<T>,
     ) {
         unet_io::unet_input_backward(self, shape, map, moments, d_map, d_moments, d_image);
     }
@@ -419,23 +446,29 @@ impl<T: Real> Backend for Cpu<T> {
     fn update(
         &self,
         update: Update,
-        parameters: &mut Vec<T>,
-        mask: Option<&Vec<T>>,
-        gradient: &Vec<T>,
-        first_moment: &mut Vec<T>,
-        second_moment: &mut Vec<T>,
-        norm: &mut Vec<T>,
+        parameters: &mut Buffer<T>,
+        mask: Option<&Buffer<T>>,
+        gradient: &Buffer<T>,
+        first_moment: &mut Buffer<T>,
+        second_moment: &mut Buffer<T>,
+        norm: &mut Buffer<T>,
     ) {
-        let mask = mask.map(Vec::as_slice);
+        let mask = mask.map(|mask| &**mask);
         let found = update::update(self, update, parameters, mask, gradient, first_moment, second_moment);
         norm[0] = T::real(found);
     }
 
-    fn add_squares(&self, factor: f64, gradient: &Vec<T>, sums: &mut Vec<T>) {
+    fn add_squares(&self, factor: f64, gradient: &Buffer<T>, sums: &mut Buffer<T>) {
         importance::add_squares(self, factor, gradient, sums);
     }
 
-    fn dampen(&self, dampening: Dampening, forget: &Vec<T>, retain: &Vec<T>, parameters: &mut Vec<T>) {
+    fn dampen(
+        &self,
+        dampening: Dampening,
+        forget: &Buffer<T>,
+        retain: &Buffer<T>,
+        parameters: &mut Buffer<T>,
+    ) {
         importance::dampen(self, dampening, forget, retain, parameters);
     }
 }

@@ -4,11 +4,12 @@ use rayon::prelude::*;
 
 use crate::backend::{FeatureMap, MapGradient};
 use crate::cpu::Cpu;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::norm::{GradientSums, activate_row, finish_row, stats};
 use crate::real::Real;
 
 /// See [`crate::backend::Backend::avg_pool`].
-pub fn avg_pool<T: Real>(cpu: &Cpu<T>, input: &FeatureMap<Vec<T>>, output: &mut FeatureMap<Vec<T>>) {
+pub fn avg_pool<T: Real>(cpu: &Cpu<T>, input: &FeatureMap<Buffer<T>>, output: &mut FeatureMap<Buffer<T>>) {
     let (from, to) = (input.shape, output.shape);
     let quarter = T::real(0.25);
     output.values.par_chunks_mut(to.pixels()).enumerate().for_each(|(plane, pooled)| {
@@ -37,10 +38,10 @@ pub fn avg_pool<T: Real>(cpu: &Cpu<T>, input: &FeatureMap<Vec<T>>, output: &mut 
 /// See [`crate::backend::Backend::avg_pool_backward`].
 pub fn avg_pool_backward<T: Real>(
     cpu: &Cpu<T>,
-    input: &FeatureMap<Vec<T>>,
-    pooled: &FeatureMap<Vec<T>>,
-    d_output: &MapGradient<Vec<T>>,
-    d_input: &mut MapGradient<Vec<T>>,
+    input: &FeatureMap<Buffer<T>>,
+    pooled: &FeatureMap<Buffer<T>>,
+    d_output: &MapGradient<Buffer<T>>,
+    d_input: &mut MapGradient<Buffer<T>>,
 ) {
     let (full, small) = (input.shape, pooled.shape);
     let quarter = T::real(0.25);

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::Cpu;
 use super::rows::{complex, complex_mut, lane_sum};
 use crate::backend::{FeatureMap, ImageShape, MapGradient, MapShape};
+use crate::cpu::buffer::Buffer;
 use crate::real::Real;
 
 /// See [`crate::backend::Backend::unet_input`]. The standard deviation is that of a sample, as torch's `std`.
@@ -16,7 +17,7 @@ pub fn unet_input<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,
     image: &[T],
-    map: &mut FeatureMap<Vec<T>>,
+    map: &mut FeatureMap<Buffer<T>>,
     moments: &mut [T],
 ) {
     let frame = Frame::new(shape, map.shape);
@@ -59,7 +60,7 @@ pub fn unet_input<T: Real>(
 pub fn unet_output<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,
-    map: &FeatureMap<Vec<T>>,
+    map: &FeatureMap<Buffer<T>>,
     moments: &[T],
     image: &mut [T],
 ) {
@@ -83,10 +84,10 @@ pub fn unet_output<T: Real>(
 pub fn unet_output_backward<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,
-    map: &FeatureMap<Vec<T>>,
+    map: &FeatureMap<Buffer<T>>,
     moments: &[T],
     d_image: &[T],
-    d_map: &mut MapGradient<Vec<T>>,
+    d_map: &mut MapGradient<Buffer<T>>,
     d_moments: &mut [T],
 ) {
     let frame = Frame::new(shape, map.shape);
@@ -113,9 +114,9 @@ pub fn unet_output_backward<T: Real>(
 pub fn unet_input_backward<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,
-    map: &FeatureMap<Vec<T>>,
+    map: &FeatureMap<Buffer<T>>,
     moments: &[T],
-    d_map: &MapGradient<Vec<T>>,
+    d_map: &MapGradient<Buffer<T>>,
     d_moments: &[T],
     d_image: &mut [T],
 ) {
@@ -252,12 +253,16 @@ mod tests {
         (ImageShape { n: 2, coils: 1, rows: 3, columns: 2 }, [16, 16]),
     ];
 
-    fn map(shape: ImageShape, [height, width]: [usize; 2], values: Option<Vec<f64>>) -> FeatureMap<Vec<f64>> {
+    fn map(
+        shape: ImageShape,
+        [height, width]: [usize; 2],
+        values: Option<Vec<f64>>,
+    ) -> FeatureMap<Buffer<f64>> {
         let shape = MapShape { n: shape.n, channels: 2, height, width };
-        FeatureMap { shape, values: values.unwrap_or_else(|| poison(shape.len())), stats: None }
+        FeatureMap { shape, values: values.unwrap_or_else(|| poison(shape.len())).into(), stats: None }
     }
 
-    fn input(shape: ImageShape, size: [usize; 2], image: &[f64]) -> (FeatureMap<Vec<f64>>, Vec<f64>) {
+    fn input(shape: ImageShape, size: [usize; 2], image: &[f64]) -> (FeatureMap<Buffer<f64>>, Vec<f64>) {
         let (mut map, mut moments) = (map(shape, size, None), poison(4 * shape.n));
         unet_input(&cpu(), shape, image, &mut map, &mut moments);
         (map, moments)
@@ -336,10 +341,10 @@ mod tests {
         let back = output(shape, size, &values(12, map.values.len()), &moments);
         assert!(back.iter().skip(1).step_by(2).all(|v| *v == 0.5));
 
-        let d_map = MapGradient { values: values(13, map.values.len()), sums: None };
+        let d_map = MapGradient { values: values(13, map.values.len()).into(), sums: None };
         let mut d_image = poison(image.len());
         unet_input_backward(&cpu(), shape, &map, &moments, &d_map, &[0.0; 4], &mut d_image);
-        let d: Vec<f64> = (sources(shape, size).iter().zip(&d_map.values).skip(map.shape.pixels()))
+        let d: Vec<f64> = (sources(shape, size).iter().zip(d_map.values.iter()).skip(map.shape.pixels()))
             .filter_map(|(source, d)| source.map(|_| *d))
             .collect();
         let mean = d.iter().sum::<f64>() / d.len() as f64;
@@ -353,7 +358,7 @@ mod tests {
         let shape = ImageShape { n: 1, coils: 1, rows: 64, columns: 65 };
         let image: Vec<f32> = values(14, shape.combined()).iter().map(|v| 1000.0 + *v as f32).collect();
         let map_shape = MapShape { n: 1, channels: 2, height: 64, width: 80 };
-        let mut map = FeatureMap { shape: map_shape, values: vec![0.0; map_shape.len()], stats: None };
+        let mut map = FeatureMap { shape: map_shape, values: vec![0.0; map_shape.len()].into(), stats: None };
         let mut moments = vec![f32::NAN; 4];
         unet_input(&Cpu::default(), shape, &image, &mut map, &mut moments);
         let exact: Vec<f64> = image.iter().map(|v| f64::from(*v)).collect();
@@ -370,7 +375,7 @@ mod tests {
             let moments = values(16, 4 * shape.n);
             let d_image = values(17, shape.combined());
             let map = map(shape, size, Some(values_of_map.clone()));
-            let mut d_map = MapGradient { values: poison(values_of_map.len()), sums: None };
+            let mut d_map = MapGradient { values: poison(values_of_map.len()).into(), sums: None };
             let mut d_moments = poison(moments.len());
             unet_output_backward(&cpu(), shape, &map, &moments, &d_image, &mut d_map, &mut d_moments);
             let loss = |values: &[f64], moments: &[f64]| dot(&output(shape, size, values, moments), &d_image);
@@ -385,7 +390,7 @@ mod tests {
             let image = image(shape);
             let (map, moments) = input(shape, size, &image);
             // The padding's gradient is whatever the U-Net left there.
-            let d_map = MapGradient { values: values(18, map.values.len()), sums: None };
+            let d_map = MapGradient { values: values(18, map.values.len()).into(), sums: None };
             let d_moments = values(19, moments.len());
             let mut d_image = poison(image.len());
             unet_input_backward(&cpu(), shape, &map, &moments, &d_map, &d_moments, &mut d_image);
@@ -403,11 +408,11 @@ mod tests {
         let image = image(shape);
         assert_same_bits(|| {
             let (map, moments) = input(shape, size, &image);
-            let mut d_map = MapGradient { values: poison(map.values.len()), sums: None };
+            let mut d_map = MapGradient { values: poison(map.values.len()).into(), sums: None };
             let (mut d_moments, mut d_image) = (poison(moments.len()), poison(image.len()));
             unet_output_backward(&cpu(), shape, &map, &moments, &image, &mut d_map, &mut d_moments);
             unet_input_backward(&cpu(), shape, &map, &moments, &d_map, &d_moments, &mut d_image);
-            [map.values, moments, d_map.values, d_moments, d_image].concat()
+            [&map.values, &*moments, &d_map.values, &d_moments, &d_image].concat()
         });
     }
 }

@@ -89,18 +89,24 @@ impl Node {
         }
     }
 
+    /// Whether the run's network was not finite after its last epoch: then that has no scores.
+    ///
     /// # Errors
     /// Where a run's directory is none of this version's, or has no end.
     pub fn has_diverged(&self) -> Result<bool> {
         Ok(self.done()?.epochs.last().is_some_and(|epoch| epoch.measured.is_none()))
     }
 
+    /// What was left when it was done.
+    ///
     /// # Errors
-    /// A file that cannot be read or is none of ours.
+    /// A file that cannot be read or is none of ours, or none yet.
     pub fn done(&self) -> Result<Done> {
         read_json(&self.done_path())
     }
 
+    /// Says that it is done, and what is left of it.
+    ///
     /// # Errors
     /// Where the disk refuses.
     pub fn finish(&self, done: &Done) -> Result<()> {

@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
-use crate::data::set::VolumeSet;
 use crate::error::Result;
 use crate::metrics::ScoreSummary;
 use crate::ranks::{Ranks, tag};
-use crate::run::check::fingerprint;
 use crate::run::{RunDirectory, Start};
 
 /// One network's scores on one set.
@@ -47,24 +45,21 @@ impl<'r> Kept<'r> {
         Ok(Self { path, ranks, measured: serde_json::from_slice(&first).unwrap_or_default() })
     }
 
-    pub fn of(&self, name: &str, set: &VolumeSet, weights: &str) -> Option<Option<ScoreSummary>> {
-        let data = fingerprint(set);
-        let same = |m: &&Measured| (&*m.set, &*m.data, &*m.weights) == (name, &*data, weights);
+    /// A network's scores on a set that were measured already; none of a network whose images are not finite. `data` is the
+    /// set's [`fingerprint`](crate::run::check::fingerprint), `weights` the digest of the parameters.
+    pub fn of(&self, name: &str, data: &str, weights: &str) -> Option<Option<ScoreSummary>> {
+        let same = |m: &&Measured| (&*m.set, &*m.data, &*m.weights) == (name, data, weights);
         self.measured.iter().find(same).map(|measured| measured.scores)
     }
 
+    /// Keeps what was measured, on disk at once.
+    ///
     /// # Errors
     /// Where the disk refuses.
-    pub fn add(
-        &mut self,
-        name: &str,
-        set: &VolumeSet,
-        weights: &str,
-        scores: Option<ScoreSummary>,
-    ) -> Result<()> {
+    pub fn add(&mut self, name: &str, data: &str, weights: &str, scores: Option<ScoreSummary>) -> Result<()> {
         self.measured.push(Measured {
             set: name.to_string(),
-            data: fingerprint(set),
+            data: data.to_string(),
             weights: weights.to_string(),
             scores,
         });

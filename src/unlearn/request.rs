@@ -298,6 +298,7 @@ impl Unlearning<'_> {
         // anything.
         let forgotten = if self.ranks.is_first() { digests(&forget)? } else { Vec::new() };
         run.agree(&config.with_absolute_paths(), &mut engine, &state, measured.iter().map(|(_, set)| set))?;
+        let prints: Vec<String> = measured.iter().map(|(_, set)| fingerprint(set)).collect();
         let mut kept = Kept::read(&directory, self.start, self.ranks)?;
         let take = || directory.take(self.start, &config.with_absolute_paths());
         let _lock = self.ranks.is_first().then(take).transpose()?;
@@ -307,12 +308,14 @@ impl Unlearning<'_> {
                 return Ok(Some(vec![None; measured.len()]));
             }
             let weights = parameters_sha256(&engine.parameters()?);
-            let missing = measured.iter().filter(|(name, set)| kept.of(name, set, &weights).is_none());
-            let slices: usize = missing.map(|(_, set)| own_slices(self.ranks, set)).sum();
+            let known: Vec<_> =
+                measured.iter().zip(&prints).map(|((name, _), data)| kept.of(name, data, &weights)).collect();
+            let missing = measured.iter().zip(&known).filter(|(_, known)| known.is_none());
+            let slices: usize = missing.map(|((_, set), _)| own_slices(self.ranks, set)).sum();
             let mut progress = Progress::new(slices as u64, &format!("measuring {when}"));
             let mut scores = Vec::new();
-            for (name, set) in &measured {
-                if let Some(known) = kept.of(name, set, &weights) {
+            for (((name, set), data), known) in measured.iter().zip(&prints).zip(known) {
+                if let Some(known) = known {
                     scores.push(known);
                     continue;
                 }
@@ -321,7 +324,7 @@ impl Unlearning<'_> {
                     evaluate_together_until(Some(self.stop), self.ranks, engine, set, &fixed, step)?;
                 let Some(results) = results else { return Ok(None) };
                 scores.push(summary(&results));
-                kept.add(name, set, &weights, summary(&results))?;
+                kept.add(name, data, &weights, summary(&results))?;
             }
             progress.finish();
             Ok(Some(scores))

@@ -1,6 +1,6 @@
 //! What a device must offer beyond its operations so that they can be checked.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Memory, Purpose};
 use crate::cpu::{Cpu, winograd};
 use crate::cuda::driver::Driver;
 use crate::cuda::{Buffer, Cuda};
@@ -37,11 +37,11 @@ pub trait Checked: Backend {
 
 /// Rust itself checks the bounds of a vector.
 impl<T: Real> Checked for Cpu<T> {
-    fn fenced(&self, len: usize) -> Vec<T> {
-        vec![T::zero(); len]
+    fn fenced(&self, len: usize) -> Self::Buffer {
+        self.zeros(Purpose::Images, len)
     }
 
-    fn fences_intact(&self, _buffer: &Vec<T>) -> bool {
+    fn fences_intact(&self, _buffer: &Self::Buffer) -> bool {
         true
     }
 

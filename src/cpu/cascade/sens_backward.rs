@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::{add_conjugate_product, is_zero, multiply};
 use crate::backend::ImageShape;
 use crate::cpu::Cpu;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::fft::Projection;
 use crate::cpu::rows::{Row, coil_rows, complex, complex_mut};
 use crate::real::Real;
@@ -18,7 +19,7 @@ pub fn sens_backward<T: Real>(
     mask: &[T],
     x0: &[T],
     d_m0: &[T],
-    pairs: &[(&Vec<T>, &Vec<T>)],
+    pairs: &[(&Buffer<T>, &Buffer<T>)],
     d_sens: &mut [T],
 ) {
     let projection = Projection::new(cpu, shape, mask);

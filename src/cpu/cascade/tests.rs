@@ -1,6 +1,7 @@
 //! Definitions as loops, central differences and thread counts.
 
 use super::*;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::testing::*;
 
 const LAMBDA: Span = Span { offset: 1, len: 1 };
@@ -118,8 +119,8 @@ fn sens_backward_adds_what_m0_and_every_normal_operator_give() {
     for shape in SHAPES {
         let i = Inputs::new(shape);
         let d_m0 = values(51, shape.combined());
-        let vs = [i.v.clone(), vec![0.0; shape.combined()], values(52, shape.combined())];
-        let gs = [53, 54, 55].map(|seed| values(seed, shape.combined()));
+        let vs = [i.v.clone(), vec![0.0; shape.combined()], values(52, shape.combined())].map(Buffer::from);
+        let gs = [53, 54, 55].map(|seed| Buffer::from(values(seed, shape.combined())));
         let pairs: Vec<_> = vs.iter().zip(&gs).collect();
         let before = values(56, shape.multicoil());
         let mut d_sens = before.clone();
@@ -241,7 +242,8 @@ fn threads_do_not_change_a_bit() {
         let output = i.rss_output(&i.sens, &i.u, &i.v);
         let m = i.cascade_input(&i.sens, &i.m0, &i.u, &i.v);
         let mut d_sens = vec![0.0; i.sens.len()];
-        sens_backward(&cpu(), shape, &i.sens, &i.mask, &i.x0, &i.m0, &[(&i.v, &m)], &mut d_sens);
+        let [of_v, of_m] = [i.v.clone(), m.clone()].map(Buffer::from);
+        sens_backward(&cpu(), shape, &i.sens, &i.mask, &i.x0, &i.m0, &[(&of_v, &of_m)], &mut d_sens);
         let mut d_lambda = vec![0.0; 2];
         let [mut d_u, mut d_v, mut d_m0] = [d_u.clone(), d_v.clone(), d_m0.clone()];
         cascade_update_backward(

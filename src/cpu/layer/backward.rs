@@ -11,6 +11,7 @@ use super::weights::WeightGradient;
 use super::{Filters, blocks_per_task, concatenated};
 use crate::backend::{FeatureMap, InputGradient, MapGradient};
 use crate::cpu::Cpu;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::chunk::{Chunks, into_parts};
 use crate::cpu::norm::GradientSums;
 use crate::cpu::tile::block_of;
@@ -38,7 +39,7 @@ struct Task<'a, 's, T> {
 /// What tasks share.
 struct Pass<'l, T: Real> {
     cpu: &'l Cpu<T>,
-    maps: &'l [&'l FeatureMap<Vec<T>>],
+    maps: &'l [&'l FeatureMap<Buffer<T>>],
     /// Which map, and which of its channels.
     channels: Vec<(usize, usize)>,
     gradient: Gradient<'l, T>,
@@ -51,12 +52,12 @@ struct Pass<'l, T: Real> {
 /// Adds to `d_weights`, laid out as `filters.weights`; writes the gradients of those inputs that have a place.
 pub fn backward<T: Real>(
     cpu: &Cpu<T>,
-    maps: &[&FeatureMap<Vec<T>>],
+    maps: &[&FeatureMap<Buffer<T>>],
     filters: Filters<'_, T>,
-    output: &FeatureMap<Vec<T>>,
-    d_output: &MapGradient<Vec<T>>,
+    output: &FeatureMap<Buffer<T>>,
+    d_output: &MapGradient<Buffer<T>>,
     d_weights: &mut [T],
-    d_inputs: &mut [Option<InputGradient<'_, Vec<T>>>],
+    d_inputs: &mut [Option<InputGradient<'_, Buffer<T>>>],
 ) {
     let channels = concatenated(maps);
     let block = block_of(channels.len());

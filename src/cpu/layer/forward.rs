@@ -7,6 +7,7 @@ use super::read::{Split, read};
 use super::{Filters, blocks_per_task, concatenated};
 use crate::backend::FeatureMap;
 use crate::cpu::Cpu;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::chunk::{Chunks, into_parts, split_rows};
 use crate::cpu::norm::Moments;
 use crate::real::Real;
@@ -14,10 +15,10 @@ use crate::real::Real;
 /// Output values and, where the output has room for them, their statistics.
 pub fn forward<T: Real>(
     cpu: &Cpu<T>,
-    inputs: &[&FeatureMap<Vec<T>>],
+    inputs: &[&FeatureMap<Buffer<T>>],
     filters: Filters<'_, T>,
     bias: Option<&[T]>,
-    output: &mut FeatureMap<Vec<T>>,
+    output: &mut FeatureMap<Buffer<T>>,
 ) {
     let Filters { up, radius, planes, .. } = filters;
     let out = output.shape;

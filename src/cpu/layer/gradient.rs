@@ -2,6 +2,7 @@
 
 use super::Filters;
 use crate::backend::{FeatureMap, MapGradient, MapShape};
+use crate::cpu::buffer::Buffer;
 use crate::cpu::chunk::Chunks;
 use crate::cpu::norm::{undo, undo_pairs, undo_row};
 use crate::real::Real;
@@ -9,8 +10,8 @@ use crate::real::Real;
 #[derive(Clone, Copy)]
 pub struct Gradient<'l, T> {
     pub filters: Filters<'l, T>,
-    pub output: &'l FeatureMap<Vec<T>>,
-    pub d_output: &'l MapGradient<Vec<T>>,
+    pub output: &'l FeatureMap<Buffer<T>>,
+    pub d_output: &'l MapGradient<Buffer<T>>,
 }
 
 impl<T: Real> Gradient<'_, T> {

@@ -3,6 +3,7 @@
 use super::correlate::Correlation;
 use crate::backend::{FeatureMap, InputGradient, MapShape};
 use crate::cpu::Cpu;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::chunk::{Chunks, split_rows};
 use crate::cpu::norm::{GradientSums, finish_row, stats};
 use crate::real::Real;
@@ -18,11 +19,11 @@ pub type Destinations<'a, T> = Vec<Vec<Option<Destination<'a, T>>>>;
 
 /// Destinations of each chunk's channels, and for each input the plane means to fill in at the end.
 pub fn destinations<'a, T: Real>(
-    inputs: &[&FeatureMap<Vec<T>>],
+    inputs: &[&FeatureMap<Buffer<T>>],
     chunks: &Chunks,
     total: usize,
-    d_inputs: &'a mut [Option<InputGradient<'_, Vec<T>>>],
-) -> (Destinations<'a, T>, Vec<Option<&'a mut Vec<T>>>) {
+    d_inputs: &'a mut [Option<InputGradient<'_, Buffer<T>>>],
+) -> (Destinations<'a, T>, Vec<Option<&'a mut Buffer<T>>>) {
     let mut destinations: Destinations<'a, T> = (0..total).map(|_| Vec::new()).collect();
     let mut means = Vec::new();
     for (input, d_input) in inputs.iter().zip(d_inputs) {
@@ -50,7 +51,7 @@ impl<T: Real> Destination<'_, T> {
         chunks: &Chunks,
         made: &Correlation<'_, T>,
         i: usize,
-        (input, channel, chunk): (&FeatureMap<Vec<T>>, usize, usize),
+        (input, channel, chunk): (&FeatureMap<Buffer<T>>, usize, usize),
     ) -> GradientSums {
         let MapShape { channels, height, width, .. } = input.shape;
         if (height, width) == (chunks.height, chunks.width) {
@@ -102,11 +103,11 @@ fn fold<T: Real>(image: &mut [T], chunks: &Chunks, height: usize, width: usize) 
 
 /// The plane means of each finished gradient, from the sums of its chunks.
 pub fn average<T: Real>(
-    inputs: &[&FeatureMap<Vec<T>>],
+    inputs: &[&FeatureMap<Buffer<T>>],
     chunks: &Chunks,
     channels: usize,
     sums: &[GradientSums],
-    means: Vec<Option<&mut Vec<T>>>,
+    means: Vec<Option<&mut Buffer<T>>>,
 ) {
     let mut at = 0;
     for (input, means) in inputs.iter().zip(means) {

@@ -23,6 +23,7 @@ pub use forward::forward;
 
 use crate::backend::{FeatureMap, MapShape};
 use crate::cpu::Cpu;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::tile::block_of;
 use crate::real::Real;
 use packed::Packed;
@@ -84,7 +85,7 @@ impl<T: Real> Filters<'_, T> {
 }
 
 /// The channels of concatenated maps, in order: which map, and which of its channels.
-fn concatenated<T>(inputs: &[&FeatureMap<Vec<T>>]) -> Vec<(usize, usize)> {
+fn concatenated<T>(inputs: &[&FeatureMap<Buffer<T>>]) -> Vec<(usize, usize)> {
     inputs
         .iter()
         .enumerate()

@@ -4,6 +4,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::backend::{FeatureMap, MapGradient, MapShape};
+use crate::cpu::buffer::Buffer;
 
 pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
@@ -18,33 +19,35 @@ pub fn shape(n: usize, channels: usize, height: usize, width: usize) -> MapShape
 }
 
 /// A random map; with statistics, some that have nothing to do with its values: readers must use them as given.
-pub fn random_map(rng: &mut impl Rng, shape: MapShape, stats: bool) -> FeatureMap<Vec<f64>> {
-    let values = random(rng, shape.len());
+pub fn random_map(rng: &mut impl Rng, shape: MapShape, stats: bool) -> FeatureMap<Buffer<f64>> {
+    let values = random(rng, shape.len()).into();
     let stats = stats.then(|| {
-        (0..shape.planes()).flat_map(|_| [rng.random_range(-0.2..0.2), rng.random_range(0.5..2.0)]).collect()
+        let stats =
+            (0..shape.planes()).flat_map(|_| [rng.random_range(-0.2..0.2), rng.random_range(0.5..2.0)]);
+        stats.collect::<Vec<f64>>().into()
     });
     FeatureMap { shape, values, stats }
 }
 
 /// A map to be written, full of NaN.
-pub fn poisoned_map(shape: MapShape, stats: bool) -> FeatureMap<Vec<f64>> {
-    let stats = stats.then(|| vec![f64::NAN; 2 * shape.planes()]);
-    FeatureMap { shape, values: vec![f64::NAN; shape.len()], stats }
+pub fn poisoned_map(shape: MapShape, stats: bool) -> FeatureMap<Buffer<f64>> {
+    let stats = stats.then(|| vec![f64::NAN; 2 * shape.planes()].into());
+    FeatureMap { shape, values: vec![f64::NAN; shape.len()].into(), stats }
 }
 
-pub fn poisoned_gradient(map: &FeatureMap<Vec<f64>>) -> MapGradient<Vec<f64>> {
-    let sums = map.stats.as_ref().map(|stats| vec![f64::NAN; stats.len()]);
-    MapGradient { values: vec![f64::NAN; map.values.len()], sums }
+pub fn poisoned_gradient(map: &FeatureMap<Buffer<f64>>) -> MapGradient<Buffer<f64>> {
+    let sums = map.stats.as_ref().map(|stats| vec![f64::NAN; stats.len()].into());
+    MapGradient { values: vec![f64::NAN; map.values.len()].into(), sums }
 }
 
 /// (x − mean)·rstd of value `i`, or the value.
-pub fn normalised(map: &FeatureMap<Vec<f64>>, i: usize) -> f64 {
+pub fn normalised(map: &FeatureMap<Buffer<f64>>, i: usize) -> f64 {
     let plane = i / map.shape.pixels();
     map.stats.as_ref().map_or(map.values[i], |s| (map.values[i] - s[2 * plane]) * s[2 * plane + 1])
 }
 
 /// What a reader of the map reads.
-pub fn activated(map: &FeatureMap<Vec<f64>>) -> Vec<f64> {
+pub fn activated(map: &FeatureMap<Buffer<f64>>) -> Vec<f64> {
     let value = |i| match (normalised(map, i), &map.stats) {
         (x, Some(_)) if x <= 0.0 => 0.2 * x,
         (x, _) => x,
@@ -53,13 +56,13 @@ pub fn activated(map: &FeatureMap<Vec<f64>>) -> Vec<f64> {
 }
 
 /// Turns ∂L/∂(what is read of the map) into the form that gradients are stored in.
-pub fn stored_gradient(map: &FeatureMap<Vec<f64>>, d_activated: &[f64]) -> MapGradient<Vec<f64>> {
+pub fn stored_gradient(map: &FeatureMap<Buffer<f64>>, d_activated: &[f64]) -> MapGradient<Buffer<f64>> {
     let slope = |i: usize| if map.stats.is_some() && normalised(map, i) <= 0.0 { 0.2 } else { 1.0 };
     gradient_of_normalised(map, d_activated.iter().enumerate().map(|(i, d)| d * slope(i)).collect())
 }
 
 /// The stored form of ∂L/∂(normalised values).
-pub fn gradient_of_normalised(map: &FeatureMap<Vec<f64>>, values: Vec<f64>) -> MapGradient<Vec<f64>> {
+pub fn gradient_of_normalised(map: &FeatureMap<Buffer<f64>>, values: Vec<f64>) -> MapGradient<Buffer<f64>> {
     let sums = map.stats.as_ref().map(|_| {
         let pixels = map.shape.pixels();
         (0..map.shape.planes())
@@ -69,9 +72,10 @@ pub fn gradient_of_normalised(map: &FeatureMap<Vec<f64>>, values: Vec<f64>) -> M
                 let gx: f64 = range.map(|i| values[i] * normalised(map, i)).sum();
                 [g / pixels as f64, gx / pixels as f64]
             })
-            .collect()
+            .collect::<Vec<f64>>()
+            .into()
     });
-    MapGradient { values, sums }
+    MapGradient { values: values.into(), sums }
 }
 
 /// Central difference of `loss` along value `i` of `x`.

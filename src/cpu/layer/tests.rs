@@ -3,10 +3,11 @@
 use super::testing::*;
 use crate::backend::{FeatureMap, InputGradient, MapGradient, MapShape, Span};
 use crate::cpu::Cpu;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::chunk::reflect;
 use crate::cpu::{conv, conv_transpose, conv1x1, pool};
 
-type Map = FeatureMap<Vec<f64>>;
+type Map = FeatureMap<Buffer<f64>>;
 
 /// Which layer a case runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -185,7 +186,7 @@ impl Problem {
     }
 
     /// Gradients of that loss: parameters, then each input's.
-    fn gradients(&self, cpu: &Cpu<f64>, c: &[f64]) -> (Vec<f64>, Vec<MapGradient<Vec<f64>>>) {
+    fn gradients(&self, cpu: &Cpu<f64>, c: &[f64]) -> (Vec<f64>, Vec<MapGradient<Buffer<f64>>>) {
         self.gradients_of(cpu, &self.run(cpu), c)
     }
 
@@ -194,11 +195,11 @@ impl Problem {
         cpu: &Cpu<f64>,
         output: &Map,
         c: &[f64],
-    ) -> (Vec<f64>, Vec<MapGradient<Vec<f64>>>) {
+    ) -> (Vec<f64>, Vec<MapGradient<Buffer<f64>>>) {
         let d_output = gradient_of_normalised(output, c.to_vec());
         let inputs: Vec<&Map> = self.inputs.iter().collect();
         let mut d_parameters = vec![0.25; self.parameters.len()];
-        let mut d_inputs: Vec<MapGradient<Vec<f64>>> = self.inputs.iter().map(poisoned_gradient).collect();
+        let mut d_inputs: Vec<MapGradient<Buffer<f64>>> = self.inputs.iter().map(poisoned_gradient).collect();
         match self.kind {
             Conv3x3 => {
                 let mut places: Vec<_> = d_inputs
@@ -302,7 +303,7 @@ fn backward_is_the_derivative() {
                     // One unit of the normalised value is 1/rstd of the raw one.
                     let plane = i / problem.inputs[map].shape.pixels();
                     let rstd = problem.inputs[map].stats.as_ref().map_or(1.0, |s| s[2 * plane + 1]);
-                    let mut values = problem.inputs[map].values.clone();
+                    let mut values = problem.inputs[map].values.to_vec();
                     let want = difference(&mut values, i, |x| {
                         problem.inputs[map].values.copy_from_slice(x);
                         problem.loss(&cpu, &c)
@@ -357,8 +358,8 @@ fn a_partial_gradient_is_finished_by_pooling() {
     let mut pooled = poisoned_map(shape(2, 3, 3, 5), false);
     pool::avg_pool(&cpu, &map, &mut pooled);
     let skip = random(&mut rng, map.values.len());
-    let d_pooled = MapGradient { values: random(&mut rng, pooled.values.len()), sums: None };
-    let mut gradient = MapGradient { values: skip.clone(), sums: Some(vec![f64::NAN; 2 * 6]) };
+    let d_pooled = MapGradient { values: random(&mut rng, pooled.values.len()).into(), sums: None };
+    let mut gradient = MapGradient { values: skip.clone().into(), sums: Some(vec![f64::NAN; 12].into()) };
     pool::avg_pool_backward(&cpu, &map, &pooled, &d_pooled, &mut gradient);
 
     let mut d_activated = skip;
@@ -385,10 +386,13 @@ fn threads_change_no_bit() {
                 let output = problem.run(&cpu);
                 let (d_parameters, d_inputs) = problem.gradients(&cpu, &c);
                 (
-                    output.values,
-                    output.stats,
+                    output.values.to_vec(),
+                    output.stats.as_deref().map(<[f64]>::to_vec),
                     d_parameters,
-                    d_inputs.into_iter().map(|d| (d.values, d.sums)).collect::<Vec<_>>(),
+                    d_inputs
+                        .iter()
+                        .map(|d| (d.values.to_vec(), d.sums.as_deref().map(<[f64]>::to_vec)))
+                        .collect::<Vec<_>>(),
                 )
             })
         };
@@ -403,21 +407,21 @@ fn single_precision_is_the_rounded_double() {
     for (index, case) in CASES.iter().enumerate() {
         let problem = case.problem(2 * index as u64);
         let single = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();
-        let inputs: Vec<FeatureMap<Vec<f32>>> = problem
+        let inputs: Vec<FeatureMap<Buffer<f32>>> = problem
             .inputs
             .iter()
             .map(|i| FeatureMap {
                 shape: i.shape,
-                values: single(&i.values),
-                stats: i.stats.as_deref().map(single),
+                values: single(&i.values).into(),
+                stats: i.stats.as_deref().map(|stats| single(stats).into()),
             })
             .collect();
-        let inputs: Vec<&FeatureMap<Vec<f32>>> = inputs.iter().collect();
+        let inputs: Vec<&FeatureMap<Buffer<f32>>> = inputs.iter().collect();
         let parameters = single(&problem.parameters);
         let mut output = FeatureMap {
             shape: problem.out,
-            values: vec![f32::NAN; problem.out.len()],
-            stats: problem.has_stats().then(|| vec![f32::NAN; 2 * problem.out.planes()]),
+            values: vec![f32::NAN; problem.out.len()].into(),
+            stats: problem.has_stats().then(|| vec![f32::NAN; 2 * problem.out.planes()].into()),
         };
         match problem.kind {
             Conv3x3 => conv::conv3x3(&Cpu::default(), &inputs, &parameters, problem.weight, &mut output),
