@@ -5,10 +5,13 @@
     .venv/bin/python scripts/bench_pytorch.py --rounds 3 --alternate 'target/release/kerase bench --step --json'
     .venv/bin/python scripts/bench_pytorch.py --device cuda --matmul high --channels-last --compile
 
-A training step is forward, SSIM loss, backward, gradient norm, clip and Adam, on one slice. With --alternate, each
-round runs the given command and then this program in a process of its own; the shape, --mode and --iters are appended
-to the command, so both time the same. The command prints a JSON object with any of train_seconds,
-inference_seconds and peak_rss_mb as its last output.
+A training step is forward, SSIM loss, backward, gradient norm, clip and Adam, on one slice. On a GPU, as in kerase's, the
+next slice comes from pinned memory meanwhile, and the loss is read back; of an inference, the image.
+
+With --alternate, each round runs the given command and then this program in a process of its own; the shape, --mode and
+--iters are appended to the command, and --device and the --precision that PyTorch is allowed where it names none, so both
+time the same. The command prints a JSON object with any of train_seconds, inference_seconds and peak_rss_mb as its last
+output. Memory is in MiB, also where a key says mb.
 
 On the CPU, PyTorch is timed as it is fastest: glibc is told to keep freed memory instead of returning it to the
 system, which otherwise costs PyTorch 10 to 40 % in page faults.
@@ -51,11 +54,12 @@ def parse():
     parser.add_argument("--threads", type=positive, default=os.cpu_count(), help="CPU threads (default: all)")
     parser.add_argument("--iters", type=positive, default=5, help="timed repetitions, after one that is not (default 5)")
     parser.add_argument("--mode", choices=["train", "inference", "both"], default="both")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default cpu); of --alternate's command too")
     parser.add_argument("--matmul", choices=["highest", "high", "medium"], default="highest", help="PyTorch's float32 matmul and convolution precision; high and medium allow TF32 (default highest)")
     parser.add_argument("--autocast", choices=["off", "bf16"], default="off", help="bf16: convolutions in bfloat16, by torch.autocast (default off)")
     parser.add_argument("--channels-last", action="store_true", help="keep feature maps with channels innermost")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network; compiling is not timed")
+    parser.add_argument("--resident", action="store_true", help="time steps on a slice that stays on the GPU, and read nothing back")
     parser.add_argument("--alternate", metavar="COMMAND", help="a command of kerase to time in turn with PyTorch")
     parser.add_argument("--rounds", type=positive, default=3, help="rounds of --alternate (default 3)")
     parser.add_argument("--warm-up", type=positive, default=1, help="untimed runs before the timed ones (default 1)")
@@ -102,7 +106,7 @@ class Clock:
         return found
 
 
-def random_slice(torch, args, device):
+def random_slice(torch, args):
     """k-space of smooth noise, a mask of every 8th column and the centre, and a target: values do not change the time,
     but denormals and NaN would."""
     generator = torch.Generator().manual_seed(0)
@@ -114,7 +118,33 @@ def random_slice(torch, args, device):
     mask[..., start : start + low, :] = True
     side = min(args.height, args.width, 320)
     target = 1e-4 * torch.rand(1, side, side, generator=generator)
-    return [value.to(device) for value in (kspace * mask, mask, target)] + [low]
+    return [kspace * mask, mask, target, target.amax().reshape(1).double()], low
+
+
+class Slices:
+    """Brings the slice to a GPU for each step, while the step before is at work, and results back; not if `resident`."""
+
+    def __init__(self, torch, values, device, resident):
+        self.torch, self.device, self.resident = torch, device, resident
+        self.host = values if resident else [value.pin_memory() for value in values]
+        self.stream = None if resident else torch.cuda.Stream(device)
+        self.coming = [value.to(device) for value in values]
+
+    def take(self):
+        if not self.resident:
+            stream = self.torch.cuda.current_stream(self.device)
+            stream.wait_stream(self.stream)
+            for value in self.coming:
+                value.record_stream(stream)
+        return self.coming
+
+    def bring(self):
+        if not self.resident:
+            with self.torch.cuda.stream(self.stream):
+                self.coming = [value.to(self.device, non_blocking=True) for value in self.host]
+
+    def read(self, result):
+        return result if self.resident else result.cpu()
 
 
 def time_pytorch(args):
@@ -139,24 +169,33 @@ def time_pytorch(args):
         net = net.to(memory_format=torch.channels_last)
     compiled = torch.compile(net) if args.compile else net
 
-    def forward():
+    values, low = random_slice(torch, args)
+    # On the CPU it is where it is needed.
+    resident = args.resident or device.type != "cuda"
+    slices = Slices(torch, values, device, resident)
+
+    def forward(kspace, mask):
         with torch.autocast(device.type, torch.bfloat16, enabled=args.autocast == "bf16"):
             return compiled(kspace, mask, low)
 
-    kspace, mask, target, low = random_slice(torch, args, device)
-    max_value = target.amax().reshape(1).double()
-
     def train():
+        kspace, mask, target, max_value = slices.take()
         optimizer.zero_grad(set_to_none=True)
-        cropped, output = center_crop_to_smallest(target, forward().float())
+        cropped, output = center_crop_to_smallest(target, forward(kspace, mask).float())
         loss = loss_function(output.unsqueeze(1), cropped.unsqueeze(1), data_range=max_value)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 0.5)
         optimizer.step()
+        slices.bring()
+        return slices.read(loss.detach())
 
     def inference():
+        kspace, mask, *_ = slices.take()
         with torch.inference_mode():
-            forward()
+            image = forward(kspace, mask)
+        # What is made in that mode could not be trained on.
+        slices.bring()
+        return slices.read(image)
 
     clock = Clock(torch, device)
     result = {
@@ -166,6 +205,7 @@ def time_pytorch(args):
         "autocast": args.autocast,
         "channels_last": args.channels_last,
         "compile": args.compile,
+        "resident": resident,
         **{name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SHAPE},
         "parameters": sum(p.numel() for p in net.parameters()),
         "iters": args.iters,
@@ -232,14 +272,49 @@ def machine():
     return f"{model}, {cores} cores"
 
 
+def option(command, name):
+    """What an option of a command is, or None."""
+    for i, word in enumerate(command):
+        if word == name:
+            return command[i + 1] if i + 1 < len(command) else ""
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def on_gpu(device):
+    return device.startswith("cuda")
+
+
+def same_kind(ours, args):
+    """Ends where one alone of the two is on a GPU."""
+    if on_gpu(ours) != on_gpu(args.device):
+        sys.exit(f"kerase computes on {ours}, and PyTorch on {args.device}: --device has to give both a GPU, or neither")
+
+
+def kerase_command(args):
+    """The command of --alternate for what PyTorch is asked for."""
+    command = shlex.split(args.alternate)
+    device = option(command, "--device")
+    if device is None:
+        device = args.device
+        command += ["--device", device]
+    if device != "auto":
+        same_kind(device, args)
+    if on_gpu(args.device) and option(command, "--precision") is None:
+        allowed = "bf16" if args.autocast == "bf16" else "fp32" if args.matmul == "highest" else "tf32"
+        command += ["--precision", allowed]
+    command += [*shape_arguments(args), "--mode", args.mode, "--iters", str(args.iters)]
+    return command + ["--warm-up", str(args.warm_up)]
+
+
 def alternate(args):
     """Alternating rounds see the same clock frequency, temperature and neighbours."""
-    ours = shlex.split(args.alternate) + shape_arguments(args) + ["--mode", args.mode, "--iters", str(args.iters)]
-    ours += ["--warm-up", str(args.warm_up)]
+    ours = kerase_command(args)
     theirs = [sys.executable, __file__, *shape_arguments(args)]
     for name in ("threads", "iters", "warm-up", "mode", "device", "matmul", "autocast"):
         theirs += [f"--{name}", str(getattr(args, name.replace("-", "_")))]
-    theirs += ["--channels-last"] * args.channels_last + ["--compile"] * args.compile
+    theirs += ["--channels-last"] * args.channels_last + ["--compile"] * args.compile + ["--resident"] * args.resident
     plain = {key: value for key, value in os.environ.items() if key not in ALLOCATOR}
     plain.setdefault("RAYON_NUM_THREADS", str(args.threads))
 
@@ -251,6 +326,8 @@ def alternate(args):
             print(f"no time for round {i + 1}", file=sys.stderr)
             break
         runs["kerase"].append(run_json(ours, plain))
+        # Which --device auto is, only the run says.
+        same_kind(runs["kerase"][-1].get("device", args.device), args)
         runs["pytorch"].append(run_json(theirs, {**os.environ, **ALLOCATOR}))
         longest = max(longest, time.monotonic() - started)
         print(f"round {i + 1} of {args.rounds} done", file=sys.stderr)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # gpu-check.sh [OPTIONS] [KERASE]: checks and measures a kerase executable that was built elsewhere on a machine with
-# a GPU, and writes benches/results/DEVICE-DATE.json, with a table of the times beside it. KERASE: target/release/kerase.
+# a GPU, and writes benches/results/DEVICE-DATE-SHA.json, with a table of the times beside it; SHA begins the executable's
+# SHA-256. KERASE: target/release/kerase.
 #
 # Needs the NVIDIA driver and Python 3.9 with its standard library; compute-sanitizer and PyTorch with fastMRI where
 # they are to be used. The exit code is 1 where a part failed. A part that could not run is "not available", and the

@@ -4,6 +4,7 @@ import argparse
 import csv
 import datetime
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -416,24 +417,34 @@ def readable(text):
     return None
 
 
-def describe(device):
-    """The device as nvidia-smi has it; of anything else the name that was asked for."""
-    number = device.partition(":")[2] or "0"
-    query = ["nvidia-smi", "-i", number, "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader"]
-    if device.startswith("cuda") and shutil.which("nvidia-smi"):
-        done = subprocess.run(query, capture_output=True, text=True)
-        if done.returncode == 0 and done.stdout.count(",") >= 3:
-            values = [value.strip() for value in done.stdout.splitlines()[0].split(",")]
-            return dict(zip(["name", "driver", "memory", "compute_capability"], values))
-    return {"name": device}
-
-
-def commit(given, kerase):
-    """What the executable says of itself; what it does not know, the checkout here may."""
+def build(kerase):
+    """What the executable says of itself and of this machine, as far as it runs."""
     said = subprocess.run([kerase, "info", "--json"], capture_output=True, text=True)
-    known = (readable(said.stdout) or {}).get("build", {}).get("commit")
-    if given or known:
-        return given or known
+    return (readable(said.stdout) or {}).get("build", {})
+
+
+def describe(device, said):
+    """A GPU as kerase has it, which counts those that CUDA_VISIBLE_DEVICES leaves, in CUDA's order; nvidia-smi does neither.
+    Of anything else the name that was asked for."""
+    gpus = {gpu["device"]: gpu for gpu in said.get("gpus", [])}
+    gpu = gpus.get("cuda:0" if device == "cuda" else device)
+    if gpu is None:
+        return {"name": device}
+    memory = f"{gpu['memory_bytes'] / 2**20:.0f} MiB"
+    found = {"name": gpu["name"], "memory": memory, "compute_capability": gpu["compute_capability"]}
+    # One driver has all of them.
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    if shutil.which("nvidia-smi"):
+        done = subprocess.run(query, capture_output=True, text=True)
+        if done.returncode == 0 and done.stdout.strip():
+            found["driver"] = done.stdout.split()[0]
+    return found
+
+
+def commit(given, said):
+    """What the executable says of itself; what it does not know, the checkout here may."""
+    if given or said.get("commit"):
+        return given or said["commit"]
     try:
         head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     except OSError:
@@ -441,6 +452,20 @@ def commit(given, kerase):
     if head is None or head.returncode != 0:
         sys.exit("gpu-check.sh: this is no git checkout; say with --commit what the executable was built from")
     return head.stdout.strip()
+
+
+def place(folder, report):
+    """The file for a report, and the parts that it has already. Those that took turns with the same executable on the same
+    device and day belong together; what belongs to others is left as it is."""
+    slug = re.sub(r"[^a-z0-9]+", "-", report["device"].lower()).strip("-")
+    stem = f"{slug}-{report['date']}-{report['executable_sha256'][:8]}"
+    for number in itertools.count(1):
+        target = folder / (f"{stem}.json" if number == 1 else f"{stem}-{number}.json")
+        if not target.exists():
+            return target, {}
+        earlier = readable(target.read_text()) or {}
+        if all(earlier.get(key) == report[key] for key in ["executable_sha256", "asked_for", "machine"]):
+            return target, earlier["parts"]
 
 
 def table(parts):
@@ -486,26 +511,23 @@ def parse():
 
 def main():
     arguments = parse()
-    device = describe(arguments.device)
+    said = build(arguments.kerase)
+    device = describe(arguments.device, said)
     parts = {part: {"status": "not available", "why": "not reached" if part in arguments.only else "not asked for"}
              for part in PARTS}
     report = {
         "device": device["name"],
         "date": datetime.date.today().isoformat(),
-        "commit": commit(arguments.commit, arguments.kerase),
+        "commit": commit(arguments.commit, said),
         "asked_for": arguments.device,
         "machine": device,
         "executable_sha256": hashlib.sha256(arguments.kerase.read_bytes()).hexdigest(),
         "status": "incomplete",
         "parts": parts,
     }
-    slug = re.sub(r"[^a-z0-9]+", "-", device["name"].lower()).strip("-")
-    target = arguments.out / f"{slug}-{report['date']}.json"
     arguments.out.mkdir(parents=True, exist_ok=True)
-    # Parts that took turns with the same executable on the same day belong together.
-    earlier = readable(target.read_text()) if target.exists() else None
-    if earlier and all(earlier.get(key) == report[key] for key in ["executable_sha256", "asked_for", "machine"]):
-        parts.update({part: outcome for part, outcome in earlier["parts"].items() if part not in arguments.only})
+    target, earlier = place(arguments.out, report)
+    parts.update({part: outcome for part, outcome in earlier.items() if part not in arguments.only})
 
     with tempfile.TemporaryDirectory(prefix="kerase-gpu-check-") as work:
         check = Check(arguments, work)

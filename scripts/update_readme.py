@@ -31,7 +31,8 @@ def speed():
         for key, name, unit, scale in [
             ("train_seconds", "training step", "s", 1),
             ("inference_seconds", "inference", "s", 1),
-            ("peak_rss_mb", "peak memory", "GB", 1e-3),
+            # In MiB, whatever the key says.
+            ("peak_rss_mb", "peak memory", "GiB", 1 / 1024),
         ]:
             if key in result["median"]:
                 ours, theirs = (scale * result["median"][key][who] for who in ("kerase", "pytorch"))
