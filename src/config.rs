@@ -1,6 +1,6 @@
 //! The settings of a run, as they are written to its config.toml.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,7 @@ use crate::backend::LossWeights;
 use crate::batch::Sampling;
 use crate::error::{Error, Result};
 use crate::model::Architecture;
+use crate::paths::absolute;
 use crate::precision::Precision;
 use crate::run::plateau::PlateauSettings;
 
@@ -101,13 +102,6 @@ impl Optimisation {
         }
         Ok(())
     }
-}
-
-/// A path that means the same from every directory, for settings that are read again later. Messages keep the path as
-/// it was given.
-pub fn absolute(path: &Path) -> PathBuf {
-    // Fails for an empty path, or without a current directory: then it stays as it is.
-    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// `kerase train`.

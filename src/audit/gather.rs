@@ -15,13 +15,14 @@ use crate::audit::settings::{AuditSet, Role, Sets, Settings};
 use crate::audit::subject::Subject;
 use crate::audit::training::Training;
 use crate::backend::Backend;
-use crate::config::absolute;
-use crate::data::digest::{VolumeDigest, parameters_sha256};
+use crate::data::digest::VolumeDigest;
 use crate::data::overlap::volumes_of_same_patients;
 use crate::error::{Error, Result};
 use crate::model::{VarNet, Weights};
+use crate::paths::absolute;
 use crate::provenance::Provenance;
 use crate::run::check::measurable;
+use crate::sha256;
 use crate::unlearn::record::NOTE;
 
 /// A network that has been looked at, and where its weights lie.
@@ -127,7 +128,7 @@ impl Findings {
             .map_err(|e| Error::io("read", subject.directory.join("config.toml"), e))?;
         let weights = |path: &Path, weights: &Weights, training: &Option<Training>| WeightsFile {
             path: absolute(path),
-            sha256: parameters_sha256(&weights.parameters),
+            sha256: sha256::of_parameters(&weights.parameters),
             training: training.clone().unwrap_or_default(),
         };
         let model = subject.directory.join("model.safetensors");

@@ -11,7 +11,6 @@ use crate::audit::settings::{Sets, Settings};
 use crate::backend::{Backend, LossWeights};
 use crate::batch::Sampler;
 use crate::crop::{center_crop, smaller};
-use crate::data::digest::parameters_sha256;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -20,6 +19,7 @@ use crate::metrics::Scores;
 use crate::model::Weights;
 use crate::progress::Progress;
 use crate::reconstruct::reconstruct_set;
+use crate::sha256;
 
 /// One volume as a network reconstructs it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ impl Observed {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        Ok(Some(Self { weights_sha256: parameters_sha256(parameters), sets: observed, relearned }))
+        Ok(Some(Self { weights_sha256: sha256::of_parameters(parameters), sets: observed, relearned }))
     }
 
     /// The loss on the forget set with which relearning begins.

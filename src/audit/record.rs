@@ -9,6 +9,7 @@ use crate::atomic;
 use crate::audit::evidence::{Audit, FORMAT};
 use crate::audit::settings::Role;
 use crate::error::{Error, Result};
+use crate::sha256::hex;
 
 impl Audit {
     pub(super) fn to_json(&self) -> Result<Value> {
@@ -69,5 +70,5 @@ pub fn digest(record: &Value) -> String {
     if let Some(fields) = content.as_object_mut() {
         fields.remove("sha256");
     }
-    Sha256::digest(content.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(Sha256::new_with_prefix(content.to_string()))
 }

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::config::absolute;
-use crate::data::digest::{VolumeDigest, file_sha256, parameters_sha256};
+use crate::data::digest::{VolumeDigest, file_sha256};
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::model::Weights;
+use crate::paths::absolute;
 use crate::provenance::Provenance;
 use crate::run::{RunDirectory, Start};
+use crate::sha256;
 use crate::unlearn::UnlearnConfig;
 
 /// What an audit needs of `unlearning.json`.
@@ -112,7 +113,7 @@ impl Subject {
             (&subject.config.model, &subject.before, &said.weights_before_sha256),
             (&run.model(), &after, &said.weights_after_sha256),
         ] {
-            let found = parameters_sha256(&weights.parameters);
+            let found = sha256::of_parameters(&weights.parameters);
             if &found != expected {
                 return Err(Error::input(format!(
                     "{} does not hold the weights of {}: their SHA-256 is {found}, the record's {expected}",

@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use crate::audit::evidence::{Audit, WeightsFile};
 use crate::audit::subject::Said;
-use crate::data::digest::{SliceDigest, VolumeDigest, file_sha256, parameters_sha256, slice_sha256};
+use crate::data::digest::{SliceDigest, VolumeDigest, file_sha256, slice_sha256};
 use crate::data::fastmri::VolumeFile;
 use crate::error::{Error, Result};
 use crate::model::Weights;
+use crate::sha256;
 
 /// What was compared, and what does not agree.
 #[derive(Clone, Debug)]
@@ -87,7 +88,7 @@ pub fn verify(path: &Path, root: Option<&Path>, each: &(dyn Fn() + Sync)) -> Res
         let path = if of_run { places.of_run(path) } else { places.find(path) };
         mismatches.extend(match Weights::read(&path) {
             Err(error) => Some(format!("{name}: {error}")),
-            Ok(found) => differs(&parameters_sha256(&found.parameters), sha256)
+            Ok(found) => differs(&sha256::of_parameters(&found.parameters), sha256)
                 .map(|digests| format!("{name}: {} holds other weights: {digests}", path.display())),
         });
     }

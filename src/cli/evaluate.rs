@@ -13,7 +13,6 @@ use super::trained_with::{draws_masks, warn_of_other_sampling};
 use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::{MaskSeeding, Sampler, Sampling};
-use crate::data::digest::parameters_sha256;
 use crate::data::set::{VolumeSet, own_masks_summary};
 use crate::device::{Device, Work};
 use crate::engine::Engine;
@@ -25,6 +24,7 @@ use crate::progress::{Progress, say};
 use crate::ranks::Ranks;
 use crate::report::table::{Entry, Evaluation, Style};
 use crate::run::check::{fingerprint, measurable};
+use crate::sha256;
 
 const EXAMPLE: &str = "\
 Example:
@@ -204,7 +204,7 @@ impl Work for Plan<'_> {
 impl Plan<'_> {
     /// Makes sure that all ranks measure the same.
     fn agree(&self) -> Result<()> {
-        let models = self.models.iter().map(|(_, weights)| parameters_sha256(&weights.parameters));
+        let models = self.models.iter().map(|(_, weights)| sha256::of_parameters(&weights.parameters));
         let sets = self.sets.iter().map(|(_, set)| fingerprint(set));
         self.ranks.agree(&[
             ("settings", json(&self.sampling)?),

@@ -10,9 +10,10 @@ use sha2::{Digest, Sha256};
 
 use super::set::VolumeSet;
 use super::volume::Slice;
-use crate::config::absolute;
 use crate::error::{Error, Result};
+use crate::paths::absolute;
 use crate::progress::got_on;
+use crate::sha256::{hex, update};
 
 /// A volume of a set, and which of its slices are in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,7 +63,7 @@ pub fn file_sha256(path: impl AsRef<Path>) -> Result<String> {
     let mut block = vec![0; 1 << 20];
     loop {
         match file.read(&mut block) {
-            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(0) => return Ok(hex(hash)),
             Ok(count) => hash.update(&block[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(cannot_read(error)),
@@ -96,24 +97,5 @@ pub fn slice_sha256(slice: &Slice) -> String {
     let mut hash = Sha256::new();
     update(&mut hash, bytemuck::cast_slice(&slice.kspace));
     update(&mut hash, slice.target.as_deref().unwrap_or_default());
-    hex(&hash.finalize())
-}
-
-/// SHA-256 of a network's parameters, flat in the layout's order, as little-endian float32, in hexadecimal.
-pub fn parameters_sha256(parameters: &[f32]) -> String {
-    let mut hash = Sha256::new();
-    update(&mut hash, parameters);
-    hex(&hash.finalize())
-}
-
-fn update(hash: &mut Sha256, values: &[f32]) {
-    if cfg!(target_endian = "little") {
-        hash.update(bytemuck::cast_slice::<f32, u8>(values));
-    } else {
-        values.iter().for_each(|value| hash.update(value.to_le_bytes()));
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash)
 }

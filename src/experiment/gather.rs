@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::absolute;
 use crate::error::{Error, Result};
 use crate::experiment::audits;
 use crate::experiment::graph::{Graph, Task};
 use crate::experiment::node_files::Done;
 use crate::experiment::results::{AuditResult, Part, Picture, Results, RunResult};
 use crate::experiment::settings::Settings;
+use crate::paths::absolute;
 use crate::provenance::Provenance;
 use crate::unlearn::Method;
 

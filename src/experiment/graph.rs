@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::config::{Optimisation, TrainConfig, absolute};
+use crate::config::{Optimisation, TrainConfig};
 use crate::data::set::FractionOf;
 use crate::error::{Error, Result};
 use crate::experiment::audits::{self, AuditParts, Audited, Look};
@@ -18,7 +18,9 @@ use crate::experiment::results::Part;
 use crate::experiment::settings::{MethodRow, Settings, Subjects};
 use crate::experiment::study_sets::{KnownSet, SetPaths, known_sets};
 use crate::model::VarNet;
+use crate::paths::absolute;
 use crate::precision::Precision;
+use crate::sha256::hex;
 use crate::unlearn::schedule::Mixing;
 use crate::unlearn::{Method, OptimizerState, UnlearnConfig, last_cascades};
 
@@ -383,8 +385,7 @@ impl Node {
 
 fn key(settings: &Value) -> String {
     // serde_json's maps are sorted: equal settings are equal texts.
-    let digest = Sha256::digest(settings.to_string());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()[..DIGITS].to_string()
+    hex(Sha256::new_with_prefix(settings.to_string()))[..DIGITS].to_string()
 }
 
 fn to_json(value: &impl Serialize) -> Result<Value> {

@@ -256,7 +256,7 @@ impl Settings {
         let folder = path.parent().unwrap_or(Path::new(""));
         for (_, source) in settings.sets.all_mut() {
             if let SetSource::Path(set) = source {
-                *set = crate::config::absolute(&folder.join(&*set));
+                *set = crate::paths::absolute(&folder.join(&*set));
             }
         }
         Ok(settings)

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use crate::backend::Backend;
-use crate::data::digest::parameters_sha256;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ranks::{Tag, tag};
 use crate::run::{Run, RunState, check};
+use crate::sha256;
 
 impl Run<'_> {
     /// Makes sure that all ranks begin with the same: settings, data, sets that are only measured, weights, and steps
@@ -34,7 +34,7 @@ impl Run<'_> {
         self.ranks.agree(&[
             ("settings", text(&|| serde_json::to_string(settings))),
             ("data or first weights", self.origin.clone()),
-            ("weights to begin with", parameters_sha256(&engine.parameters()?)),
+            ("weights to begin with", sha256::of_parameters(&engine.parameters()?)),
             ("sets to measure", measured.into_iter().map(|set| check::fingerprint(set)).collect()),
             ("a saved state", text(&|| serde_json::to_string(&RunState { seconds: 0.0, ..state.clone() }))),
         ])
@@ -67,7 +67,7 @@ impl Run<'_> {
         if self.ranks.is_alone() {
             return Ok(());
         }
-        let digests = self.ranks.gather(tag("weights"), parameters_sha256(parameters).as_bytes())?;
+        let digests = self.ranks.gather(tag("weights"), sha256::of_parameters(parameters).as_bytes())?;
         match digests.iter().position(|digest| *digest != digests[0]) {
             None => Ok(()),
             Some(rank) => Err(Error::Device(format!(

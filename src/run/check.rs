@@ -17,6 +17,7 @@ use crate::model::VarNet;
 use crate::run::schedule::PlannedStep;
 use crate::run::share::{self, Part};
 use crate::run::{Run, RunState, Start};
+use crate::sha256::hex;
 
 impl Run<'_> {
     /// Refuses data that cannot be learnt from, a resumed run whose data have changed, and batches for which the device
@@ -189,5 +190,5 @@ pub fn fingerprint(set: &VolumeSet) -> String {
         hash.update(format!("{}\0{slices:?}\0{}\0{max:?}\n", volume.name, set.shape(index)));
         hash.update(sample);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash)
 }

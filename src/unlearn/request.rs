@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::batch::{Sampler, Sampling};
-use crate::config::{Optimisation, absolute};
+use crate::config::Optimisation;
 use crate::data::cache::Room;
-use crate::data::digest::{digests, parameters_sha256};
+use crate::data::digest::digests;
 use crate::data::loader::LoaderOptions;
 use crate::data::overlap::{check_disjoint, volumes_of_same_patients};
 use crate::data::set::{FractionOf, VolumeSet};
@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{check_targets, evaluate_together_until, own_slices, summary};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
+use crate::paths::absolute;
 use crate::progress::Progress;
 use crate::provenance::{Provenance, VERSION};
 use crate::ranks::Ranks;
@@ -27,6 +28,7 @@ use crate::run::check::{fingerprint, measurable};
 use crate::run::state::Checkpoint;
 use crate::run::steps::Validate;
 use crate::run::{Outcome, Run, RunDirectory, RunState, Start};
+use crate::sha256;
 use crate::tensorboard::EventFile;
 use crate::unlearn::hyperparameters::{Hyperparameters, filled};
 use crate::unlearn::last_cascades;
@@ -280,7 +282,7 @@ impl Unlearning<'_> {
                 "{} {} {}",
                 fingerprint(schedule.set()),
                 fingerprint(&forget),
-                parameters_sha256(&weights.parameters)
+                sha256::of_parameters(&weights.parameters)
             ),
             title: "unlearning",
         };
@@ -307,7 +309,7 @@ impl Unlearning<'_> {
             if !config.measure {
                 return Ok(Some(vec![None; measured.len()]));
             }
-            let weights = parameters_sha256(&engine.parameters()?);
+            let weights = sha256::of_parameters(&engine.parameters()?);
             let known: Vec<_> =
                 measured.iter().zip(&prints).map(|((name, _), data)| kept.of(name, data, &weights)).collect();
             let missing = measured.iter().zip(&known).filter(|(_, known)| known.is_none());
@@ -394,8 +396,8 @@ impl Unlearning<'_> {
             steps: state.step,
             epochs: state.epoch,
             seconds: state.seconds,
-            weights_before_sha256: parameters_sha256(&weights.parameters),
-            weights_after_sha256: parameters_sha256(&parameters),
+            weights_before_sha256: sha256::of_parameters(&weights.parameters),
+            weights_after_sha256: sha256::of_parameters(&parameters),
             weights: parameters.len(),
             weights_selected: selected,
             warnings: [diverged, untouched, of_patients]
