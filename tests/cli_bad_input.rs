@@ -150,7 +150,19 @@ fn options_that_make_no_sense() {
     }
     folder.kerase("simulate --out new --anatomy foot").failed(2, &["foot", "knee"]);
     folder.kerase("bench --cascades 0").failed(2, &["cascades"]);
-    folder.kerase("bench --width 3").failed(2, &["--width 3"]);
+    for command in ["bench --plan H100", "bench --step", "bench --operations", "validate --step"] {
+        for (network, parts) in [
+            ("--width 3", &["--width 3"][..]),
+            ("--coils 100000", &["--coils 100000", "256"]),
+            ("--pools 9", &["640 × 368", "9 pools"]),
+        ] {
+            folder.kerase(&format!("{command} {network}")).failed(2, parts);
+        }
+        // Elsewhere nobody says how much memory there is.
+        if cfg!(target_os = "linux") {
+            folder.kerase(&format!("{command} --chans 4096")).failed(2, &["host's memory", "smaller"]);
+        }
+    }
     folder.kerase("unknown").failed(2, &["unknown"]);
     assert_eq!(
         folder.list("").into_iter().filter(|name| !name.contains('/')).collect::<Vec<_>>(),
@@ -201,6 +213,27 @@ fn a_full_disk_under_standard_output_is_an_error_and_a_closed_pipe_is_none() {
     let folder = Folder::new();
     folder.shell("exec \"$KERASE\" info > /dev/full").failed(2, &["standard output", "No space left"]);
     folder.shell("set -e; \"$KERASE\" info --json | true").succeeded();
+}
+
+#[test]
+fn bench_refuses_what_has_no_effect() {
+    let folder = Folder::new();
+    for (options, part) in [
+        ("--plan H100 --device cpu", "--device"),
+        ("--plan H100 --threads 2", "--threads"),
+        ("--plan H100 --warm-up 2", "--warm-up"),
+        ("--plan H100 --cache-gib 1", "--data"),
+        ("--step --cache-gib 1", "--data"),
+        ("--operations --warm-up 2", "--warm-up"),
+        ("--operations --mode both", "--mode both"),
+        ("--plan H100 --mode both", "--mode both"),
+        ("--tune x.toml --mode both", "--mode both"),
+        ("--mode inference --low-memory", "--low-memory"),
+        ("--data brain --loader-only --device cpu", "--device"),
+        ("--data brain --loader-only --chans 4", "--chans"),
+    ] {
+        folder.kerase(&format!("bench {options}")).failed(2, &[part]);
+    }
 }
 
 #[test]

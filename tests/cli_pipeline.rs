@@ -297,6 +297,7 @@ fn bench_prints_what_the_comparison_reads() {
         for key in ["train_seconds", "inference_seconds"] {
             assert_eq!(json[key].as_f64().is_some_and(|seconds| seconds > 0.0), key != absent, "{text}");
         }
+        assert_eq!((&json["mode"], &json["iters"], &json["warm_up"]), (&mode.into(), &1.into(), &1.into()));
         if cfg!(target_os = "linux") {
             assert!(json["peak_rss_mb"].as_f64().unwrap() > 1.0, "{text}");
         }
@@ -358,7 +359,7 @@ fn bench_times_tilings_and_uses_them() {
     let [layer, filters] = ["conv3x3 4 -> 4, 1 x 16 x 24", "conv3x3 filters 2 -> 2, 1 x 32 x 48"];
     let slow = format!("[tf32]\n\"{layer}\" = \"deep by 4\"\n\"{filters}\" = \"by 18\"\n");
     // Of a network that is not timed, and of another precision.
-    let others = "[tf32]\n\"conv3x3 5 -> 7, 1 x 9 x 9\" = \"wide by 5\"\n\n[bf16]\n\"conv_transpose 5 -> 7, 1 x 9 x 9\" = \"wide by 5\"\n";
+    let others = "# measured on NVIDIA A40; bf16; by hand\n[tf32]\n\"conv3x3 5 -> 7, 1 x 9 x 9\" = \"wide by 5\"\n\n[bf16]\n\"conv_transpose 5 -> 7, 1 x 9 x 9\" = \"wide by 5\"\n";
     write("slow.toml", &slow);
     write("quick.toml", others);
     let text =
@@ -381,10 +382,16 @@ fn bench_times_tilings_and_uses_them() {
     for line in others.lines() {
         assert!(written.contains(line), "{line} in {written}");
     }
+    assert!(written.contains("# measured on the emulated device") && written.contains("; tf32; by kerase"));
 
     let step = |options: &str| folder.kerase(&bench(&format!("--step --mode inference {options}")));
     let text = step("--tilings slow.toml --precision tf32 --json").succeeded();
-    assert!(text.contains("slow.toml"), "{text}");
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    // An inference makes no gradient of filters.
+    let found = ["tilings", "tilings_in_file", "tilings_of_this_pass"].map(|key| report[key].clone());
+    assert_eq!(serde_json::json!(found), serde_json::json!(["slow.toml", 2, 1]));
+    write("others.toml", others);
+    step("--tilings others.toml --precision tf32").failed(2, &["others.toml", "none of them"]);
     step("--tilings slow.toml --precision bf16").failed(2, &["slow.toml", "no tilings of bf16"]);
     step("--tilings slow.toml").failed(2, &["--tilings", "fp32"]);
     folder.kerase(&bench("--tune new.toml")).failed(2, &["--tune", "fp32", "--precision tf32"]);
@@ -401,6 +408,8 @@ fn bench_counts_and_times_operations() {
     let folder = Folder::new();
     let plan: serde_json::Value =
         serde_json::from_str(&folder.kerase("bench --plan h100 --json").succeeded()).unwrap();
+    assert_eq!((&plan["precision"], &plan["low_memory"]), (&"tf32".into(), &false.into()));
+    assert_eq!(plan["data_sheet_bytes_per_second"], 3.35e12);
     let total = &plan["total"];
     let [products, bytes] = ["matrix_flop", "bytes"].map(|name| total[name].as_f64().unwrap());
     // Three times the forward convolutions, 0.417 TFLOP, less the first layers' data gradients.
@@ -415,7 +424,16 @@ fn bench_counts_and_times_operations() {
         "--cascades 1 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1 --coils 2 --height 24 --width 20";
     let inference = folder.kerase(&format!("bench --plan A100 --mode inference {network}")).succeeded();
     assert!(inference.contains("conv3x3") && !inference.contains("backward"), "{inference}");
-    folder.kerase("bench --plan C64").failed(2, &["C64", "A100, A40"]);
+    assert!(inference.contains("on A100, tf32") && inference.contains("GB/s (data sheet of A100)"));
+    folder.kerase("bench --plan C64").failed(2, &["C64", "A10, A30"]);
+    let side_by_side = format!("bench --plan A100,h100 --precision fp32 {network}");
+    let text = folder.kerase(&side_by_side).succeeded();
+    assert!(text.contains("H100") && text.contains("2039") && text.contains("66.9"), "{text}");
+    let plans = folder.kerase(&format!("{side_by_side} --json")).succeeded();
+    let plans: serde_json::Value = serde_json::from_str(&plans).unwrap();
+    let ceiling = &plans[1]["ceiling"];
+    assert_eq!(ceiling["name"], "H100");
+    assert_eq!(ceiling["matrix_flop_per_second"], ceiling["flop_per_second"]);
     // Two U-Nets, forward and backward: what their layers have in common is made for all of them at once.
     let line = format!("bench --plan A100 --mode train --json --precision tf32 {network}");
     let plan: serde_json::Value = serde_json::from_str(&folder.kerase(&line).succeeded()).unwrap();
@@ -425,6 +443,9 @@ fn bench_counts_and_times_operations() {
     for device in ["cpu", "emulated"] {
         let line = format!("bench --operations --iters 1 --json --device {device} {network}");
         let report: serde_json::Value = serde_json::from_str(&folder.kerase(&line).succeeded()).unwrap();
+        assert_eq!(report["iters"], 1);
+        assert_eq!(report["copied_bytes_per_second"], report["ceiling"]["bytes_per_second"]);
+        assert!(report["data_sheet_bytes_per_second"].is_null(), "{report}");
         let rows = report["shapes"].as_array().unwrap();
         assert!(rows.len() > 30 && rows.iter().all(|row| row["seconds"].as_f64().unwrap() > 0.0), "{report}");
         let sums = ["operations", "shapes"].map(|of| {

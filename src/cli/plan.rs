@@ -105,9 +105,7 @@ impl PlanArgs {
         let matrix = matrix.as_ref().map_or(of_set.1, |sizes| [sizes[0], sizes[1]]);
         let [rows, columns] = matrix;
         let shape = ImageShape { n: batch.unwrap_or(1), coils: coils.unwrap_or(of_set.0), rows, columns };
-        // Larger than any acquisition, and small enough to be counted.
-        let sizes = [(shape.n, 256), (shape.coils, 256), (rows, 16384), (columns, 16384)];
-        if sizes.iter().any(|&(size, most)| size == 0 || size > most) {
+        if !countable(shape) {
             return Err(Error::input(format!(
                 "--coils {} --matrix {rows} {columns} --batch {}: expected 1 to 256 coils and slices and 1 to 16384 rows \
                  and columns",
@@ -147,6 +145,12 @@ impl PlanArgs {
             },
         }))
     }
+}
+
+/// Whether slices of these sizes can be counted with: larger ones than any acquisition's cannot.
+pub fn countable(shape: ImageShape) -> bool {
+    let sizes = [(shape.n, 256), (shape.coils, 256), (shape.rows, 16384), (shape.columns, 16384)];
+    sizes.iter().all(|(size, most)| (1..=*most).contains(size))
 }
 
 fn mib(bytes: u64) -> String {

@@ -190,6 +190,36 @@ pub struct Tilings {
     /// For whatever was not measured.
     #[serde(skip)]
     always: BTreeMap<Kind, String>,
+    /// Where and when it was: comments at the head of the file.
+    #[serde(skip)]
+    notes: Vec<Note>,
+}
+
+/// A measurement whose tilings a file has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The GPU's name.
+    pub on: String,
+    pub precision: Precision,
+    /// Which build, and when.
+    pub by: String,
+}
+
+const MEASURED_ON: &str = "# measured on ";
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { on, precision, by } = self;
+        write!(f, "{MEASURED_ON}{on}; {precision}; {by}")
+    }
+}
+
+impl Note {
+    fn read(line: &str) -> Option<Self> {
+        let mut parts = line.strip_prefix(MEASURED_ON)?.splitn(3, "; ");
+        let [on, precision, by] = [parts.next()?, parts.next()?, parts.next()?];
+        Some(Self { on: on.into(), precision: precision.parse().ok()?, by: by.into() })
+    }
 }
 
 impl Tilings {
@@ -199,7 +229,8 @@ impl Tilings {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let tilings: Self = toml::from_str(text).map_err(|error| Error::input(error.to_string()))?;
+        let mut tilings: Self = toml::from_str(text).map_err(|error| Error::input(error.to_string()))?;
+        tilings.notes = text.lines().filter_map(Note::read).collect();
         if tilings.measured.contains_key(&Precision::Fp32) {
             return Err(Error::input(
                 "in fp32 there is one tiling of each convolution: expected [tf32] or [bf16]",
@@ -229,8 +260,20 @@ impl Tilings {
     /// # Errors
     /// Where it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        let notes: String = self.notes.iter().map(|note| format!("{note}\n")).collect();
         let text = toml::to_string(self).expect("text and texts");
-        atomic::write_bytes(path, format!("{HEADER}{text}").as_bytes())
+        atomic::write_bytes(path, format!("{HEADER}{notes}{text}").as_bytes())
+    }
+
+    /// Where its tilings were measured.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// Says where tilings were measured, instead of what it said of the same GPU and precision.
+    pub fn note(&mut self, note: Note) {
+        self.notes.retain(|other| (&other.on, other.precision) != (&note.on, note.precision));
+        self.notes.push(note);
     }
 
     /// What was measured.
@@ -240,7 +283,12 @@ impl Tilings {
 
     /// How many were measured in a precision.
     pub fn len(&self, precision: Precision) -> usize {
-        self.measured.get(&precision).map_or(0, BTreeMap::len)
+        self.of(precision).count()
+    }
+
+    /// What was measured in a precision.
+    pub fn of(&self, precision: Precision) -> impl Iterator<Item = &Problem> {
+        self.measured.get(&precision).into_iter().flat_map(BTreeMap::keys)
     }
 
     /// The same, with those of `other` in place of its own.
@@ -249,6 +297,7 @@ impl Tilings {
             let own = self.measured.entry(precision).or_default();
             own.extend(of.iter().map(|(&problem, name)| (problem, name.clone())));
         }
+        other.notes.iter().for_each(|note| self.note(note.clone()));
         self
     }
 
@@ -263,7 +312,7 @@ impl Tilings {
 
     /// One tiling for every problem of a kind, however bad: to check that it computes what it should.
     pub fn always(names: impl IntoIterator<Item = (Kind, String)>) -> Self {
-        Self { measured: BTreeMap::new(), always: names.into_iter().collect() }
+        Self { always: names.into_iter().collect(), ..Self::default() }
     }
 
     /// The tiling that was measured to be the quickest, otherwise the one that costs least.
@@ -343,9 +392,15 @@ mod tests {
         let path = folder.path().join("tilings.toml");
         let mut tilings = Tilings::default();
         tilings.set(Precision::Tf32, LAYER.parse().unwrap(), Some("deep by 4".into()));
+        let note = |on: &str, by: &str| Note { on: on.into(), precision: Precision::Tf32, by: by.into() };
+        tilings.note(note("NVIDIA H100 PCIe", "kerase 1; yesterday"));
+        tilings.note(note("NVIDIA A40", "kerase 1"));
+        tilings.note(note("NVIDIA H100 PCIe", "kerase 2; today"));
         tilings.write(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, format!("{HEADER}[tf32]\n\"{LAYER}\" = \"deep by 4\"\n"));
+        let notes = "# measured on NVIDIA A40; tf32; kerase 1\n\
+                     # measured on NVIDIA H100 PCIe; tf32; kerase 2; today\n";
+        assert_eq!(text, format!("{HEADER}{notes}[tf32]\n\"{LAYER}\" = \"deep by 4\"\n"));
         assert_eq!(Tilings::read(&path).unwrap(), tilings);
     }
 

@@ -10,7 +10,7 @@ pub struct Ceiling {
     pub name: &'static str,
     #[serde(with = "crate::json_float")]
     pub bytes_per_second: f64,
-    /// Of matrix units, for the products of convolutions.
+    /// For the products of convolutions: of matrix units, where they make them.
     #[serde(with = "crate::json_float")]
     pub matrix_flop_per_second: f64,
     /// Of float32 arithmetic.
@@ -27,16 +27,27 @@ const fn gpu(name: &'static str, terabytes: f64, matrix: f64, plain: f64) -> Cei
     }
 }
 
-/// NVIDIA's data sheets: memory in TB/s, dense TF32 and float32 in TFLOP/s. Nothing reaches all of them. In bf16 each of
-/// them makes twice as many products.
-pub const GPUS: [Ceiling; 7] = [
-    gpu("A100", 2.039, 156.0, 19.5),
-    gpu("A40", 0.696, 74.8, 37.4),
-    gpu("H100", 3.35, 494.7, 66.9),
-    gpu("H100-PCIe", 2.0, 378.0, 51.2),
-    gpu("H200", 4.8, 494.7, 66.9),
-    gpu("L40S", 0.864, 183.0, 91.6),
-    gpu("RTX-4090", 1.008, 82.6, 82.6),
+/// NVIDIA's data sheets: memory in TB/s, dense TF32 and float32 in TFLOP/s; and what drivers call these GPUs, after
+/// "NVIDIA". Nothing reaches all of these figures. In bf16 each of them makes twice as many products. A100, H100 and H200
+/// are those on SXM boards, with the most memory.
+const GPUS: [(Ceiling, &[&str]); 17] = [
+    (gpu("A10", 0.6, 62.5, 31.2), &["A10"]),
+    (gpu("A30", 0.933, 82.0, 10.3), &["A30"]),
+    (gpu("A40", 0.696, 74.8, 37.4), &["A40"]),
+    (gpu("A100", 2.039, 156.0, 19.5), &["A100-SXM4-80GB"]),
+    (gpu("A100-40GB", 1.555, 156.0, 19.5), &["A100-SXM4-40GB", "A100-PCIE-40GB"]),
+    (gpu("A100-PCIe", 1.935, 156.0, 19.5), &["A100 80GB PCIe"]),
+    (gpu("H100", 3.35, 494.7, 66.9), &["H100 80GB HBM3"]),
+    (gpu("H100-NVL", 3.9, 417.5, 60.0), &["H100 NVL"]),
+    (gpu("H100-PCIe", 2.0, 378.0, 51.2), &["H100 PCIe"]),
+    (gpu("H200", 4.8, 494.7, 66.9), &["H200"]),
+    (gpu("H200-NVL", 4.8, 417.5, 60.0), &["H200 NVL"]),
+    (gpu("L4", 0.3, 60.0, 30.3), &["L4"]),
+    (gpu("L40", 0.864, 90.5, 90.5), &["L40"]),
+    (gpu("L40S", 0.864, 183.0, 91.6), &["L40S"]),
+    (gpu("RTX-3090", 0.936, 35.6, 35.6), &["GeForce RTX 3090"]),
+    (gpu("RTX-4090", 1.008, 82.6, 82.6), &["GeForce RTX 4090"]),
+    (gpu("RTX-A6000", 0.768, 77.4, 38.7), &["RTX A6000"]),
 ];
 
 impl Ceiling {
@@ -44,28 +55,30 @@ impl Ceiling {
     /// A GPU that is not in the list, which is shown.
     pub fn named(name: &str) -> Result<Self> {
         let plain = |name: &str| name.to_ascii_lowercase().replace([' ', '_'], "-");
-        GPUS.into_iter().find(|gpu| plain(gpu.name) == plain(name)).ok_or_else(|| {
-            let known: Vec<&str> = GPUS.iter().map(|gpu| gpu.name).collect();
+        let mut sheets = GPUS.iter().map(|(sheet, _)| *sheet);
+        sheets.find(|gpu| plain(gpu.name) == plain(name)).ok_or_else(|| {
+            let known: Vec<&str> = GPUS.iter().map(|(sheet, _)| sheet.name).collect();
             Error::input(format!("--plan {name}: no figures are known for it, only for {}", known.join(", ")))
         })
     }
 
-    /// Of the GPU that the driver calls so: "NVIDIA H100 80GB HBM3".
+    /// Of the GPU that the driver calls so: "NVIDIA H100 80GB HBM3". A name that says more, such as that of a slice of it
+    /// (MIG) or of a laptop's, is another GPU's.
     pub fn of_device(name: &str) -> Option<Self> {
-        let words: Vec<String> =
-            name.to_ascii_lowercase().split([' ', '-', '_']).map(str::to_string).collect();
-        let has = |gpu: &Self| {
-            gpu.name.to_ascii_lowercase().split('-').all(|part| words.iter().any(|word| word == part))
-        };
-        // "H100-PCIe" says more than "H100".
-        GPUS.into_iter().filter(has).max_by_key(|gpu| gpu.name.len())
+        let name = name.strip_prefix("NVIDIA ").unwrap_or(name);
+        let known = |called: &&str| called.eq_ignore_ascii_case(name);
+        GPUS.iter().find(|(_, called)| called.iter().any(known)).map(|(sheet, _)| *sheet)
     }
 
-    /// The same where the products of convolutions are made like this; those of float32 are held against what TF32 would
-    /// take.
+    /// The same where the products of convolutions are made like this: those of float32 by the cores that do all other
+    /// arithmetic.
     pub fn in_precision(self, precision: Precision) -> Self {
-        let times = if precision == Precision::Bf16 { 2.0 } else { 1.0 };
-        Self { matrix_flop_per_second: times * self.matrix_flop_per_second, ..self }
+        let matrix_flop_per_second = match precision {
+            Precision::Fp32 => self.flop_per_second,
+            Precision::Tf32 => self.matrix_flop_per_second,
+            Precision::Bf16 => 2.0 * self.matrix_flop_per_second,
+        };
+        Self { matrix_flop_per_second, ..self }
     }
 
     /// The least seconds that work takes: its bytes, its products or the rest of its arithmetic, whichever is longest.
@@ -87,13 +100,49 @@ mod tests {
         assert!((h100.floor(cost) - 1e-3).abs() < 1e-9);
         assert!((h100.floor(Cost { bytes: 6.7e9, ..cost }) - 2e-3).abs() < 1e-9);
         assert!((h100.floor(Cost { matrix_flop: 3.0 * cost.matrix_flop, ..cost }) - 3e-3).abs() < 1e-9);
-        let named = |name| Ceiling::of_device(name).map(|gpu| gpu.name);
-        assert_eq!(named("NVIDIA H100 80GB HBM3"), Some("H100"));
-        assert_eq!(named("NVIDIA H100 PCIe"), Some("H100-PCIe"));
-        assert_eq!(named("NVIDIA GeForce RTX 4090"), Some("RTX-4090"));
-        assert_eq!(named("NVIDIA A1000"), None);
         assert_eq!(Ceiling::named("rtx 4090").unwrap().name, "RTX-4090");
         let message = Ceiling::named("H1000").unwrap_err().to_string();
-        assert!(message.contains("H1000") && message.contains("A100, A40"), "{message}");
+        assert!(message.contains("H1000") && message.contains("A10, A30"), "{message}");
+    }
+
+    #[test]
+    fn what_the_driver_calls_a_gpu_names_its_data_sheet() {
+        let named = |name| Ceiling::of_device(name).map(|gpu| gpu.name);
+        for (name, sheet) in [
+            ("NVIDIA A10", "A10"),
+            ("NVIDIA A100-SXM4-80GB", "A100"),
+            ("A100-SXM4-40GB", "A100-40GB"),
+            ("NVIDIA A100-PCIE-40GB", "A100-40GB"),
+            ("NVIDIA A100 80GB PCIe", "A100-PCIe"),
+            ("NVIDIA H100 80GB HBM3", "H100"),
+            ("NVIDIA H100 NVL", "H100-NVL"),
+            ("NVIDIA H100 PCIe", "H100-PCIe"),
+            ("NVIDIA H200", "H200"),
+            ("NVIDIA H200 NVL", "H200-NVL"),
+            ("NVIDIA L40", "L40"),
+            ("NVIDIA L40S", "L40S"),
+            ("NVIDIA GeForce RTX 4090", "RTX-4090"),
+            ("NVIDIA RTX A6000", "RTX-A6000"),
+        ] {
+            assert_eq!(named(name), Some(sheet), "{name}");
+        }
+        for name in [
+            "NVIDIA A1000",
+            "NVIDIA A10G",
+            "NVIDIA A40-48Q",
+            "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
+            "NVIDIA H100 80GB HBM3 MIG 3g.40gb",
+            "NVIDIA GeForce RTX 4090 D",
+            "NVIDIA GeForce RTX 4090 Laptop GPU",
+        ] {
+            assert_eq!(named(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn products_are_made_where_the_precision_has_them_made() {
+        let h100 = Ceiling::named("H100").unwrap();
+        let gigaflop = |precision| (h100.in_precision(precision).matrix_flop_per_second / 1e9).round();
+        assert_eq!(Precision::ALL.map(gigaflop), [66_900.0, 494_700.0, 989_400.0]);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::Build;
 use crate::data::cache::Room;
 use crate::data::loader::{Loader, LoaderOptions};
 use crate::data::order::epoch_order;
@@ -20,7 +21,8 @@ const SEED: u64 = 42;
 
 #[derive(Serialize)]
 pub struct Report {
-    program: String,
+    #[serde(flatten)]
+    build: Build,
     data: PathBuf,
     volumes: usize,
     slices: usize,
@@ -74,7 +76,7 @@ pub fn measure(set: VolumeSet, iters: u32, usual: LoaderOptions) -> Result<Repor
     }
     progress.finish();
     Ok(Report {
-        program: format!("kerase {}", env!("CARGO_PKG_VERSION")),
+        build: Build::this(),
         data,
         volumes: set.volumes().len(),
         slices: set.slice_count(),

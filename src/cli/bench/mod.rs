@@ -13,12 +13,15 @@ use std::path::PathBuf;
 use super::args::DeviceArgs;
 use super::loader_args::LoaderArgs;
 use super::output::{print, print_json};
+use crate::cuda::driver::gpus;
 use crate::cuda::tilings::Tilings;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::meter::ceiling::Ceiling;
 use crate::precision::Precision;
+use crate::provenance;
 use problem::{Network, Problem};
+use tilings::FromFile;
 
 const EXAMPLE: &str = "\
 Example:
@@ -28,6 +31,7 @@ Example:
   kerase bench --operations --device cuda:0    each operation of a step against its floor
   kerase bench --plan H100                     the floor alone, of a GPU that need not be here
   kerase bench --plan H100 --precision bf16    the same with feature maps that take half the bytes
+  kerase bench --plan A100,H100,H200           floors side by side
   kerase bench --tune tilings.toml --device cuda:0     which tilings of convolutions are quicker on this GPU than chosen
   kerase bench --step --tilings tilings.toml --device cuda:0     what they gain
   kerase bench --data brain/train              slices a second from these files, and that a training step takes of them
@@ -44,13 +48,15 @@ pub struct Args {
 
     /// Time each operation of a training step (with --mode inference: of an inference) against the least time that
     /// its bytes and its arithmetic take
-    #[arg(long, conflicts_with = "step")]
+    #[arg(long, conflicts_with_all = ["step", "warm_up"])]
     operations: bool,
 
     /// Count what the operations of a pass have to do, the least time that this takes, and the launches of each kernel,
-    /// on a GPU which need not be here: A100, A40, H100, H100-PCIe, H200, L40S or RTX-4090
-    #[arg(long, value_name = "GPU", conflicts_with_all = ["step", "operations", "iters"])]
-    plan: Option<String>,
+    /// on a GPU which need not be here, such as H100; in tf32, unless --precision says otherwise. Another name shows which
+    /// there are. Of several only their totals are shown, side by side; JSON has all
+    #[arg(long, value_name = "GPU[,GPU…]", value_delimiter = ',',
+        conflicts_with_all = ["step", "operations", "iters", "warm_up", "device", "threads"])]
+    plan: Vec<String>,
 
     /// Time how quickly the slices of a set are read, against the training step that they are for: the network's on a
     /// slice as most of the set's are
@@ -69,12 +75,14 @@ pub struct Args {
     tilings: Option<PathBuf>,
 
     /// Leave the step out
-    #[arg(long, requires = "data")]
+    #[arg(long, requires = "data", conflicts_with_all = ["warm_up", "low_memory", "device", "precision", "threads",
+        "cascades", "chans", "pools", "sens_chans", "sens_pools"])]
     loader_only: bool,
 
-    /// What to time. The memory that is reported is that of the more demanding of the two
-    #[arg(long, value_enum, default_value_t = Mode::Both)]
-    mode: Mode,
+    /// What to time: of whole steps both, of which the more demanding decides on the memory that is reported; otherwise one
+    /// [default: both, or train with --operations, --plan and --tune]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
 
     /// Timed repetitions
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -102,11 +110,31 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Mode {
     Train,
     Inference,
     Both,
+}
+
+/// What measured or counted.
+#[derive(Clone, Debug, serde::Serialize)]
+struct Build {
+    program: String,
+    commit: Option<String>,
+}
+
+impl Build {
+    fn this() -> Self {
+        Self { program: format!("kerase {}", provenance::VERSION), commit: provenance::commit() }
+    }
+}
+
+/// The newest CUDA that the driver of a GPU understands.
+fn driver(device: Device) -> Option<String> {
+    let Device::Cuda(..) = device else { return None };
+    Some(format!("for CUDA {}", gpus::describe().ok()?.driver))
 }
 
 impl Args {
@@ -116,46 +144,61 @@ impl Args {
         if let Some(data) = &self.data {
             return self.print(rates::measure(&self, data)?);
         }
-        let problem = Problem::new(self.network)?;
-        let &Self { mode, low_memory, iters, .. } = &self;
-        if let Some(gpu) = &self.plan {
-            let precision = self.device.precision.unwrap_or_default();
-            return self.print(operations::plan(
-                &problem,
-                mode,
-                low_memory,
-                Ceiling::named(gpu)?,
-                precision,
-            )?);
+        if self.loader.cache_gib > 0.0 {
+            return Err(Error::input("--cache-gib is of slices that are read: it goes with --data"));
         }
+        if self.low_memory && self.mode == Some(Mode::Inference) {
+            return Err(Error::input("--low-memory is of training, which --mode inference leaves out"));
+        }
+        let problem = Problem::new(self.network)?;
+        let &Self { low_memory, iters, .. } = &self;
+        if !self.plan.is_empty() {
+            let gpus = self.plan.iter().map(|gpu| Ceiling::named(gpu)).collect::<Result<Vec<_>>>()?;
+            let precision = self.device.precision.unwrap_or(Precision::Tf32);
+            let mut plans = operations::plan(&problem, self.one_pass()?, low_memory, &gpus, precision)?;
+            return if plans.len() > 1 {
+                self.print(operations::SideBySide(plans))
+            } else {
+                self.print(plans.remove(0))
+            };
+        }
+        let one_pass = if self.operations || self.tune.is_some() { Some(self.one_pass()?) } else { None };
         let device = self.device.start()?;
-        let tilings = self.tilings(device)?;
+        let mode = one_pass.or(self.mode).unwrap_or(Mode::Both);
+        let (tilings, used) = self.tilings(device, &problem, mode)?;
         if let Some(file) = &self.tune {
-            return self.print(tilings::tune(device, tilings, &problem, mode, iters, file)?);
+            return self.print(tilings::tune(device, (tilings, used), &problem, mode, iters, file)?);
         }
         if self.operations {
-            let measurement = operations::Measurement { device, mode, low_memory, iters, problem };
+            let measurement =
+                operations::Measurement { device, mode, low_memory, iters, tilings: used, problem };
             return self.print(device.run_tiled(tilings, measurement)??);
         }
-        self.print(device.run_tiled(tilings, step::Measurement { args: &self, device, problem })??)
+        let measurement = step::Measurement { args: &self, device, mode, tilings: used, problem };
+        self.print(device.run_tiled(tilings, measurement)??)
+    }
+
+    /// The pass whose operations are looked at.
+    fn one_pass(&self) -> Result<Mode> {
+        match self.mode {
+            Some(Mode::Both) => Err(Error::input(
+                "--mode both is of whole steps; --operations, --plan and --tune look at one pass: name train or inference",
+            )),
+            mode => Ok(mode.unwrap_or(Mode::Train)),
+        }
     }
 
     /// Those that were asked for, or built in.
-    fn tilings(&self, device: Device) -> Result<Tilings> {
-        match &self.tilings {
-            Some(_) if device.precision() == Precision::Fp32 => Err(Error::input(format!(
+    fn tilings(&self, device: Device, slice: &Problem, mode: Mode) -> Result<(Tilings, Option<FromFile>)> {
+        let Some(file) = &self.tilings else { return Ok((Tilings::built_in(), None)) };
+        if device.precision() == Precision::Fp32 {
+            return Err(Error::input(format!(
                 "--tilings: on {device} in fp32 there is one tiling of each convolution"
-            ))),
-            Some(file) => {
-                let tilings = Tilings::read(file)?;
-                let precision = device.precision();
-                if tilings.len(precision) == 0 {
-                    return Err(Error::input(format!("{} has no tilings of {precision}", file.display())));
-                }
-                Ok(Tilings::built_in().overlaid(&tilings))
-            }
-            None => Ok(Tilings::built_in()),
+            )));
         }
+        let tilings = Tilings::read(file)?;
+        let used = FromFile::new(file, &tilings, slice, mode, device.precision())?;
+        Ok((Tilings::built_in().overlaid(&tilings), Some(used)))
     }
 
     fn print(&self, report: impl serde::Serialize + std::fmt::Display) -> Result<()> {

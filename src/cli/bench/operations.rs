@@ -7,8 +7,9 @@ use std::fmt;
 use num_traits::Zero;
 use serde::Serialize;
 
-use super::Mode;
 use super::problem::Problem;
+use super::tilings::FromFile;
+use super::{Build, Mode, driver};
 use crate::backend::{Backend, ImageShape, Purpose};
 use crate::cuda::Cuda;
 use crate::cuda::driver::dry::Dry;
@@ -35,16 +36,31 @@ const SHOWN: usize = 16;
 /// Everything about one pass: a training step, or an inference.
 #[derive(Serialize)]
 pub struct Report {
-    program: String,
+    #[serde(flatten)]
+    build: Build,
     device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<String>,
+    precision: Precision,
     /// "training" or "inference".
     pass: &'static str,
+    low_memory: bool,
+    /// Passes that were timed; none of a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iters: Option<u32>,
+    #[serde(flatten)]
+    tilings: Option<FromFile>,
     #[serde(flatten)]
     architecture: Architecture,
     coils: usize,
     height: usize,
     width: usize,
+    /// What floors are made of: the data sheet's figures, but memory as it was measured, where it was.
     ceiling: Ceiling,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_sheet_bytes_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied_bytes_per_second: Option<f64>,
     total: Row,
     operations: Vec<Row>,
     shapes: Vec<Row>,
@@ -82,7 +98,7 @@ pub fn pass<B: Backend<Real = f32>>(
     Ok(())
 }
 
-/// What a GPU that need not be here would have to do.
+/// What GPUs that need not be here would have to do.
 ///
 /// # Errors
 /// A network or slice that is impossible.
@@ -90,17 +106,22 @@ pub fn plan(
     problem: &Problem,
     mode: Mode,
     low_memory: bool,
-    ceiling: Ceiling,
+    gpus: &[Ceiling],
     precision: Precision,
-) -> Result<Report> {
+) -> Result<Vec<Report>> {
     let dry = Cuda::new(Dry::default()).with_precision(precision);
     let metered = Metered::counting(&dry, precision);
     pass(&metered, problem, mode, low_memory, || Ok(()), 1)?;
     // What is counted is not carried out; the dry device carries it out and computes nothing.
     pass(&dry, problem, mode, low_memory, || Ok(()), 1)?;
-    let name = format!("{}, {precision}", ceiling.name);
-    let report = Report::new(problem, mode, name, ceiling.in_precision(precision), &metered.take()?, 1);
-    Ok(Report { launches: Some(dry.driver().launches()), ..report })
+    let ledger = metered.take()?;
+    let report = |&sheet: &Ceiling| Report {
+        device: format!("{}, {precision}", sheet.name),
+        data_sheet_bytes_per_second: Some(sheet.bytes_per_second),
+        launches: Some(dry.driver().launches()),
+        ..Report::new(problem, mode, low_memory, (precision, sheet.in_precision(precision)), &ledger, 1)
+    };
+    Ok(gpus.iter().map(report).collect())
 }
 
 /// The measurement of each operation on a device.
@@ -109,6 +130,7 @@ pub struct Measurement {
     pub mode: Mode,
     pub low_memory: bool,
     pub iters: u32,
+    pub tilings: Option<FromFile>,
     pub problem: Problem,
 }
 
@@ -116,11 +138,14 @@ impl Work for Measurement {
     type Output = Result<Report>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let Self { device, mode, low_memory, iters, problem } = self;
+        let Self { device, mode, low_memory, iters, tilings, problem } = self;
+        let precision = device.precision();
         let copied = copied_bytes_per_second(ops)?;
-        let (name, ceiling) = ceiling(device, copied);
+        let (name, sheet) = data_sheet(device);
+        let ceiling = sheet.map_or(UNKNOWN, |sheet| sheet.in_precision(precision));
+        let ceiling = Ceiling { bytes_per_second: copied, ..ceiling };
         let flush = if matches!(device, Device::Cuda(..)) { FLUSH } else { 0 };
-        let metered = Metered::timing(ops, device.precision(), flush);
+        let metered = Metered::timing(ops, precision, flush);
         let mut passes = 0;
         let mut warm = || {
             passes += 1;
@@ -128,7 +153,16 @@ impl Work for Measurement {
             if passes == 1 { metered.take().map(drop) } else { Ok(()) }
         };
         pass(&metered, &problem, mode, low_memory, &mut warm, 1 + iters as usize)?;
-        Ok(Report::new(&problem, mode, name, ceiling, &metered.take()?, iters as usize))
+        let ledger = metered.take()?;
+        Ok(Report {
+            device: name,
+            driver: driver(device),
+            iters: Some(iters),
+            tilings,
+            data_sheet_bytes_per_second: sheet.map(|sheet| sheet.bytes_per_second),
+            copied_bytes_per_second: Some(copied),
+            ..Report::new(&problem, mode, low_memory, (precision, ceiling), &ledger, iters as usize)
+        })
     }
 }
 
@@ -152,30 +186,29 @@ fn copied_bytes_per_second<B: Backend>(ops: &B) -> Result<f64> {
     Ok((2 * size_of::<f32>() * COPIED) as f64 / fastest)
 }
 
-/// Memory as measured; arithmetic as the data sheet has it, where there is one.
-fn ceiling(device: Device, bytes_per_second: f64) -> (String, Ceiling) {
-    let unknown = Ceiling {
-        name: "memory as measured, arithmetic unknown",
-        bytes_per_second,
-        matrix_flop_per_second: f64::INFINITY,
-        flop_per_second: f64::INFINITY,
-    };
-    let Device::Cuda(number, _) = device else { return (device.described(), unknown) };
-    let Ok(info) = gpus::find(number) else { return (device.described(), unknown) };
-    let known = Ceiling::of_device(&info.name);
-    let name = format!("{info}, {}", device.precision());
-    (
-        name,
-        known.map_or(unknown, |sheet| Ceiling { bytes_per_second, ..sheet.in_precision(device.precision()) }),
-    )
+/// Of a device without a data sheet.
+const UNKNOWN: Ceiling = Ceiling {
+    name: "memory as measured, arithmetic unknown",
+    bytes_per_second: f64::INFINITY,
+    matrix_flop_per_second: f64::INFINITY,
+    flop_per_second: f64::INFINITY,
+};
+
+/// The device in words, and its data sheet where it is known.
+fn data_sheet(device: Device) -> (String, Option<Ceiling>) {
+    let Device::Cuda(number, precision) = device else { return (device.described(), None) };
+    match gpus::find(number) {
+        Ok(info) => (format!("{info}, {precision}"), Ceiling::of_device(&info.name)),
+        Err(_) => (device.described(), None),
+    }
 }
 
 impl Report {
     fn new(
         problem: &Problem,
         mode: Mode,
-        device: String,
-        ceiling: Ceiling,
+        low_memory: bool,
+        (precision, ceiling): (Precision, Ceiling),
         ledger: &Ledger,
         passes: usize,
     ) -> Self {
@@ -183,19 +216,80 @@ impl Report {
         shapes.sort_by(|a, b| b.weight().total_cmp(&a.weight()));
         let ImageShape { coils, rows, columns, .. } = problem.batch.shape;
         Self {
-            program: format!("kerase {}", env!("CARGO_PKG_VERSION")),
-            device,
+            build: Build::this(),
+            device: String::new(),
+            driver: None,
+            precision,
             pass: if mode == Mode::Inference { "inference" } else { "training" },
+            low_memory,
+            iters: None,
+            tilings: None,
             architecture: problem.architecture,
             coils,
             height: rows,
             width: columns,
             ceiling,
+            data_sheet_bytes_per_second: None,
+            copied_bytes_per_second: None,
             total: total(&shapes),
             operations: by_operation(&shapes),
             shapes,
             launches: None,
         }
+    }
+
+    /// What floors are made of, and where that is from.
+    fn floor(&self) -> String {
+        let Ceiling { name, bytes_per_second, matrix_flop_per_second, flop_per_second } = self.ceiling;
+        let gigabytes = |rate: f64| format!("{:.0} GB/s", rate / 1e9);
+        let from = match (self.copied_bytes_per_second, self.data_sheet_bytes_per_second) {
+            (None, _) => format!("data sheet of {name}"),
+            (Some(_), None) => "measured by copying".into(),
+            (Some(_), Some(sheet)) => {
+                format!("measured by copying; data sheet of {name}: {}", gigabytes(sheet))
+            }
+        };
+        let arithmetic = if flop_per_second.is_finite() {
+            let [products, other] = [matrix_flop_per_second, flop_per_second].map(|rate| rate / 1e12);
+            format!("{products:.1} TFLOP/s of products, {other:.1} TFLOP/s of other arithmetic (data sheet)")
+        } else {
+            "arithmetic unknown".into()
+        };
+        format!("floor: {} ({from}), {arithmetic}", gigabytes(bytes_per_second))
+    }
+
+    /// The network, the pass and the slice.
+    fn task(&self) -> String {
+        let Self { architecture, pass, coils, height, width, .. } = self;
+        let low_memory = if self.low_memory { " with little memory" } else { "" };
+        format!(
+            "VarNet of {architecture}\n{pass}{low_memory}, one slice of {coils} coils, {height} x {width}"
+        )
+    }
+}
+
+/// Plans of one pass on several GPUs.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct SideBySide(pub Vec<Report>);
+
+impl fmt::Display for SideBySide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Report { total, precision, .. }) = self.0.first() else { return Ok(()) };
+        writeln!(f, "{}, {precision}", self.0[0].task())?;
+        let [gigabytes, gigaflop] = [total.cost.bytes, total.cost.matrix_flop].map(|amount| amount / 1e9);
+        writeln!(f, "at least {gigabytes:.3} GB, {gigaflop:.1} GFLOP of products")?;
+        let header = ["GPU", "GB/s", "TFLOP/s of products", "of other", "floor ms"].map(str::to_string);
+        let cells = |Report { ceiling, total, .. }: &Report| {
+            vec![
+                ceiling.name.to_string(),
+                format!("{:.0}", ceiling.bytes_per_second / 1e9),
+                format!("{:.1}", ceiling.matrix_flop_per_second / 1e12),
+                format!("{:.1}", ceiling.flop_per_second / 1e12),
+                format!("{:.3}", 1e3 * total.floor_seconds),
+            ]
+        };
+        write!(f, "{}", render(Style::Terminal, header.to_vec(), self.0.iter().map(cells), 1))
     }
 }
 
@@ -228,16 +322,10 @@ fn table(rows: &[&Row], shapes: bool) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { architecture, pass, coils, height, width, device, ceiling, .. } = self;
-        writeln!(f, "VarNet of {architecture}")?;
-        writeln!(f, "{pass}, one slice of {coils} coils, {height} x {width}, on {device}")?;
-        write!(f, "floor: {:.0} GB/s", ceiling.bytes_per_second / 1e9)?;
-        for (rate, of) in
-            [(ceiling.matrix_flop_per_second, "products"), (ceiling.flop_per_second, "other arithmetic")]
-        {
-            if rate.is_finite() {
-                write!(f, ", {:.1} TFLOP/s of {of}", rate / 1e12)?;
-            }
+        writeln!(f, "{}, on {}", self.task(), self.device)?;
+        write!(f, "{}", self.floor())?;
+        if let Some(tilings) = &self.tilings {
+            write!(f, "\n{tilings}")?;
         }
         let operations: Vec<&Row> = self.operations.iter().chain([&self.total]).collect();
         writeln!(f, "\n{}", table(&operations, false))?;

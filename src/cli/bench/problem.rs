@@ -6,9 +6,11 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::backend::{Backend, ImageShape, LossWeights, SSIM_WINDOW, Update};
 use crate::batch::{Batch, Reference};
+use crate::cli::plan::countable;
 use crate::engine::{Engine, Objective};
 use crate::error::{Error, Result};
-use crate::model::Architecture;
+use crate::memory;
+use crate::model::{Architecture, VarNet};
 use crate::simulate::{Anatomy, SimulateConfig, simulate_volume};
 
 /// Network and slice; the defaults are the paper's network on a fastMRI brain slice.
@@ -57,6 +59,27 @@ impl Network {
     }
 }
 
+/// Finds out before anything is allocated whether the network takes such slices, and whether this machine has memory for
+/// what the host holds of both, whatever device computes.
+///
+/// # Errors
+/// Images that are too small for the network's depth; too little memory.
+pub fn check(architecture: Architecture, shape: ImageShape) -> Result<()> {
+    let net = VarNet::new(architecture)?;
+    net.check(shape)?;
+    // Each once to keep, and once on its way to the device.
+    let bytes = 2 * size_of::<f32>() * (net.layout.len() + shape.multicoil());
+    match memory::of_machine() {
+        Some(machine) if bytes > machine => Err(Error::NoMemory(format!(
+            "the parameters of a VarNet of {architecture} and a slice take {} of the host's memory, this machine has {}: a \
+             smaller network or slice needs less; 'kerase info --plan' counts what a device needs, whatever the size",
+            memory::size(bytes),
+            memory::size(machine)
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// A network and one slice for it.
 pub struct Problem {
     pub architecture: Architecture,
@@ -67,17 +90,21 @@ pub struct Problem {
 impl Problem {
     /// Noise, a mask of every 8th column and the centre, and a target: values do not change the time, but denormals and
     /// NaN would. The same slice as in scripts/bench_pytorch.py.
+    ///
+    /// # Errors
+    /// Sizes that no slice or network has, and as [`check`].
     pub fn new(network: Network) -> Result<Self> {
         let architecture = network.architecture()?;
         let Network { coils, height, width, .. } = network;
-        if coils == 0 || height < SSIM_WINDOW || width < SSIM_WINDOW {
+        let shape = ImageShape { n: 1, coils, rows: height, columns: width };
+        if !countable(shape) || height.min(width) < SSIM_WINDOW {
             return Err(Error::input(format!(
-                "--coils {coils} --height {height} --width {width}: expected at least 1 coil and \
-                 {SSIM_WINDOW} x {SSIM_WINDOW} samples"
+                "--coils {coils} --height {height} --width {width}: expected 1 to 256 coils and {SSIM_WINDOW} to 16384 rows \
+                 and columns"
             )));
         }
+        check(architecture, shape)?;
         let side = height.min(width).min(320);
-        let shape = ImageShape { n: 1, coils, rows: height, columns: width };
         Ok(Self::of(architecture, shape, [side, side]))
     }
 

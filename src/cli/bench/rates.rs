@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::problem::Problem;
-use super::{Args, loader, step};
+use super::problem::{Problem, check};
+use super::{Args, driver, loader, step};
 use crate::backend::{Backend, ImageShape};
 use crate::data::set::{SliceShape, VolumeSet};
 use crate::device::{Device, Work};
@@ -34,6 +34,8 @@ pub struct Report {
 #[derive(Serialize)]
 struct StepRate {
     device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<String>,
     precision: Precision,
     #[serde(flatten)]
     architecture: Architecture,
@@ -81,8 +83,12 @@ pub fn measure(args: &Args, data: &Path) -> Result<Report> {
     let Some(target) = target else {
         return without(report, "most slices have no target to learn from".into());
     };
-    let problem = Problem::of(architecture, ImageShape { n: 1, coils, rows, columns }, target);
-    let seconds = match device.run(TrainingStep { args, problem }).flatten() {
+    let shape = ImageShape { n: 1, coils, rows, columns };
+    let timed = check(architecture, shape).and_then(|()| {
+        let problem = Problem::of(architecture, shape, target);
+        device.run(TrainingStep { args, problem }).flatten()
+    });
+    let seconds = match timed {
         Ok(seconds) => seconds,
         Err(Error::NoMemory(why) | Error::Input(why)) => return without(report, why),
         Err(error) => return Err(error),
@@ -103,6 +109,7 @@ impl StepRate {
         let SliceShape { coils, matrix: [height, width], .. } = shape;
         Self {
             device: device.to_string(),
+            driver: driver(device),
             precision: device.precision(),
             architecture,
             coils,

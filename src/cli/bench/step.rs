@@ -1,12 +1,12 @@
 //! `kerase bench --step`: how long a whole training step and an inference take.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
 
 use super::problem::Problem;
-use super::{Args, Mode};
+use super::tilings::FromFile;
+use super::{Args, Build, Mode, driver};
 use crate::backend::{Backend, ImageShape};
 use crate::device::{Device, Work};
 use crate::engine::{Engine, Task};
@@ -18,8 +18,11 @@ use crate::precision::Precision;
 /// What was measured. What was not is absent.
 #[derive(Serialize)]
 pub struct Report {
-    program: String,
+    #[serde(flatten)]
+    build: Build,
     device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<String>,
     precision: Precision,
     #[serde(flatten)]
     architecture: Architecture,
@@ -27,11 +30,12 @@ pub struct Report {
     height: usize,
     width: usize,
     parameters: usize,
+    mode: Mode,
+    warm_up: u32,
     iters: u32,
     low_memory: bool,
-    /// The file of --tilings.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tilings: Option<PathBuf>,
+    #[serde(flatten)]
+    tilings: Option<FromFile>,
     /// Of the convolutions of one forward pass, a multiply-add counted as two.
     forward_convolution_gflop: f64,
     #[serde(flatten)]
@@ -72,6 +76,8 @@ struct TrainTimes {
 pub struct Measurement<'a> {
     pub args: &'a Args,
     pub device: Device,
+    pub mode: Mode,
+    pub tilings: Option<FromFile>,
     pub problem: Problem,
 }
 
@@ -79,8 +85,7 @@ impl Work for Measurement<'_> {
     type Output = Result<Report>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let Self { args: &Args { mode, iters, warm_up, low_memory, ref tilings, .. }, device, problem } =
-            self;
+        let Self { args: &Args { iters, warm_up, low_memory, .. }, device, mode, tilings, problem } = self;
         let iterations = [warm_up, iters];
         let parameters = problem.architecture.initial_parameters(0);
         let device_mb = |task: Task| -> Result<Option<f64>> {
@@ -112,17 +117,20 @@ impl Work for Measurement<'_> {
             .transpose()?;
         let ImageShape { coils, rows, columns, .. } = problem.batch.shape;
         Ok(Report {
-            program: format!("kerase {}", env!("CARGO_PKG_VERSION")),
+            build: Build::this(),
             device: device.in_words(),
+            driver: driver(device),
             precision: device.precision(),
             architecture: problem.architecture,
             coils,
             height: rows,
             width: columns,
             parameters: parameters.len(),
+            mode,
+            warm_up,
             iters,
             low_memory,
-            tilings: tilings.clone(),
+            tilings,
             forward_convolution_gflop: convolution_flop(problem.architecture, problem.batch.shape) / 1e9,
             inference,
             train,
@@ -216,6 +224,9 @@ impl std::fmt::Display for Report {
         if let Some(TrainTimes { median, min, .. }) = self.train {
             // Backward is a convolution for the data's gradient and one for the weights'.
             time("training", median, min, 3.0 * self.forward_convolution_gflop)?;
+        }
+        if let Some(tilings) = &self.tilings {
+            write!(f, "\n{tilings}")?;
         }
         let device_mb = self.train.map_or(self.inference.and_then(|i| i.device_mb), |t| t.device_mb);
         if let Some(peak) = device_mb {

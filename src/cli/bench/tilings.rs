@@ -1,29 +1,31 @@
 //! `kerase bench --tune`: every tiling of every convolution of a pass, timed, beside the one that is in use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use half::bf16;
 use serde::Serialize;
 
-use super::Mode;
 use super::operations::pass;
 use super::problem::Problem as Slice;
+use super::{Build, Mode, driver};
 use crate::backend::ImageShape;
 use crate::cli::output::check_file;
 use crate::cuda::Cuda;
 use crate::cuda::driver::Driver;
 use crate::cuda::driver::dry::Dry;
 use crate::cuda::driver::emulated::Emulated;
-use crate::cuda::tilings::{Problem, Tilings};
+use crate::cuda::driver::gpus;
+use crate::cuda::tilings::{Note, Problem, Tilings};
 use crate::cuda::tune::{Bench, Repeats, Timed, Timings};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::meter::Metered;
 use crate::model::Architecture;
 use crate::precision::Precision;
-use crate::progress::Progress;
+use crate::progress::{Progress, is_silent};
+use crate::provenance;
 use crate::report::table::{Style, render};
 
 /// Launches that a GPU is timed with at a time, and bytes that they take turns with: more than any cache holds.
@@ -31,6 +33,8 @@ const LAUNCHES: usize = 40;
 const ROTATED: usize = 256 << 20;
 /// Seconds of work before anything is timed.
 const WARM_UP: f64 = 1.0;
+/// Instead of a GPU's name.
+const EMULATED: &str = "the emulated device, whose times are the host's and say nothing of a GPU";
 /// What another tiling must gain, as a share of the time, to be written down: less is chance.
 const GAIN: f64 = 0.03;
 
@@ -64,11 +68,64 @@ impl Row {
     }
 }
 
+/// A file of tilings that is used.
+#[derive(Clone, Debug, Serialize)]
+pub struct FromFile {
+    #[serde(rename = "tilings")]
+    file: PathBuf,
+    /// How many it has in this precision, and of convolutions of this pass.
+    #[serde(rename = "tilings_in_file")]
+    all: usize,
+    #[serde(rename = "tilings_of_this_pass")]
+    of_this_pass: usize,
+}
+
+impl FromFile {
+    /// # Errors
+    /// A file with nothing for this precision, network and slice.
+    pub fn new(
+        file: &Path,
+        tilings: &Tilings,
+        slice: &Slice,
+        mode: Mode,
+        precision: Precision,
+    ) -> Result<Self> {
+        let all = tilings.len(precision);
+        if all == 0 {
+            return Err(Error::input(format!("{} has no tilings of {precision}", file.display())));
+        }
+        let calls = calls(slice, mode, precision)?;
+        let of_this_pass = tilings.of(precision).filter(|problem| calls.contains_key(problem)).count();
+        if of_this_pass == 0 {
+            return Err(Error::input(format!(
+                "{} has {all} tilings of {precision}, none of them of a convolution of this pass: give the network, slice and \
+                 mode that --tune had, or leave --tilings out",
+                file.display()
+            )));
+        }
+        Ok(Self { file: file.to_path_buf(), all, of_this_pass })
+    }
+}
+
+impl fmt::Display for FromFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, all, of_this_pass } = self;
+        write!(f, "{of_this_pass} of {all} tilings of {} are of this pass's convolutions", file.display())
+    }
+}
+
 #[derive(Serialize)]
 pub struct Report {
-    program: String,
+    #[serde(flatten)]
+    build: Build,
     device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<String>,
     precision: Precision,
+    mode: Mode,
+    iters: u32,
+    #[serde(flatten)]
+    tilings: Option<FromFile>,
     #[serde(flatten)]
     architecture: Architecture,
     coils: usize,
@@ -83,14 +140,14 @@ pub struct Report {
 }
 
 /// Times the tilings of a pass, and keeps in a file what is quicker than the models' choice: beside what it has of other
-/// problems, and those that are `used`.
+/// problems, and those that are `used`. Times of the emulated device are those of a CPU, and its file says so.
 ///
 /// # Errors
 /// [`Error::Input`] for a device or precision that has one tiling alone; for a file that is there and cannot be read, or
 /// cannot be written; where the device fails.
 pub fn tune(
     device: Device,
-    used: Tilings,
+    (used, from_file): (Tilings, Option<FromFile>),
     slice: &Slice,
     mode: Mode,
     iters: u32,
@@ -105,7 +162,9 @@ pub fn tune(
     }
     let mut kept = used.clone();
     if file.exists() {
-        kept = kept.overlaid(&Tilings::read(file)?);
+        let there = Tilings::read(file)?;
+        warn_of_others(file, &there, &measured_on(device));
+        kept = kept.overlaid(&there);
     }
     check_file(file, true)?;
     let replays = iters as usize;
@@ -117,18 +176,29 @@ pub fn tune(
             rows(&gpu, slice, mode, repeats)?
         }
         Device::Emulated(_) => {
+            if !is_silent() {
+                eprintln!("--tune on the emulated device times the host: the tilings say nothing of a GPU");
+            }
             let device = Cuda::new(Emulated::from_environment()?);
             let device = device.with_precision(precision).with_tilings(used);
             rows(&device, slice, mode, Repeats { launches: 1, replays, warm_up: 0.0, bytes: 0 })?
         }
     };
     keep(&mut kept, precision, &problems);
+    let build = Build::this();
+    let commit = build.commit.as_ref().map_or(String::new(), |commit| format!(" of commit {commit}"));
+    let by = format!("by {}{commit} on {}", build.program, provenance::today());
+    kept.note(Note { on: measured_on(device), precision, by });
     kept.write(file)?;
     let ImageShape { coils, rows: height, columns: width, .. } = slice.batch.shape;
     Ok(Report {
-        program: format!("kerase {}", env!("CARGO_PKG_VERSION")),
+        build,
         device: device.in_words(),
+        driver: driver(device),
         precision,
+        mode,
+        iters,
+        tilings: from_file,
         architecture: slice.architecture,
         coils,
         height,
@@ -138,6 +208,27 @@ pub fn tune(
         problems,
         written: format!("{} has {} tilings of {precision}", file.display(), kept.len(precision)),
     })
+}
+
+/// Whose times a file's are.
+fn measured_on(device: Device) -> String {
+    match device {
+        Device::Cuda(number, _) => gpus::find(number).map_or_else(|_| "a GPU".into(), |info| info.name),
+        Device::Cpu | Device::Emulated(_) => EMULATED.into(),
+    }
+}
+
+/// Of other GPUs, whose tilings stay in the file beside those that are measured now.
+fn warn_of_others(file: &Path, there: &Tilings, on: &str) {
+    let others: BTreeSet<&str> = there.notes().iter().map(|note| note.on.as_str()).collect();
+    let others: Vec<&str> = others.into_iter().filter(|other| *other != on).collect();
+    if !others.is_empty() && !is_silent() {
+        eprintln!(
+            "{} has tilings that were measured on {}: those of convolutions that are not timed now stay in it",
+            file.display(),
+            others.join(" and on ")
+        );
+    }
 }
 
 /// Has each problem made by its best tiling, which is written down where the model would choose another.
@@ -206,6 +297,9 @@ impl fmt::Display for Report {
             1e3 * self.used_seconds,
             1e3 * self.best_seconds
         )?;
+        if let Some(tilings) = &self.tilings {
+            writeln!(f, "{tilings}")?;
+        }
         write!(f, "{better} are better than what is in use; {}", self.written)
     }
 }
