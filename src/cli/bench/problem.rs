@@ -12,7 +12,7 @@ use crate::model::Architecture;
 use crate::simulate::{Anatomy, SimulateConfig, simulate_volume};
 
 /// Network and slice; the defaults are the paper's network on a fastMRI brain slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args, serde::Serialize)]
 #[command(next_help_heading = "Network and slice")]
 pub struct Network {
     #[arg(long, default_value_t = Self::PAPER.cascades)]
@@ -54,6 +54,14 @@ impl Network {
         let architecture = Architecture { cascades, chans, pools, sens_chans, sens_pools };
         architecture.check()?;
         Ok(architecture)
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cascades, chans, pools, sens_chans, sens_pools, coils, height, width } = *self;
+        let architecture = Architecture { cascades, chans, pools, sens_chans, sens_pools };
+        write!(f, "{architecture}; {coils} coils, {height} x {width}")
     }
 }
 

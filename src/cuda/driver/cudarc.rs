@@ -25,7 +25,6 @@ use self::download::{Download, Downloads};
 use self::graph::{Captured, Command, Recording, abandon};
 use self::nccl::Communicator;
 use self::overlap::Mark;
-use self::pinned::Pinned;
 use super::faults::{not_recorded, out_of_memory, text, too_much_shared};
 use super::{Argument, Call, Driver, Launch};
 use crate::cuda::kernel::Located;
