@@ -22,7 +22,7 @@ fn every_tiling_agrees_with_float64() {
                 .with_tilings(Tilings::always(names.clone()));
             for case in cases {
                 let selection = Selection { only: Some(case.into()), ..Selection::default() };
-                let outcome = validate(&device, "emulated", &selection, |_| ());
+                let outcome = validate(&device, "emulated", &selection, &mut ());
                 assert!(outcome.passed(), "{precision}, {names:?}: {outcome}");
             }
         }

@@ -4,8 +4,11 @@ mod cli_support;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
-use cli_support::Folder;
+use cli_support::{Folder, kerase_in};
 use kerase::backend::*;
 use kerase::cpu::Cpu;
 use kerase::cuda::Cuda;
@@ -13,12 +16,12 @@ use kerase::cuda::driver::dry::Dry;
 use kerase::cuda::driver::emulated::{Emulated, Kernel};
 use kerase::error::{Error, Result};
 use kerase::precision::Precision;
-use kerase::validate::{Checked, Outcome, Problem, Selection, validate};
+use kerase::validate::{Case, Checked, Failure, Outcome, Problem, Selection, Watcher, validate};
 
 #[test]
 fn single_precision_on_the_cpu_passes() {
     let selection = Selection { random: 50, seed: 1, ..Selection::default() };
-    let outcome = validate(&Cpu::<f32>::default(), "cpu", &selection, |_| {});
+    let outcome = validate(&Cpu::<f32>::default(), "cpu", &selection, &mut ());
     assert!(outcome.passed(), "{outcome}");
     assert!(outcome.runs[0].unsupported.is_empty());
     // A tolerance that nothing comes near to finds nothing: the convolutions use a part of theirs.
@@ -31,7 +34,7 @@ fn single_precision_on_the_cpu_passes() {
 fn layers_of_the_papers_network_pass_on_the_cpu() {
     let of = |only: &str| {
         let selection = Selection { paper: true, only: Some(only.into()), ..Selection::default() };
-        validate(&Cpu::<f32>::default(), "cpu", &selection, |_| {})
+        validate(&Cpu::<f32>::default(), "cpu", &selection, &mut ())
     };
     for only in [
         "conv_transpose 288->144 n1 40x23",
@@ -256,12 +259,19 @@ impl Checked for Faulty {
     }
 
     fn dirty_scratch(&self, _value: f32) {}
+
+    fn precision(&self) -> Precision {
+        Precision::Tf32
+    }
 }
 
 fn outcome(wrong: Wrong, only: &str) -> Outcome {
+    outcome_of(wrong, &Selection { only: Some(only.into()), ..Selection::default() }, &mut ())
+}
+
+fn outcome_of(wrong: Wrong, selection: &Selection, watcher: &mut impl Watcher) -> Outcome {
     let device = Faulty { cpu: Cpu::default(), wrong, pooled: Cell::new(0) };
-    let selection = Selection { only: Some(only.into()), ..Selection::default() };
-    validate(&device, "faulty", &selection, |_| {})
+    validate(&device, "faulty (pooling), tf32", selection, watcher)
 }
 
 const CASE: &str = "avg_pool 3 n2 7x9 raw";
@@ -274,11 +284,85 @@ fn problem(wrong: Wrong) -> Problem {
     // Whoever reads the report sees where, and how to see it again.
     let text = outcome.to_string();
     assert!(
-        text.contains(&format!("kerase validate --device faulty --only '{CASE}'"))
+        text.contains(&format!("again: kerase validate --device faulty --precision tf32 --only '{CASE}'\n"))
             && text.contains("1 failed"),
         "{text}"
     );
     outcome.failures[0].problem.clone()
+}
+
+#[test]
+fn a_failure_is_seen_again_with_all_that_it_came_from() {
+    let selection = Selection {
+        paper: true,
+        random: 400,
+        seed: 7,
+        only: Some("avg_pool".into()),
+        variables: vec!["KERASE_EMULATED_SCHEDULE=reverse".into()],
+    };
+    let outcome = outcome_of(Wrong::Element, &selection, &mut ());
+    let table = Selection { only: selection.only.clone(), ..Selection::default() };
+    let table: BTreeSet<String> = table.cases().iter().map(ToString::to_string).collect();
+    // One of the paper's network or at random, that is.
+    let failure = outcome.failures.iter().rev().find(|failure| !table.contains(&failure.case)).unwrap();
+    let named = "KERASE_EMULATED_SCHEDULE=reverse kerase validate --device faulty --precision tf32 --paper --random 400 \
+                 --seed 7 --only 'avg_pool ";
+    assert!(failure.again.starts_with(named), "{failure}");
+    assert!(failure.to_string().ends_with(&format!("\n  again: {}", failure.again)), "{failure}");
+    // Where a device is right, the line runs that case and passes.
+    let line = failure.again.replace("kerase", "\"$KERASE\"").replace("--device faulty", "--device emulated");
+    let said = Folder::new().shell(&line).succeeded();
+    assert!(said.contains("emulated in tf32") && said.contains("seed 7"), "{said}");
+    assert!(said.contains("emulated (reverse), tf32: 1 cases run, all agree"), "{said}");
+}
+
+/// Keeps what fails, and then has enough.
+#[derive(Default)]
+struct First(Vec<Failure>);
+
+impl Watcher for First {
+    fn next(&mut self, _: &Case) -> bool {
+        self.0.is_empty()
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        self.0.push(failure.clone());
+    }
+}
+
+#[test]
+fn a_failure_is_told_at_once_and_what_is_stopped_is_incomplete() {
+    let selection = Selection { only: Some("avg_pool".into()), ..Selection::default() };
+    let mut first = First::default();
+    let outcome = outcome_of(Wrong::Element, &selection, &mut first);
+    assert_eq!((outcome.runs[0].cases, &outcome.failures), (1, &first.0));
+    assert!(outcome.incomplete && outcome.to_string().contains("INCOMPLETE"), "{outcome}");
+
+    let stopped = outcome_of(Wrong::Nothing, &selection, &mut First(first.0));
+    assert!(stopped.runs.is_empty() && stopped.failures.is_empty() && !stopped.passed());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_leaves_what_was_found_so_far() {
+    let folder = Folder::new();
+    let mut command = kerase_in(&folder, "validate --device emulated --random 100000 --out report.json");
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let catches_interrupt = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 0b10 != 0
+    };
+    while !catches_interrupt() {
+        sleep(Duration::from_millis(20));
+    }
+    sleep(Duration::from_millis(500));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130));
+    assert!(String::from_utf8(ended.stdout).unwrap().contains("INCOMPLETE"));
+    assert_eq!(folder.json("report.json")["incomplete"], true);
 }
 
 #[test]
@@ -356,7 +440,13 @@ fn the_command_says_what_ran() {
     let folder = Folder::new();
     let text = folder.kerase("validate --only avg_pool --device cpu --out report.json").succeeded();
     assert!(text.contains("cpu: 36 cases run, all agree"), "{text}");
-    assert_eq!(folder.json("report.json")["runs"][0]["cases"], 36);
+    let report = folder.json("report.json");
+    assert_eq!((&report["runs"][0]["cases"], &report["incomplete"]), (&36.into(), &false.into()));
+    let by = &report["by"];
+    assert_eq!((&by["device"], &by["precision"]), (&"cpu".into(), &"fp32".into()));
+    assert_eq!(by["kerase"], env!("CARGO_PKG_VERSION"));
+    // Three roundings of 2⁻²⁴, times four for a single element.
+    assert_eq!(report["operations"][0]["tolerance"], 12.0 / f64::from(1 << 24));
 
     let text = folder.kerase("validate --only avg_pool --device emulated --random 10").succeeded();
     assert!(text.contains("emulated (") && !text.contains("failed\n"), "{text}");
@@ -364,6 +454,10 @@ fn the_command_says_what_ran() {
     let names = folder.kerase("validate --only conv1x1 --random 50 --seed 3 --list").succeeded();
     assert!(names.lines().count() > 10 && names.lines().all(|name| name.starts_with("conv1x1")), "{names}");
     folder.kerase("validate --only nothing").failed(2, &["'nothing'", "--list"]);
+    folder.kerase("validate --only 640x368").failed(2, &["'640x368'", "give --paper"]);
+    for option in ["--json", "--out cases.json"] {
+        folder.kerase(&format!("validate --list {option}")).failed(2, &["cannot be used with"]);
+    }
 }
 
 /// What these cases do not launch.
@@ -374,7 +468,7 @@ fn idle(selected: impl Fn(Precision) -> Vec<Selection>) -> Vec<&'static str> {
             let device = Cuda::new(Dry::default()).with_precision(precision);
             for selection in selected(precision) {
                 // Nothing is computed: results are wrong, launches are right.
-                validate(&device, "dry", &selection, |_| ());
+                validate(&device, "dry", &selection, &mut ());
             }
             device.driver().launches().into_keys()
         })
@@ -429,6 +523,8 @@ fn a_whole_step_is_as_float64_has_it() {
             let apart = outcome["gradient_apart"].as_f64().unwrap();
             println!("{device}: {apart:.1e} of the gradient apart");
             assert!(apart > 0.0 && outcome["passed"] == true, "{outcome}");
+            assert_eq!((&outcome["cascades"], &outcome["width"]), (&2.into(), &48.into()), "{outcome}");
+            assert_eq!(outcome["by"]["precision"], outcome["precision"]);
         }
     }
     folder.kerase("validate --step --only conv").failed(2, &["cannot be used with"]);

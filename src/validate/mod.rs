@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use case::Case;
 pub use checked::Checked;
-pub use report::{Failure, Outcome, Problem};
+pub use report::{Failure, Outcome, Problem, again};
 pub use rig::Rig;
 
 use crate::cpu::Cpu;
@@ -38,6 +38,8 @@ pub struct Selection {
     pub seed: u64,
     /// What a case's name contains.
     pub only: Option<String>,
+    /// What of the environment decides in which order a device computes, as "NAME=VALUE".
+    pub variables: Vec<String>,
 }
 
 impl Selection {
@@ -54,23 +56,44 @@ impl Selection {
     }
 }
 
-/// Runs the selected cases on a device that people call `name`. `progress` is told of each case before it runs.
+/// Who is told how it goes, and may end it.
+pub trait Watcher {
+    /// A case comes next: whether it shall run, and those after it.
+    fn next(&mut self, case: &Case) -> bool;
+
+    fn failed(&mut self, failure: &Failure);
+}
+
+/// Nobody.
+impl Watcher for () {
+    fn next(&mut self, _: &Case) -> bool {
+        true
+    }
+
+    fn failed(&mut self, _: &Failure) {}
+}
+
+/// Runs the selected cases on a device that people call `name`.
 pub fn validate<B: Checked>(
     device: &B,
     name: &str,
     selection: &Selection,
-    mut progress: impl FnMut(&Case),
+    watcher: &mut impl Watcher,
 ) -> Outcome {
     let reference = Cpu::default();
     let mut run = Run { device: name.into(), cases: 0, failed: 0, unsupported: Vec::new() };
     let mut outcome = Outcome {
         seed: selection.seed,
+        paper: selection.paper,
         random: selection.random,
         only: selection.only.clone(),
         ..Outcome::default()
     };
     for case in selection.cases() {
-        progress(&case);
+        if !watcher.next(&case) {
+            outcome.incomplete = true;
+            break;
+        }
         if let Some(Err(error)) = case.images().map(|shape| device.check(shape)) {
             run.unsupported.push(Unsupported { case: case.to_string(), reason: error.to_string() });
             continue;
@@ -79,10 +102,16 @@ pub fn validate<B: Checked>(
         run.cases += 1;
         run.failed += row.failed;
         outcome.row(row);
-        let failure = |problem| Failure { device: name.into(), case: case.to_string(), problem };
-        outcome.failures.extend(problems.into_iter().map(failure));
+        for problem in problems {
+            let again = again(name, device.precision(), selection, &case);
+            let failure = Failure { device: name.into(), case: case.to_string(), problem, again };
+            watcher.failed(&failure);
+            outcome.failures.push(failure);
+        }
     }
-    outcome.runs.push(run);
+    if run.cases > 0 || !outcome.incomplete {
+        outcome.runs.push(run);
+    }
     outcome
 }
 
@@ -94,6 +123,7 @@ fn check<B: Checked>(device: &B, reference: &Cpu<f64>, case: &Case) -> (Row, Vec
         failed: 0,
         absolute: 0.0,
         relative: 0.0,
+        tolerance: 0.0,
         used: 0.0,
         worst_case: case.to_string(),
     };
@@ -114,7 +144,7 @@ fn check<B: Checked>(device: &B, reference: &Cpu<f64>, case: &Case) -> (Row, Vec
                 let comparison = Comparison::of(&got.values, &reference.values, got.tolerance);
                 row.absolute = row.absolute.max(comparison.absolute);
                 row.relative = row.relative.max(comparison.relative);
-                row.used = row.used.max(comparison.used());
+                row.raise(comparison.used(), comparison.tolerance);
                 problems.extend(Problem::of(&got.label, got.values.len(), &comparison));
             }
             problems.extend(repeats(&first, &second));

@@ -4,13 +4,22 @@ use serde::{Deserialize, Serialize};
 
 use super::rig::Fault;
 use super::tolerance::Comparison;
+use super::{Case, Selection};
+use crate::precision::Precision;
+use crate::provenance::Provenance;
 use crate::report::table::{Style, render};
 
 /// All that was run, on one device or in several orders of an emulated one.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Outcome {
+    /// What computed, and on which device.
+    pub by: Option<Provenance>,
+    /// It was stopped before all cases had run.
+    pub incomplete: bool,
     pub seed: u64,
-    /// How many of the cases were drawn with the seed; the others are the table's.
+    /// Whether the shapes of the paper's network are among the cases.
+    pub paper: bool,
+    /// How many of the cases were drawn with the seed; the others are written by hand.
     pub random: usize,
     /// What the names of cases had to contain.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,11 +56,24 @@ pub struct Row {
     /// Relative to a result's scale and the value.
     #[serde(with = "crate::json_float")]
     pub relative: f64,
-    /// As a share of the tolerance.
+    /// What `relative` may be in the worst case, of one element.
+    pub tolerance: f64,
+    /// The largest share of a tolerance: of an element's, or of a whole result's in its norm.
     #[serde(with = "crate::json_float")]
     pub used: f64,
     /// The case that used this share.
     pub worst_case: String,
+}
+
+impl Row {
+    /// Whether this uses more of its tolerance than anything before.
+    pub(super) fn raise(&mut self, used: f64, tolerance: f64) -> bool {
+        let more = (used, tolerance) > (self.used, self.tolerance);
+        if more {
+            (self.used, self.tolerance) = (used, tolerance);
+        }
+        more
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +81,32 @@ pub struct Failure {
     pub device: String,
     pub case: String,
     pub problem: Problem,
+    /// The command that runs the case again as it ran.
+    pub again: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FAILED on {}: {}\n  {}\n  again: {}", self.device, self.case, self.problem, self.again)
+    }
+}
+
+/// How to see again what a case did on the device of this name, which begins with what --device takes.
+pub fn again(device: &str, precision: Precision, selection: &Selection, case: &Case) -> String {
+    let mut command: String = selection.variables.iter().map(|set| format!("{set} ")).collect();
+    let device = device.split(' ').next().unwrap_or_default();
+    command += &format!("kerase validate --device {device} --precision {precision}");
+    if selection.paper {
+        command += " --paper";
+    }
+    if selection.random > 0 {
+        command += &format!(" --random {}", selection.random);
+    }
+    // The emulated device draws an order of threads with it too.
+    if selection.seed != 0 {
+        command += &format!(" --seed {}", selection.seed);
+    }
+    command + &format!(" --only '{case}'")
 }
 
 /// What is wrong with a result, which `label` names.
@@ -167,13 +215,17 @@ impl std::fmt::Display for Problem {
 }
 
 impl Outcome {
-    /// Something ran everywhere, and nothing failed.
+    /// Something ran everywhere to the end, and nothing failed.
     pub fn passed(&self) -> bool {
-        self.failures.is_empty() && !self.runs.is_empty() && self.runs.iter().all(|run| run.cases > 0)
+        self.failures.is_empty()
+            && !self.incomplete
+            && !self.runs.is_empty()
+            && self.runs.iter().all(|run| run.cases > 0)
     }
 
     /// Adds what ran elsewhere: on another device, or in another order.
     pub fn merge(&mut self, other: Self) {
+        self.incomplete |= other.incomplete;
         self.runs.extend(other.runs);
         self.failures.extend(other.failures);
         for row in other.operations {
@@ -190,8 +242,8 @@ impl Outcome {
         all.failed += row.failed;
         all.absolute = all.absolute.max(row.absolute);
         all.relative = all.relative.max(row.relative);
-        if row.used > all.used {
-            (all.used, all.worst_case) = (row.used, row.worst_case);
+        if all.raise(row.used, row.tolerance) {
+            all.worst_case = row.worst_case;
         }
     }
 
@@ -212,18 +264,6 @@ impl Outcome {
         });
         render(style, header.map(String::from).to_vec(), rows, 1)
     }
-
-    /// How to see a failure again.
-    fn repetition(&self, failure: &Failure) -> String {
-        let random = if self.random > 0 {
-            format!(" --random {} --seed {}", self.random, self.seed)
-        } else {
-            String::new()
-        };
-        // A device's name begins with what --device takes.
-        let device = failure.device.split(' ').next().unwrap_or_default();
-        format!("kerase validate --device {device}{random} --only '{}'", failure.case)
-    }
 }
 
 /// Failures in full, after which they are only counted.
@@ -231,13 +271,24 @@ const SHOWN: usize = 20;
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(Provenance { kerase, commit, device, precision, .. }) = &self.by {
+            let commit = commit.as_ref().map_or(String::new(), |commit| format!(" ({commit})"));
+            writeln!(
+                f,
+                "kerase {kerase}{commit}: {device} in {precision} against float64 on the CPU, seed {}; what is allowed and \
+                 what the columns are: kerase validate --help",
+                self.seed
+            )?;
+        }
         writeln!(f, "{}", self.table(Style::Terminal))?;
         for failure in self.failures.iter().take(SHOWN) {
-            writeln!(f, "FAILED on {}: {}\n  {}", failure.device, failure.case, failure.problem)?;
-            writeln!(f, "  again: {}", self.repetition(failure))?;
+            writeln!(f, "{failure}")?;
         }
         if self.failures.len() > SHOWN {
             writeln!(f, "and {} more failures", self.failures.len() - SHOWN)?;
+        }
+        if self.incomplete {
+            writeln!(f, "INCOMPLETE: stopped before all cases had run")?;
         }
         for (i, run) in self.runs.iter().enumerate() {
             let failed = match run.failed {

@@ -76,9 +76,9 @@ impl Tolerance {
         Self { scale: Scale::OfResult(scale), ..self }
     }
 
-    /// By how much element `reference` may be off.
-    fn element(self, scale: f64, reference: f64) -> f64 {
-        4.0 * self.roundings * UNIT * (scale + reference.abs())
+    /// By how much an element may be off, relative to scale and value.
+    fn relative(self) -> f64 {
+        4.0 * self.roundings * UNIT
     }
 }
 
@@ -101,6 +101,8 @@ pub struct Comparison {
     /// The largest error, and the largest relative to scale and value.
     pub absolute: f64,
     pub relative: f64,
+    /// What `relative` may be.
+    pub tolerance: f64,
     /// The error's norm, and what it may be.
     pub norm: f64,
     pub norm_allowed: f64,
@@ -122,12 +124,14 @@ impl Comparison {
             worst: None,
             absolute: 0.0,
             relative: 0.0,
+            tolerance: tolerance.relative(),
             norm: squares(&mut got.iter().zip(reference).map(|(got, reference)| got - reference)).sqrt(),
             norm_allowed: 2.0 * tolerance.roundings * UNIT * reference_norm.max(scale * root_len),
         };
         for (index, (&got, &reference)) in got.iter().zip(reference).enumerate() {
             let error = error(got, reference);
-            let allowed = tolerance.element(scale, if reference.is_finite() { reference } else { 0.0 });
+            let value = if reference.is_finite() { reference.abs() } else { 0.0 };
+            let allowed = comparison.tolerance * (scale + value);
             let worst = Worst { index, got, reference, allowed, used: ratio(error, allowed) };
             if comparison.worst.is_none_or(|before| worst.used > before.used) {
                 comparison.worst = Some(worst);

@@ -14,7 +14,7 @@ use crate::model::{Architecture, VarNet};
 use crate::simulate::{Anatomy, SimulateConfig, simulate_volume};
 
 /// Network and slice; the defaults are the paper's network on a fastMRI brain slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args, serde::Serialize)]
 #[command(next_help_heading = "Network and slice")]
 pub struct Network {
     #[arg(long, default_value_t = Self::PAPER.cascades)]
@@ -77,6 +77,14 @@ pub fn check(architecture: Architecture, shape: ImageShape) -> Result<()> {
             memory::size(machine)
         ))),
         _ => Ok(()),
+    }
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cascades, chans, pools, sens_chans, sens_pools, coils, height, width } = *self;
+        let architecture = Architecture { cascades, chans, pools, sens_chans, sens_pools };
+        write!(f, "{architecture}; {coils} coils, {height} x {width}")
     }
 }
 
