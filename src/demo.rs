@@ -59,7 +59,7 @@ fn sampling() -> Sampling {
     }
 }
 
-fn optimisation(precision: Precision, epochs: u64, patience: u64) -> Optimisation {
+fn optimisation(precision: Precision, epochs: u64) -> Optimisation {
     Optimisation {
         loss: Loss::SsimL1,
         lr: 1e-3,
@@ -72,7 +72,7 @@ fn optimisation(precision: Precision, epochs: u64, patience: u64) -> Optimisatio
         precision,
         shuffle: true,
         seed: SEED,
-        plateau: PlateauSettings { factor: 0.1, patience },
+        plateau: PlateauSettings { factor: 0.1, patience: 10 },
     }
 }
 
@@ -149,7 +149,7 @@ impl Demo<'_> {
             tests: Vec::new(),
             measure: true,
             sampling: sampling(),
-            optimisation: optimisation(self.precision, UNLEARN_EPOCHS, 1),
+            optimisation: optimisation(self.precision, UNLEARN_EPOCHS),
         };
         let out = self.out.join("unlearned");
         let loader = LoaderOptions::default();
@@ -198,7 +198,7 @@ impl Demo<'_> {
             init: None,
             network: NETWORK,
             sampling: sampling(),
-            optimisation: optimisation(self.precision, TRAIN_EPOCHS, 10),
+            optimisation: optimisation(self.precision, TRAIN_EPOCHS),
         };
         let out = self.out.join(name);
         let loader = LoaderOptions::default();

@@ -253,13 +253,13 @@ fn what_the_machine_has_no_memory_for_is_refused_before_anything_is_written() {
         ))
     };
     let parts =
-        ["brain/file", "cpu has not enough memory", "this machine has 3.0 MiB", "--low-memory", "--batch"];
-    train("3", "").failed(2, &parts);
+        ["brain/file", "cpu has not enough memory", "this machine has 5.0 MiB", "--low-memory", "--batch"];
+    train("5", "").failed(2, &parts);
     assert!(!folder.path("run").exists());
-    train("3", "--low-memory").succeeded();
+    train("5", "--low-memory").succeeded();
     // A run that is there already stays as it is.
     let run = folder.contents("run");
-    train("3", "--overwrite").failed(2, &parts);
+    train("5", "--overwrite").failed(2, &parts);
     assert_eq!(folder.contents("run"), run);
     train("much", "--overwrite").failed(2, &["KERASE_CPU_MEMORY=much", "MiB"]);
 

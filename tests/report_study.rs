@@ -528,7 +528,8 @@ fn tables_and_figures_call_sets_what_the_experiment_calls_them() {
     let figure = std::fs::read_to_string(folder.join("figures/fig5.svg")).unwrap();
     assert!(figure.contains("BTA: PSNR on 1.5 T test (dB)"));
     assert!(html.contains("(BTA: 1.5 T test)") && html.contains("(KTA: patient 7 test)"));
-    for of_the_paper in ["brain test", "knee test", "brains", "knees"] {
+    // Letters that make up an image have no space before them.
+    for of_the_paper in [" brain", " knee"] {
         assert!(!html.to_lowercase().contains(of_the_paper), "{of_the_paper}");
     }
 }

@@ -58,9 +58,6 @@ pub struct Most {
     pub parameter_times: f64,
 }
 
-/// Cascades up to which rounding in tensor cores leaves a gradient where it was.
-const FEW: usize = 2;
-
 impl Most {
     /// Rounding moves inputs of LeakyReLU across zero, where its derivative jumps: a gradient moves by about the root of
     /// what was rounded, and by more with every layer. In float32, the CPU's is 1e-6 to 2e-2 from float64's with 1 to 4
@@ -72,13 +69,14 @@ impl Most {
     /// 0.12 apart with one or two (0.17 for the worst parameter) and 0.42 with twelve, bf16's 0.17 to 0.41 (0.68) and 1.0.
     /// So few cascades have bounds of about twice that, or more; with many TF32's has to be nearer than an unrelated one,
     /// and of bf16's the norm alone is held to anything. Losses were 1e-5 and 4e-4 apart with few, 4e-4 and 3e-3 with
-    /// twelve: what is allowed is at least five times that.
+    /// twelve: what is allowed is at least five times that. With two cascades bf16 can lose a parameter, of the sensitivity
+    /// network, altogether: one of chans 8 and pools 3 was 1.34 apart on the emulated device.
     ///
     /// A parameter's gradient that is missing or doubled is 1 apart, which bf16's bound lets pass. Norms of parameters were
     /// 0.9 to 1.15 times float64's in TF32 and 0.7 to 1.3 in bf16 where cascades were few and all else passed, 0.19 to 2.1
     /// with four to twelve: there only one that is missing is known from rounding.
     fn of(precision: Precision, cascades: usize) -> Self {
-        let few = cascades <= FEW;
+        let few = cascades <= if precision == Precision::Bf16 { 1 } else { 2 };
         let judged = |loss: f64, gradient: f64, parameter: f64| Self {
             loss,
             gradient: Some(gradient),
@@ -246,7 +244,7 @@ mod tests {
     use super::*;
 
     const NETWORK: Architecture =
-        Architecture { cascades: 2, chans: 2, pools: 1, sens_chans: 2, sens_pools: 1 };
+        Architecture { cascades: 1, chans: 2, pools: 1, sens_chans: 2, sens_pools: 1 };
 
     fn judged(precision: Precision, change: impl Fn(&mut Pass)) -> bool {
         judged_of(NETWORK, precision, change)
