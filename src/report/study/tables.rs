@@ -132,7 +132,7 @@ pub fn table1(study: &Study) -> Result<Table> {
     let shown = Shown { header, rows: shown.collect(), words: 1 };
     let sets =
         Measure::ALL.map(|measure| format!("{} ({})", measure.set(&study.results.kinds), measure.name()));
-    let title = format!("Table 1. {}, {} and {}", sets[0], sets[1], sets[2]);
+    let title = format!("Table 1. {}, {} and {}", capitalised(&sets[0]), sets[1], sets[2]);
     Table::new("table1", &title, caption, shown, &rows, |row| {
         let mut record = Record::default()
             .put("label", &row.label)
@@ -275,6 +275,11 @@ pub fn table3(study: &Study) -> Result<Option<Table>> {
         put_seeds(put_quality(record, &row.quality), row.seeds).put_spread("seconds", row.seconds)
     })
     .map(Some)
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn cell(quality: Option<Quality>, seeds: Seeds) -> String {
