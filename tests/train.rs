@@ -618,3 +618,26 @@ fn a_set_that_cannot_be_measured_on_is_refused_at_once() {
         .failed(2, &["large/", "memory"]);
     assert!(!folder.path("run").exists());
 }
+
+#[test]
+fn another_loss_than_trainings_is_warned_of_where_it_can_be_given() {
+    let folder = Folder::new();
+    folder.sets();
+    folder.kerase(&train("trained", "--max-steps 1 --loss l1 --clip inf")).succeeded();
+    let warnings = |method: &str, options: &str| {
+        let ended = folder.kerase(&format!(
+            "unlearn --method {method} --model trained/model.safetensors --retain brain --forget knee --no-measure \
+             --overwrite --out run {SAMPLING} {options}"
+        ));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stderr
+    };
+    for (method, options, right) in
+        [("nl", "--max-steps 1", "--loss l1 --clip inf"), ("ssd", "--retain-fraction 1", "--loss l1")]
+    {
+        let said = warnings(method, options);
+        assert!(said.contains(&format!("trained with, give  {right}\n")), "{method}: {said}");
+        let said = warnings(method, &format!("{options} {right}"));
+        assert!(!said.contains("was trained with"), "{method}: {said}");
+    }
+}

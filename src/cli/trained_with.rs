@@ -18,17 +18,19 @@ struct Config {
 }
 
 /// What steps minimise, and how large they may be.
-#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 struct Minimised {
     loss: Loss,
     clip: Option<f64>,
 }
 
 impl Minimised {
-    /// As options.
-    fn options(self) -> String {
+    /// As options: the clip is one where there are steps.
+    fn options(self, steps: bool) -> String {
         let loss = self.loss.to_possible_value().expect("none is hidden");
-        format!("--loss {} --clip {}", loss.get_name(), self.clip.unwrap_or(f64::INFINITY))
+        let clip =
+            if steps { format!(" --clip {}", self.clip.unwrap_or(f64::INFINITY)) } else { String::new() };
+        format!("--loss {}{clip}", loss.get_name())
     }
 }
 
@@ -53,18 +55,16 @@ pub fn warn_of_other_sampling(model: &Path, used: &Sampling, masked: bool) {
     }
 }
 
-/// The same of the loss and the clip that a network goes on with: methods of unlearning speak of the loss that it was
-/// trained with.
-pub fn warn_of_another_loss(model: &Path, used: &Optimisation) {
+/// The same of the loss that a network goes on with, and of the clip, where the method takes steps: methods of unlearning
+/// speak of the loss that it was trained with.
+pub fn warn_of_another_loss(model: &Path, used: &Optimisation, steps: bool) {
     let Some((path, Config { optimisation: trained, .. })) = beside(model) else { return };
     let used = Minimised { loss: used.loss, clip: used.clip };
+    let [trained, used] = [trained, used].map(|of| of.options(steps));
     if trained != used {
         warn(&format!(
-            "{}: the network was trained with {}, and goes on with {}: for what it was trained with, give  {}",
+            "{}: the network was trained with {trained}, and goes on with {used}: for what it was trained with, give  {trained}",
             path.display(),
-            trained.options(),
-            used.options(),
-            trained.options()
         ));
     }
 }

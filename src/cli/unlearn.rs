@@ -100,7 +100,8 @@ impl Args {
         if start != Start::Resume {
             // Sets are opened later: what is learnt from is fully sampled as a rule.
             warn_of_other_sampling(&config.model, &config.sampling, true);
-            warn_of_another_loss(&config.model, &config.optimisation);
+            let steps = config.method.parse::<Method>()?.has_steps();
+            warn_of_another_loss(&config.model, &config.optimisation, steps);
         }
         let device = self.ranks.device(&self.device, ranks)?;
         let device = match start {

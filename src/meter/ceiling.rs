@@ -30,7 +30,7 @@ const fn gpu(name: &'static str, terabytes: f64, matrix: f64, plain: f64) -> Cei
 /// NVIDIA's data sheets: memory in TB/s, dense TF32 and float32 in TFLOP/s; and what drivers call these GPUs, after
 /// "NVIDIA". Nothing reaches all of these figures. In bf16 each of them makes twice as many products. A100, H100 and H200
 /// are those on SXM boards, with the most memory.
-const GPUS: [(Ceiling, &[&str]); 17] = [
+const GPUS: [(Ceiling, &[&str]); 15] = [
     (gpu("A10", 0.6, 62.5, 31.2), &["A10"]),
     (gpu("A30", 0.933, 82.0, 10.3), &["A30"]),
     (gpu("A40", 0.696, 74.8, 37.4), &["A40"]),
@@ -38,10 +38,8 @@ const GPUS: [(Ceiling, &[&str]); 17] = [
     (gpu("A100-40GB", 1.555, 156.0, 19.5), &["A100-SXM4-40GB", "A100-PCIE-40GB"]),
     (gpu("A100-PCIe", 1.935, 156.0, 19.5), &["A100 80GB PCIe"]),
     (gpu("H100", 3.35, 494.7, 66.9), &["H100 80GB HBM3"]),
-    (gpu("H100-NVL", 3.9, 417.5, 60.0), &["H100 NVL"]),
     (gpu("H100-PCIe", 2.0, 378.0, 51.2), &["H100 PCIe"]),
     (gpu("H200", 4.8, 494.7, 66.9), &["H200"]),
-    (gpu("H200-NVL", 4.8, 417.5, 60.0), &["H200 NVL"]),
     (gpu("L4", 0.3, 60.0, 30.3), &["L4"]),
     (gpu("L40", 0.864, 90.5, 90.5), &["L40"]),
     (gpu("L40S", 0.864, 183.0, 91.6), &["L40S"]),
@@ -115,10 +113,8 @@ mod tests {
             ("NVIDIA A100-PCIE-40GB", "A100-40GB"),
             ("NVIDIA A100 80GB PCIe", "A100-PCIe"),
             ("NVIDIA H100 80GB HBM3", "H100"),
-            ("NVIDIA H100 NVL", "H100-NVL"),
             ("NVIDIA H100 PCIe", "H100-PCIe"),
             ("NVIDIA H200", "H200"),
-            ("NVIDIA H200 NVL", "H200-NVL"),
             ("NVIDIA L40", "L40"),
             ("NVIDIA L40S", "L40S"),
             ("NVIDIA GeForce RTX 4090", "RTX-4090"),
@@ -130,6 +126,7 @@ mod tests {
             "NVIDIA A1000",
             "NVIDIA A10G",
             "NVIDIA A40-48Q",
+            "NVIDIA H100 NVL",
             "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
             "NVIDIA H100 80GB HBM3 MIG 3g.40gb",
             "NVIDIA GeForce RTX 4090 D",
