@@ -1,5 +1,6 @@
 //! How good a network is on a set: fastMRI's measures for every volume and slice.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::{self, Images, ScoreSummary, Scores, VolumeScores};
 use crate::ranks::{Ranks, tag};
-use crate::reconstruct::reconstruct_set;
+use crate::reconstruct::reconstruct_until;
 
 /// The measures of one volume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,7 +74,7 @@ impl Comparison {
 ///
 /// # Errors
 /// [`Error::Input`] for a set with volumes that have no target, before anything is computed, and for images that are
-/// too small; what [`reconstruct_set`] returns.
+/// too small; what [`reconstruct_until`] returns.
 pub fn evaluate<B: Backend>(
     engine: &mut Engine<'_, B>,
     set: &Arc<VolumeSet>,
@@ -95,8 +96,7 @@ fn evaluate_until<B: Backend>(
     let volumes = set.volumes().len();
     let mut results = Vec::with_capacity(volumes);
     let mut comparison = Comparison::default();
-    let mut stopped = false;
-    let outcome = reconstruct_set(engine, set, sampler, |slice| {
+    let ended = reconstruct_until(engine, set, sampler, |slice| {
         let file = slice.file;
         if let (Some(target), Some(size)) = (&slice.target, file.target) {
             comparison.add(slice.slice, &slice.image, file.matrix, target, size);
@@ -104,15 +104,13 @@ fn evaluate_until<B: Backend>(
         on_slice();
         if comparison.slices.len() == set.slices_of(slice.volume).len() {
             results.push(std::mem::take(&mut comparison).score(file)?);
-            stopped = results.len() < volumes && stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+            if results.len() < volumes && stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        // Of no consequence but that it ends here.
-        if stopped { Err(Error::input("stopped")) } else { Ok(()) }
-    });
-    if stopped {
-        return Ok(None);
-    }
-    outcome.map(|()| Some(results))
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(ended.is_continue().then_some(results))
 }
 
 /// As [`evaluate`], each rank a part of the volumes: what it returns is the same on all of them, and does not depend on

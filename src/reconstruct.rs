@@ -1,6 +1,7 @@
 //! From the k-space of a set to images: slice by slice through the network, or zero-filled for comparison.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::backend::{Backend, ImageShape};
@@ -46,6 +47,21 @@ pub fn reconstruct_set<B: Backend>(
     sampler: &Sampler,
     mut each: impl FnMut(&ReconstructedSlice<'_>) -> Result<()>,
 ) -> Result<()> {
+    let ended = reconstruct_until(engine, set, sampler, |slice| each(slice).map(ControlFlow::Continue))?;
+    assert!(ended.is_continue(), "nothing stops it");
+    Ok(())
+}
+
+/// As [`reconstruct_set`], until `each` breaks off: then what is left is not reconstructed.
+///
+/// # Errors
+/// Those of [`reconstruct_set`].
+pub fn reconstruct_until<B: Backend>(
+    engine: &mut Engine<'_, B>,
+    set: &Arc<VolumeSet>,
+    sampler: &Sampler,
+    mut each: impl FnMut(&ReconstructedSlice<'_>) -> Result<ControlFlow<()>>,
+) -> Result<ControlFlow<()>> {
     let order = epoch_order(set, 0, 0, false, 1);
     let mut loader = Loader::start(set.clone(), order, LoaderOptions::default());
     let put = |engine: &mut Engine<'_, B>, loader: &mut Loader| -> Option<Result<Put>> {
@@ -60,7 +76,9 @@ pub fn reconstruct_set<B: Backend>(
         engine.submit_reconstruction().map_err(|error| error.of_file(&file.path))?;
         // While the device is at work.
         if let Some(done) = done.take() {
-            each(&done)?;
+            if each(&done)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
             loader.recycle(done.batch.kspace);
         }
         next = put(engine, &mut loader);
@@ -68,7 +86,7 @@ pub fn reconstruct_set<B: Backend>(
         check_finite(&image, file, slice)?;
         done = Some(ReconstructedSlice { volume, file, slice, target, batch, image });
     }
-    done.iter().try_for_each(each)
+    done.as_ref().map_or(Ok(ControlFlow::Continue(())), each)
 }
 
 /// A slice on the device, that waits to be reconstructed.

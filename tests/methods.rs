@@ -7,6 +7,7 @@ mod support;
 #[path = "run_support/mod.rs"]
 mod run_support;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -25,9 +26,13 @@ use kerase::ranks::ALONE;
 use kerase::run::plateau::PlateauSettings;
 use kerase::run::state::Checkpoint;
 use kerase::run::{Outcome, PlannedStep, Role, Schedule, Start};
+use kerase::unlearn::method::Teacher;
+use kerase::unlearn::mixing::Mixing;
 use kerase::unlearn::record::Record;
-use kerase::unlearn::schedule::{Mixing, Strength, UnlearnEpochs};
-use kerase::unlearn::{Hyperparameters, METHODS, Method, OptimizerState, Recipe, UnlearnConfig, Unlearning};
+use kerase::unlearn::schedule::UnlearnEpochs;
+use kerase::unlearn::{
+    Hyperparameters, METHODS, Method, OptimizerState, Recipe, Strength, UnlearnConfig, Unlearning,
+};
 use run_support::{SAMPLING, Sets};
 use support::Folder;
 
@@ -169,12 +174,15 @@ fn sets(folder: &Folder) -> [VolumeSet; 2] {
     ["brain", "knee"].map(|name| VolumeSet::open(folder.path(name)).unwrap())
 }
 
+fn strength(method: &Method, recipe: Recipe) -> Strength {
+    let hyperparameters = method.defaults;
+    Strength { recipe, forget_weight: 1.0, noise: 0.0, gamma: 0.5, hyperparameters }
+}
+
 /// Over all slices, in the order of the sets.
 fn epochs(folder: &Folder, method: Method, recipe: Recipe) -> UnlearnEpochs {
     let [retain, forget] = sets(folder);
-    let hyperparameters = method.defaults;
-    let strength = Strength { recipe, forget_weight: 1.0, noise: 0.0, gamma: 0.5, hyperparameters };
-    UnlearnEpochs::new(method, strength, &retain, &forget, SEED, false, 1)
+    UnlearnEpochs::new(method, strength(&method, recipe), &retain, &forget, SEED, false, 1)
 }
 
 fn steps(folder: &Folder, name: &str, epoch: u64) -> Vec<PlannedStep> {
@@ -189,20 +197,28 @@ fn work_that_is_counted_is_the_work_that_is_done() {
     for method in METHODS {
         for recipe in [Recipe::Code, Recipe::Text] {
             let schedule = epochs(&folder, method, recipe);
-            let used = [method.retain, method.uses_forget_set()];
+            let strength = strength(&method, recipe);
+            let used = [method.uses_retain_set(), method.uses_forget_set()];
             let [retain, forget] = [0, 1].map(|set| if used[set] { slices[set] } else { 0 });
             let what = format!("{} {recipe:?}", method.name);
             assert_eq!(schedule.preparation().len(), method.surveyed([retain, forget]), "{what}");
             for epoch in 0..3 {
-                let mixing = Mixing::of(&method, recipe, method.defaults);
-                let ([retain, forget], steps) = mixing.count(epoch, [retain, forget]);
+                let count = |mixing: fn(&_) -> Mixing| mixing(&strength).count(epoch, [retain, forget]);
+                let ([retain, forget], steps) = method.steps.map_or(([0; 2], 0), count);
                 let planned = schedule.epoch(epoch);
                 let terms =
                     |of| planned.iter().flat_map(|step| &step.terms).filter(|term| term.role == of).count();
                 let found = (planned.len(), terms(Role::Retain), terms(Role::Forget));
-                assert_eq!(found, (steps, method.retain_terms() * retain, forget), "{what}, epoch {epoch}");
-                let taught = planned.iter().flat_map(|step| &step.terms).any(|term| term.teacher.is_some());
-                assert_eq!(taught, !method.teachers().is_empty(), "{what}");
+                let counted = |role, batches| method.count_terms(role, &strength) * batches;
+                let counted = (steps, counted(Role::Retain, retain), counted(Role::Forget, forget));
+                assert_eq!(found, counted, "{what}, epoch {epoch}");
+                if epoch == 0 {
+                    // Memory is taken for those that it names.
+                    let terms = planned.iter().flat_map(|step| &step.terms);
+                    let taught: BTreeSet<usize> = terms.filter_map(|term| term.teacher).collect();
+                    let named = method.teachers.iter().map(|&teacher: &Teacher| teacher as usize);
+                    assert_eq!(taught, named.collect(), "{what}");
+                }
             }
         }
     }

@@ -19,8 +19,8 @@ use kerase::model::Weights;
 use kerase::ranks::ALONE;
 use kerase::run::{Outcome, PlannedStep, Role, RunDirectory, Schedule, Start};
 use kerase::simulate::Anatomy;
-use kerase::unlearn::schedule::{Strength, UnlearnEpochs};
-use kerase::unlearn::{Hyperparameters, METHODS, Method, Recipe, UnlearnConfig, Unlearning};
+use kerase::unlearn::schedule::UnlearnEpochs;
+use kerase::unlearn::{Hyperparameters, METHODS, Method, Recipe, Strength, UnlearnConfig, Unlearning};
 use num_complex::Complex32;
 use run_support::{NETWORK, NETWORK_OPTIONS, Oddity, SAMPLING, Sets, signal_after, volume, write_odd};
 use sha2::{Digest, Sha256};
@@ -98,10 +98,11 @@ fn every_method_takes_the_slices_it_should() {
                 assert_ne!(steps, epochs.epoch(1), "{}: another order in another epoch", found.name);
                 let retained = times_seen(&steps, Role::Retain);
                 let forgotten = times_seen(&steps, Role::Forget);
-                let paired = found.retain && found.uses_forget_set() && strength.recipe == Recipe::Text;
+                let paired =
+                    found.uses_retain_set() && found.uses_forget_set() && strength.recipe == Recipe::Text;
 
-                let first_forget = if found.retain { 2 } else { 0 };
-                let expected = if found.retain { all_slices(0, 2) } else { vec![] };
+                let first_forget = if found.uses_retain_set() { 2 } else { 0 };
+                let expected = if found.uses_retain_set() { all_slices(0, 2) } else { vec![] };
                 assert_eq!(retained.keys().copied().collect::<Vec<_>>(), expected, "{}", found.name);
                 let expected = if found.uses_forget_set() { all_slices(first_forget, 1) } else { vec![] };
                 assert_eq!(forgotten.keys().copied().collect::<Vec<_>>(), expected, "{}", found.name);
@@ -289,7 +290,7 @@ fn stopped_and_resumed_every_method_gives_the_same_bits() {
             assert_eq!(one, other);
             let names: Vec<_> =
                 folder.lines(&whole, "step").iter().map(|l| l["volume"].to_string()).collect();
-            assert_eq!(names.iter().any(|name| name.contains("brain")), found.retain);
+            assert_eq!(names.iter().any(|name| name.contains("brain")), found.uses_retain_set());
             assert_eq!(names.iter().any(|name| name.contains("file1")), found.uses_forget_set());
         }
     }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::check_targets;
 use crate::paths::absolute;
 use crate::unlearn::UnlearnConfig;
-use crate::unlearn::request::NamedSet;
+use crate::unlearn::config::NamedSet;
 
 /// Adam's learning rate in relearning: a tenth of the paper's.
 pub const RELEARN_LR: f64 = 1e-4;

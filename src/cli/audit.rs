@@ -19,7 +19,7 @@ use crate::model::Weights;
 use crate::provenance::Provenance;
 use crate::report::audit::{text, write_page};
 use crate::run::check::learnable;
-use crate::unlearn::request::NamedSet;
+use crate::unlearn::config::NamedSet;
 
 const EXAMPLE: &str = "\
 Example:

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::data::set::FractionOf;
 use crate::error::Result;
-use crate::unlearn::request::NamedSet;
+use crate::unlearn::config::NamedSet;
 use crate::unlearn::{Hyperparameters, Method, OptimizerState, Recipe};
 
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]

@@ -152,7 +152,7 @@ impl Args {
             fraction_of: request.fraction_of.unwrap_or(FractionOf::Slices),
             forget_weight: request.forget_weight.unwrap_or(1.0),
             noise: request.noise.unwrap_or(1e-5),
-            gamma: request.gamma.unwrap_or(known.default_gamma(recipe)),
+            gamma: request.gamma.unwrap_or((known.gamma)(recipe)),
             hyperparameters: request.hyperparameters(),
             optimizer_state,
             tests: request.tests.clone(),

@@ -26,7 +26,7 @@ use crate::model::Weights;
 use crate::precision::Precision;
 use crate::run::Outcome;
 use crate::unlearn::UnlearnConfig;
-use crate::unlearn::request::NamedSet;
+use crate::unlearn::config::NamedSet;
 
 /// What a network's look leaves in its node's directory.
 const OBSERVED: &str = "observed.json";

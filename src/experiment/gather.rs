@@ -44,7 +44,7 @@ pub fn gather(
                     label: row.label.clone(),
                     title: method.title.into(),
                     method: Some(config.method.clone()),
-                    fraction: method.retain.then_some(config.retain_fraction),
+                    fraction: method.uses_retain_set().then_some(config.retain_fraction),
                     compared: row.compared,
                     ..of_done(config.optimisation.seed, relative(&node.directory), done.clone())
                 }));

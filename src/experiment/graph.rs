@@ -20,8 +20,8 @@ use crate::experiment::study_sets::{KnownSet, SetPaths, known_sets};
 use crate::model::VarNet;
 use crate::paths::absolute;
 use crate::precision::Precision;
+use crate::run::Role;
 use crate::sha256::hex;
-use crate::unlearn::schedule::Mixing;
 use crate::unlearn::{Method, OptimizerState, UnlearnConfig, last_cascades};
 
 /// Grows when a result would no longer be the same for the same settings.
@@ -227,7 +227,7 @@ impl Planner<'_> {
             "sets": self.measured_identities(),
         });
         let percent = percent(fraction);
-        let (of, slug) = match method.retain {
+        let (of, slug) = match method.uses_retain_set() {
             true => (format!(", {percent} % of the retain set"), format!("{}-{percent}pct", method.name)),
             false => (String::new(), method.name.to_string()),
         };
@@ -277,7 +277,7 @@ impl Planner<'_> {
             fraction_of: settings.unlearning.fraction_of,
             forget_weight: row.forget_weight.unwrap_or(1.0),
             noise: row.noise.unwrap_or(1e-5),
-            gamma: row.gamma.unwrap_or(method.default_gamma(recipe)),
+            gamma: row.gamma.unwrap_or((method.gamma)(recipe)),
             hyperparameters: row.hyperparameters.or(method.defaults),
             optimizer_state,
             tests: Vec::new(),
@@ -290,7 +290,7 @@ impl Planner<'_> {
 
     /// Slices of the retain set that a run works with.
     fn used_slices(&self, config: &UnlearnConfig, method: &Method) -> Result<usize> {
-        if !method.retain {
+        if !method.uses_retain_set() {
             return Ok(0);
         }
         let retain = &self.sets[0];
@@ -306,15 +306,17 @@ impl Planner<'_> {
     fn unlearning_work(&self, config: &UnlearnConfig, method: &Method, used: usize) -> Work {
         let forget = if method.uses_forget_set() { self.sets[1].slices } else { 0 };
         let batches = [used, forget].map(|slices| slices.div_ceil(config.optimisation.batch));
-        let mixing = Mixing::of(method, config.recipe, config.hyperparameters);
+        let strength = config.strength();
+        let mixing = method.steps.map(|steps| steps(&strength));
+        let terms = [Role::Retain, Role::Forget].map(|role| method.count_terms(role, &strength));
         let epochs = config.optimisation.epochs.unwrap_or(0);
         // What is looked at before the first step.
         let mut work = Work { gradients: method.surveyed([used, forget]) as u64, ..Work::default() };
         for epoch in 0..epochs {
-            let ([retain, forget], steps) = mixing.count(epoch, batches);
+            let ([retain, forget], steps) = mixing.map_or(([0; 2], 0), |mixing| mixing.count(epoch, batches));
             work.steps += steps as u64;
-            work.gradients += (method.retain_terms() * retain + forget) as u64;
-            if !method.teachers().is_empty() {
+            work.gradients += (terms[0] * retain + terms[1] * forget) as u64;
+            if !method.teachers.is_empty() {
                 work.images += ((retain + forget) * config.optimisation.batch) as u64;
             }
             work.images += self.measured() as u64;

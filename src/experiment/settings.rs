@@ -343,7 +343,7 @@ impl Settings {
                         labels.join(", ")
                     ));
                 };
-                if !row.method.parse::<Method>()?.retain {
+                if !row.method.parse::<Method>()?.uses_retain_set() {
                     return refuse(format!("fractions: {label} does not look at the retain set"));
                 }
             }

@@ -6,12 +6,16 @@
 //! authors' code, both sets are one shuffled stream, a part of the retain set is enough, and nothing is weighed. The
 //! incompetent teacher has the weights that a training with the run's seed would begin with.
 
-use crate::unlearn::method::{Forgetting, Method, PLAIN};
+use crate::unlearn::method::{Method, PLAIN, Teacher};
+use crate::unlearn::mixing::Mixing;
 
 pub const METHOD: Method = Method {
     name: "bad-teacher",
     title: "Bad teaching",
     objective: "J(x_r, original(x_r)) + J(x_f, random(x_f))",
-    forgetting: Forgetting::BadTeacher,
+    retain: Some(|_, batch| vec![Teacher::Original.teaching(batch)]),
+    forget: Some(|_, batch| vec![Teacher::Incompetent.teaching(batch)]),
+    steps: Some(|_| Mixing::Stream),
+    teachers: &[Teacher::Original, Teacher::Incompetent],
     ..PLAIN
 };

@@ -1,13 +1,21 @@
 //! Gradient ascent (Xue et al. 2024): the loss of the forget set is climbed.
 
-use crate::unlearn::method::{Forgetting, Method, PLAIN};
+use crate::run::Term;
+use crate::unlearn::method::{Method, PLAIN};
+use crate::unlearn::strength::Strength;
 
 pub const METHOD: Method = Method {
     name: "ga",
     title: "Gradient ascent",
     objective: "−J(x_f)",
-    forgetting: Forgetting::Ascent,
-    retain: false,
+    retain: None,
+    forget: Some(ascent),
+    options: &["--forget-weight"],
     recipe: true,
     ..PLAIN
 };
+
+/// Climbs J.
+pub(super) fn ascent(strength: &Strength, batch: Term) -> Vec<Term> {
+    vec![Term { weight: -strength.forget_weight, ..batch }]
+}

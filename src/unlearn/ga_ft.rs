@@ -1,12 +1,12 @@
 //! Gradient ascent with fine-tuning (Xue et al. 2024): ascent on the forget set, descent on a part of the retain set.
 
-use crate::unlearn::method::{Forgetting, Method, PLAIN};
+use crate::unlearn::ga;
+use crate::unlearn::method::{Method, descent};
 
 pub const METHOD: Method = Method {
     name: "ga-ft",
     title: "Gradient ascent with fine-tuning",
     objective: "J(x_r) − J(x_f)",
-    forgetting: Forgetting::Ascent,
-    recipe: true,
-    ..PLAIN
+    retain: Some(descent),
+    ..ga::METHOD
 };

@@ -1,13 +1,13 @@
 //! Gradient ascent with an ℓ1 penalty and fine-tuning (Xue et al. 2024): ascent on the forget set, weights drawn to zero,
 //! descent on a part of the retain set.
 
-use crate::unlearn::method::{Forgetting, Method, PLAIN};
+use crate::unlearn::ga_l1;
+use crate::unlearn::method::{Method, descent};
 
 pub const METHOD: Method = Method {
     name: "ga-l1-ft",
     title: "Gradient ascent with an ℓ1 penalty and fine-tuning",
     objective: "J(x_r) − J(x_f) + γ‖θ‖₁",
-    forgetting: Forgetting::AscentL1,
-    recipe: true,
-    ..PLAIN
+    retain: Some(descent),
+    ..ga_l1::METHOD
 };

@@ -1,28 +1,15 @@
-//! What an unlearning method is, and the two readings of the paper.
+//! What an unlearning method is: a constant that says all that the rest of kerase has to know of it.
 
-use serde::{Deserialize, Serialize};
-
+use crate::data::set::SliceId;
 use crate::error::{Error, Result};
+use crate::run::{Role, Term};
+use crate::unlearn::config::OptimizerState;
 use crate::unlearn::hyperparameters::Hyperparameters;
+use crate::unlearn::mixing::Mixing;
+use crate::unlearn::strength::{Recipe, Strength};
 
-/// What is done with the forget set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forgetting {
-    /// It is not looked at.
-    None,
-    Ascent,
-    AscentL1,
-    NoisyLabels,
-    /// Ascent, weighed against descent on the retain set by β, both in every step.
-    Balanced,
-    /// Descent towards the images of a network that has learnt nothing; on the retain set, of the original one.
-    BadTeacher,
-    /// Ascent away from the original network's images; on the retain set, descent towards them and the data's own, weighed
-    /// by α and γ. The sets take turns within an epoch.
-    Scrub,
-    /// Weights that matter to it more than to all data are made smaller; there are no steps.
-    Dampening,
-}
+/// What a batch contributes to a step, made of plain descent on it.
+pub type Terms = fn(&Strength, Term) -> Vec<Term>;
 
 /// Which weights the steps change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,23 +38,48 @@ pub enum Teacher {
     Incompetent,
 }
 
+impl Teacher {
+    /// The same batch with its images for targets.
+    pub(super) fn teaching(self, batch: Term) -> Term {
+        Term { teacher: Some(self as usize), ..batch }
+    }
+}
+
 /// A way to unlearn.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Method {
     /// What `--method` takes.
     pub name: &'static str,
     pub title: &'static str,
     /// What is minimised, as the method's paper writes it.
     pub objective: &'static str,
-    pub forgetting: Forgetting,
+    /// What is done with the part of the retain set that is used; absent where that set is not looked at.
+    pub retain: Option<Terms>,
+    /// What is done with the forget set; absent where it is not looked at.
+    pub forget: Option<Terms>,
+    /// Whether γ‖θ‖₁ is added to steps that have a forget batch.
+    pub l1: bool,
+    /// How the batches of both sets become steps; absent where weights are dampened in place of steps.
+    pub steps: Option<fn(&Strength) -> Mixing>,
     pub trained: Trained,
     pub anew: Anew,
-    /// Whether a part of the retain set is trained on, or looked at.
-    pub retain: bool,
+    /// Those whose images `retain` and `forget` ask for.
+    pub teachers: &'static [Teacher],
     /// Whether it may be run by either recipe: those of Xue et al. and what builds on them.
     pub recipe: bool,
-    /// The hyperparameters that it has beside those that follow from `forgetting`, with their defaults.
+    /// The numbers of [`Strength`] that it has, by the options that give them.
+    pub options: &'static [&'static str],
+    /// γ where none is given.
+    pub gamma: fn(Recipe) -> f64,
+    /// The hyperparameters that it has, with their defaults.
     pub defaults: Hyperparameters,
+    /// What its objective leaves open, for the end of a sentence.
+    pub numbers: fn(&Strength) -> String,
+}
+
+/// Plain descent on what is given.
+pub(super) fn descent(_: &Strength, batch: Term) -> Vec<Term> {
+    vec![batch]
 }
 
 /// To fill in what a method leaves as fine-tuning has it.
@@ -75,62 +87,76 @@ pub(super) const PLAIN: Method = Method {
     name: "",
     title: "",
     objective: "",
-    forgetting: Forgetting::None,
+    retain: Some(descent),
+    forget: None,
+    l1: false,
+    steps: Some(Mixing::by_recipe),
     trained: Trained::All,
     anew: Anew::Nothing,
-    retain: true,
+    teachers: &[],
     recipe: false,
+    options: &[],
+    gamma: Recipe::default_gamma,
     defaults: Hyperparameters::NONE,
+    numbers: |_| String::new(),
 };
 
 impl Method {
+    pub fn uses_retain_set(&self) -> bool {
+        self.retain.is_some()
+    }
+
     pub fn uses_forget_set(&self) -> bool {
-        self.forgetting != Forgetting::None
+        self.forget.is_some()
     }
 
-    /// γ where none is given: SCRUB's own, or that of the recipe.
-    pub fn default_gamma(&self, recipe: Recipe) -> f64 {
-        if self.forgetting == Forgetting::Scrub { 0.99 } else { recipe.default_gamma() }
+    /// What a batch contributes to a step.
+    ///
+    /// # Panics
+    /// Where the method does not use that set.
+    pub fn terms(&self, role: Role, strength: &Strength, batch: Vec<SliceId>) -> Vec<Term> {
+        let terms = match role {
+            Role::Retain => self.retain,
+            Role::Forget => self.forget,
+        };
+        terms.expect("batches are of sets that the method uses")(strength, Term::new(role, batch))
     }
 
-    pub fn teachers(&self) -> &'static [Teacher] {
-        match self.forgetting {
-            Forgetting::BadTeacher => &[Teacher::Original, Teacher::Incompetent],
-            Forgetting::Scrub => &[Teacher::Original],
-            Forgetting::None
-            | Forgetting::Ascent
-            | Forgetting::AscentL1
-            | Forgetting::NoisyLabels
-            | Forgetting::Balanced
-            | Forgetting::Dampening => &[],
-        }
+    /// How many terms a batch of a set makes; none of a set that is not used.
+    pub fn count_terms(&self, role: Role, strength: &Strength) -> usize {
+        let used = match role {
+            Role::Retain => self.uses_retain_set(),
+            Role::Forget => self.uses_forget_set(),
+        };
+        if used { self.terms(role, strength, vec![]).len() } else { 0 }
+    }
+
+    /// Whether it climbs the forget set's loss, and nothing holds it back.
+    pub(super) fn only_climbs(&self, strength: &Strength) -> bool {
+        let climbs = || self.terms(Role::Forget, strength, vec![]).iter().any(|term| term.weight < 0.0);
+        self.uses_forget_set() && !self.uses_retain_set() && climbs()
     }
 
     /// How many slices it looks at before its first step, of so many of the retain and of the forget set.
     pub fn surveyed(&self, [retain, forget]: [usize; 2]) -> usize {
-        match (self.forgetting, self.trained) {
-            (Forgetting::Dampening, _) => retain + forget,
-            (_, Trained::Salient) => forget,
-            _ => 0,
+        match self.trained {
+            _ if !self.has_steps() => retain + forget,
+            Trained::Salient => forget,
+            Trained::All | Trained::LastCascades => 0,
         }
-    }
-
-    /// Terms of a retain batch: SCRUB looks at each twice.
-    pub fn retain_terms(&self) -> usize {
-        if self.forgetting == Forgetting::Scrub { 2 } else { 1 }
     }
 
     /// Buffers as large as the parameters that it needs beside training's: other networks, which weights it trains, how
     /// important they are.
     pub fn extra_networks(&self) -> usize {
         let chooses = usize::from(self.trained != Trained::All);
-        let importances = if self.forgetting == Forgetting::Dampening { 2 } else { 0 };
-        self.teachers().len() + chooses + importances
+        let importances = if self.has_steps() { 0 } else { 2 };
+        self.teachers.len() + chooses + importances
     }
 
     /// Whether it takes optimiser steps; if not, all is done before the first.
     pub fn has_steps(&self) -> bool {
-        self.forgetting != Forgetting::Dampening
+        self.steps.is_some()
     }
 
     /// Whether Adam's moments may be those of training: where there are steps that go on from there.
@@ -148,21 +174,13 @@ impl Method {
     }
 
     /// The options of `kerase unlearn` that say how it goes about it.
-    pub fn options(&self) -> Vec<&'static str> {
-        let mut options: Vec<&str> = match self.forgetting {
-            Forgetting::None | Forgetting::Balanced | Forgetting::BadTeacher | Forgetting::Dampening => {
-                vec![]
-            }
-            Forgetting::Ascent => vec!["--forget-weight"],
-            Forgetting::AscentL1 => vec!["--forget-weight", "--gamma"],
-            Forgetting::Scrub => vec!["--gamma"],
-            Forgetting::NoisyLabels => vec!["--forget-weight", "--noise"],
-        };
+    pub fn all_options(&self) -> Vec<&'static str> {
+        let mut options = self.options.to_vec();
         options.extend(self.defaults.options());
         if self.recipe {
             options.push("--recipe");
         }
-        if self.retain {
+        if self.uses_retain_set() {
             options.extend(["--retain-fraction", "--fraction-of"]);
         }
         options
@@ -171,53 +189,28 @@ impl Method {
     /// # Errors
     /// Where an option has no effect on it.
     pub fn takes(&self, option: &str) -> Result<()> {
-        let options = self.options();
+        let options = self.all_options();
         if options.contains(&option) {
             return Ok(());
         }
         let takes = if options.is_empty() { "none of its kind".to_string() } else { options.join(", ") };
         Err(Error::input(format!("{option} has no effect with --method {}, which takes {takes}", self.name)))
     }
-}
 
-/// The paper's text and its published code differ; both can be run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Recipe {
-    /// Forget and retain slices in pairs, both in one step; ascent `−J + γ‖θ‖₁`; label noise `λ·n`.
-    Text,
-    /// Single slices of both sets in one shuffled stream; ascent with ℓ1 is `−2J + γ‖θ‖₁`; label noise `|λ·n|`.
-    Code,
-}
-
-impl Recipe {
-    /// Weight of J on the forget set in ascent.
-    pub fn ascent(self, l1: bool) -> f64 {
-        match self {
-            Self::Code if l1 => -2.0,
-            _ => -1.0,
+    /// The objective with its numbers.
+    pub fn describe(&self, strength: &Strength) -> String {
+        let mut text = self.objective.to_string();
+        if self.options.contains(&"--forget-weight") {
+            text += &format!(" with forget weight {}", strength.forget_weight);
         }
-    }
-
-    /// γ where none is given: the code's is 1, the text names none.
-    pub fn default_gamma(self) -> f64 {
-        match self {
-            Self::Text => 1e-5,
-            Self::Code => 1.0,
+        text += &strength.hyperparameters.describe();
+        text += &(self.numbers)(strength);
+        if self.recipe && self.uses_retain_set() && self.uses_forget_set() {
+            text += match strength.recipe {
+                Recipe::Text => ", a forget and a retain slice in every step",
+                Recipe::Code => ", single slices of both sets in one shuffled stream",
+            };
         }
+        text
     }
-
-    pub fn absolute_noise(self) -> bool {
-        self == Self::Code
-    }
-}
-
-/// Whether Adam goes on where training left it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerState {
-    /// Moments, step count and learning rate from the state.safetensors beside the weights, as the paper's code.
-    Resume,
-    /// As for a new training.
-    Fresh,
 }

@@ -1,9 +1,11 @@
 //! Making a trained network forget a set of volumes.
 //!
-//! One file a method; [`method`] holds what they share, [`schedule`] turns a method and its settings into steps,
+//! One file a method, a constant [`Method`] with whatever it does; [`schedule`] turns it and its settings into steps,
 //! [`request`] carries it out and [`record`] says what was done.
 
 pub mod bad_teacher;
+mod beginning;
+pub mod config;
 pub mod ft;
 pub mod ga;
 pub mod ga_ft;
@@ -13,6 +15,7 @@ pub mod hyperparameters;
 pub mod last_cascades;
 mod measured;
 pub mod method;
+pub mod mixing;
 pub mod neggrad_plus;
 pub mod nl;
 pub mod nl_ft;
@@ -23,11 +26,16 @@ pub mod retrain;
 pub mod salun;
 pub mod schedule;
 pub mod scrub;
+mod sets;
 pub mod ssd;
+pub mod strength;
+mod warnings;
 
+pub use config::{OptimizerState, UnlearnConfig};
 pub use hyperparameters::Hyperparameters;
-pub use method::{Method, OptimizerState, Recipe};
-pub use request::{UnlearnConfig, Unlearning};
+pub use method::Method;
+pub use request::Unlearning;
+pub use strength::{Recipe, Strength};
 
 use std::str::FromStr;
 

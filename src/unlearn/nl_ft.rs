@@ -1,12 +1,12 @@
 //! Noisy labels with fine-tuning (Xue et al. 2024): noisy targets for the forget set, true ones for a part of the retain set.
 
-use crate::unlearn::method::{Forgetting, Method, PLAIN};
+use crate::unlearn::method::{Method, descent};
+use crate::unlearn::nl;
 
 pub const METHOD: Method = Method {
     name: "nl-ft",
     title: "Noisy labels with fine-tuning",
     objective: "J(x_r) + J(x_f, y + λ·n)",
-    forgetting: Forgetting::NoisyLabels,
-    recipe: true,
-    ..PLAIN
+    retain: Some(descent),
+    ..nl::METHOD
 };

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::run::{Run, RunDirectory, RunState, Start};
 use crate::unlearn::hyperparameters::{Hyperparameters, filled};
 use crate::unlearn::last_cascades;
-use crate::unlearn::method::{Forgetting, Method, Teacher, Trained};
+use crate::unlearn::method::{Method, Teacher, Trained};
 use crate::unlearn::salun::{self, Mask};
 use crate::unlearn::ssd::Importance;
 
@@ -66,7 +66,7 @@ impl<B> Preparation<B> {
         (directory, reached): (&RunDirectory, Reached),
     ) -> Result<(Self, Option<String>)> {
         let mut origin = None;
-        for &teacher in method.teachers() {
+        for &teacher in method.teachers {
             let number = match teacher {
                 Teacher::Original => engine.add_teacher(original)?,
                 Teacher::Incompetent => {
@@ -75,8 +75,8 @@ impl<B> Preparation<B> {
             };
             assert_eq!(number, teacher as usize, "teachers in their order");
         }
-        let (task, trained) = match (method.forgetting, method.trained, reached) {
-            (Forgetting::Dampening, _, Reached::Nothing | Reached::Prepared) => {
+        let (task, trained) = match (method.has_steps(), method.trained, reached) {
+            (false, _, Reached::Nothing | Reached::Prepared) => {
                 (Task::Dampen(Importance::new(engine)?), None)
             }
             // A mask that was found is that of the weights that the run began with.

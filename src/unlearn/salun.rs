@@ -19,17 +19,16 @@ use crate::error::{Error, Result};
 use crate::run::step::not_finite;
 use crate::run::{Run, RunState};
 use crate::unlearn::hyperparameters::Hyperparameters;
-use crate::unlearn::method::{Forgetting, Method, PLAIN, Trained};
+use crate::unlearn::method::{Method, Trained};
+use crate::unlearn::nl_ft;
 
 pub const METHOD: Method = Method {
     name: "salun",
     title: "Saliency unlearning",
     objective: "J(x_r) + J(x_f, y + λ·n) on weights with |∇J(x_f)| ≥ γ",
-    forgetting: Forgetting::NoisyLabels,
     trained: Trained::Salient,
-    recipe: true,
     defaults: Hyperparameters { saliency: Some(0.5), ..Hyperparameters::NONE },
-    ..PLAIN
+    ..nl_ft::METHOD
 };
 
 /// Metadata key of the seconds that a mask took.

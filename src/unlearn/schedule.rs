@@ -2,29 +2,10 @@
 
 use crate::data::order::epoch_order;
 use crate::data::set::{SliceId, VolumeSet};
-use crate::run::schedule::{PlannedStep, Role, Schedule, TargetNoise, Term};
-use crate::unlearn::hyperparameters::{Hyperparameters, filled};
-use crate::unlearn::method::{Forgetting, Method, Recipe, Teacher, Trained};
-
-/// What a method needs beside its name.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Strength {
-    pub recipe: Recipe,
-    /// Factor of J on the forget set.
-    pub forget_weight: f64,
-    /// λ, standard deviation of the label noise.
-    pub noise: f64,
-    /// γ, weight of ‖θ‖₁, or of SCRUB's loss on the retain set.
-    pub gamma: f64,
-    /// With the method's defaults filled in.
-    pub hyperparameters: Hyperparameters,
-}
-
-impl Term {
-    fn towards(self, teacher: Teacher) -> Self {
-        Self { teacher: Some(teacher as usize), ..self }
-    }
-}
+use crate::run::schedule::{PlannedStep, Role, Schedule, Term};
+use crate::unlearn::method::{Method, Trained};
+use crate::unlearn::mixing::Mixing;
+use crate::unlearn::strength::Strength;
 
 /// The schedule of a method over the retain and forget sets that it uses.
 pub struct UnlearnEpochs {
@@ -49,7 +30,7 @@ impl UnlearnEpochs {
         shuffle: bool,
         batch: usize,
     ) -> Self {
-        let retain = method.retain.then(|| retain.clone());
+        let retain = method.uses_retain_set().then(|| retain.clone());
         let forget = method.uses_forget_set().then(|| forget.clone());
         let sets = [&retain, &forget].into_iter().flatten().cloned();
         let set = sets.reduce(VolumeSet::join).expect("a method uses a set");
@@ -70,60 +51,12 @@ impl UnlearnEpochs {
         if volume < self.retain_volumes() { Role::Retain } else { Role::Forget }
     }
 
-    /// What a batch contributes to a step.
-    fn terms(&self, batch: Vec<SliceId>) -> Vec<Term> {
-        match self.role(batch[0]) {
-            Role::Retain => self.retain_terms(Term::new(Role::Retain, batch)),
-            Role::Forget => vec![self.forget_term(Term::new(Role::Forget, batch))],
-        }
-    }
-
-    fn retain_terms(&self, term: Term) -> Vec<Term> {
-        let Strength { gamma, hyperparameters, .. } = self.strength;
-        match self.method.forgetting {
-            Forgetting::Balanced => vec![Term { weight: filled(hyperparameters.beta), ..term }],
-            Forgetting::BadTeacher => vec![term.towards(Teacher::Original)],
-            Forgetting::Scrub => {
-                let obedient = term.clone().towards(Teacher::Original);
-                vec![
-                    Term { weight: filled(hyperparameters.alpha), ..obedient },
-                    Term { weight: gamma, ..term },
-                ]
-            }
-            Forgetting::None
-            | Forgetting::Ascent
-            | Forgetting::AscentL1
-            | Forgetting::NoisyLabels
-            | Forgetting::Dampening => vec![term],
-        }
-    }
-
-    fn forget_term(&self, term: Term) -> Term {
-        let Strength { recipe, forget_weight, noise, hyperparameters, .. } = self.strength;
-        match self.method.forgetting {
-            Forgetting::None | Forgetting::Dampening => unreachable!("no step uses the forget set"),
-            Forgetting::Ascent => Term { weight: forget_weight * recipe.ascent(false), ..term },
-            Forgetting::AscentL1 => Term { weight: forget_weight * recipe.ascent(true), ..term },
-            Forgetting::NoisyLabels => {
-                let noise = TargetNoise { lambda: noise, absolute: recipe.absolute_noise() };
-                Term { weight: forget_weight, noise: Some(noise), ..term }
-            }
-            Forgetting::Balanced => Term { weight: filled(hyperparameters.beta) - 1.0, ..term },
-            Forgetting::BadTeacher => term.towards(Teacher::Incompetent),
-            Forgetting::Scrub => Term { weight: -1.0, ..term.towards(Teacher::Original) },
-        }
-    }
-
     fn step(&self, batches: impl IntoIterator<Item = Vec<SliceId>>) -> PlannedStep {
-        let terms: Vec<Term> = batches.into_iter().flat_map(|batch| self.terms(batch)).collect();
+        let terms_of = |batch: Vec<_>| self.method.terms(self.role(batch[0]), &self.strength, batch);
+        let terms: Vec<Term> = batches.into_iter().flat_map(terms_of).collect();
         let forgets = terms.iter().any(|term| term.role == Role::Forget);
-        let l1 =
-            if forgets && self.method.forgetting == Forgetting::AscentL1 { self.strength.gamma } else { 0.0 };
+        let l1 = if forgets && self.method.l1 { self.strength.gamma } else { 0.0 };
         PlannedStep { terms, l1 }
-    }
-
-    fn mixing(&self) -> Mixing {
-        Mixing::of(&self.method, self.strength.recipe, self.strength.hyperparameters)
     }
 
     fn order(&self, set: &VolumeSet, epoch: u64) -> Vec<Vec<SliceId>> {
@@ -140,52 +73,6 @@ impl UnlearnEpochs {
     }
 }
 
-/// How the slices of two sets become the steps of an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mixing {
-    NoSteps,
-    /// A batch of each set in every step.
-    Pairs,
-    /// Steps of both in one order.
-    Stream,
-    /// First those of the forget set, in the first epochs, then those of the retain set.
-    Turns {
-        ascent_epochs: u64,
-    },
-}
-
-impl Mixing {
-    /// `hyperparameters` have the method's defaults filled in.
-    pub fn of(method: &Method, recipe: Recipe, hyperparameters: Hyperparameters) -> Self {
-        match method.forgetting {
-            Forgetting::Dampening => Self::NoSteps,
-            Forgetting::Balanced => Self::Pairs,
-            Forgetting::BadTeacher => Self::Stream,
-            Forgetting::Scrub => Self::Turns { ascent_epochs: filled(hyperparameters.ascent_epochs) },
-            Forgetting::None | Forgetting::Ascent | Forgetting::AscentL1 | Forgetting::NoisyLabels => {
-                match recipe {
-                    Recipe::Text => Self::Pairs,
-                    Recipe::Code => Self::Stream,
-                }
-            }
-        }
-    }
-
-    /// How many batches of the retain and of the forget set an epoch goes through, and in how many steps, where there are
-    /// so many of each; none of a set that the method does not use.
-    pub fn count(self, epoch: u64, [retain, forget]: [usize; 2]) -> ([usize; 2], usize) {
-        match self {
-            Self::NoSteps => ([0, 0], 0),
-            Self::Pairs if retain > 0 && forget > 0 => {
-                let pairs = retain.max(forget);
-                ([pairs; 2], pairs)
-            }
-            Self::Turns { ascent_epochs } if epoch >= ascent_epochs => ([retain, 0], retain),
-            Self::Pairs | Self::Stream | Self::Turns { .. } => ([retain, forget], retain + forget),
-        }
-    }
-}
-
 impl Schedule for UnlearnEpochs {
     fn of_two_sets(&self) -> bool {
         self.retain.is_some() && self.forget.is_some()
@@ -197,16 +84,16 @@ impl Schedule for UnlearnEpochs {
             let slices = self.set.slices().into_iter().filter(move |&slice| self.role(slice) == role);
             slices.map(move |slice| Term::new(role, vec![slice]))
         };
-        match (self.method.forgetting, self.method.trained) {
-            (Forgetting::Dampening, _) => of(Role::Forget).chain(of(Role::Retain)).collect(),
-            (_, Trained::Salient) => of(Role::Forget).collect(),
-            _ => Vec::new(),
+        match self.method.trained {
+            _ if !self.method.has_steps() => of(Role::Forget).chain(of(Role::Retain)).collect(),
+            Trained::Salient => of(Role::Forget).collect(),
+            Trained::All | Trained::LastCascades => Vec::new(),
         }
     }
 
     fn epoch(&self, epoch: u64) -> Vec<PlannedStep> {
-        match (&self.retain, &self.forget, self.mixing()) {
-            (_, _, Mixing::NoSteps) => Vec::new(),
+        let Some(mixing) = self.method.steps else { return Vec::new() };
+        match (&self.retain, &self.forget, mixing(&self.strength)) {
             (Some(retain), Some(forget), Mixing::Pairs) => {
                 let (retain, forget) = (self.order(retain, epoch), self.forget_order(forget, epoch));
                 // Every slice of both sets at least once; the smaller set goes round.

@@ -11,14 +11,33 @@
 //! gradient is nothing but rounding and Adam goes where its moments point. (The paper's networks differ from their
 //! teacher at once, by batch norm.)
 
-use crate::unlearn::hyperparameters::Hyperparameters;
-use crate::unlearn::method::{Forgetting, Method, PLAIN};
+use crate::run::Term;
+use crate::unlearn::hyperparameters::{Hyperparameters, filled};
+use crate::unlearn::method::{Method, PLAIN, Teacher};
+use crate::unlearn::mixing::Mixing;
+use crate::unlearn::strength::Strength;
 
 pub const METHOD: Method = Method {
     name: "scrub",
     title: "SCRUB",
     objective: "α·J(x_r, original(x_r)) + γ·J(x_r) − J(x_f, original(x_f))",
-    forgetting: Forgetting::Scrub,
+    retain: Some(obey),
+    forget: Some(disobey),
+    steps: Some(|strength| Mixing::Turns { ascent_epochs: filled(strength.hyperparameters.ascent_epochs) }),
+    teachers: &[Teacher::Original],
+    options: &["--gamma"],
+    gamma: |_| 0.99,
     defaults: Hyperparameters { alpha: Some(0.001), ascent_epochs: Some(2), ..Hyperparameters::NONE },
+    numbers: |strength| format!(", γ = {}", strength.gamma),
     ..PLAIN
 };
+
+fn obey(strength: &Strength, batch: Term) -> Vec<Term> {
+    let as_taught = Teacher::Original.teaching(batch.clone());
+    let alpha = filled(strength.hyperparameters.alpha);
+    vec![Term { weight: alpha, ..as_taught }, Term { weight: strength.gamma, ..batch }]
+}
+
+fn disobey(_: &Strength, batch: Term) -> Vec<Term> {
+    vec![Term { weight: -1.0, ..Teacher::Original.teaching(batch) }]
+}
