@@ -25,7 +25,7 @@ use kerase::cpu::Cpu;
 use kerase::model::Weights;
 use kerase::provenance::Provenance;
 use kerase::simulate::Anatomy;
-use kerase::unlearn::request::NamedSet;
+use kerase::unlearn::config::NamedSet;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
