@@ -6,14 +6,14 @@
 // ky), by eights, three products for the three kx: 18 · 3 = 54 of 56 rows and 18 of 24 columns do useful work, all of
 // 16 · 3 and 8 · 3. Words read from shared memory, a lane and product: 20/33 for 18 channels.
 //
-// A block takes a group of channels in, a group of channels out and a part of the tiles; its warps share the tile's
-// pixels, and are added up at the end. Nothing overlaps the staging of a tile but the other blocks of the multiprocessor,
-// of which there are two.
+// A block takes a group of channels in, a group of channels out and a part of the tiles. Its warps share the tile's pixels,
+// and are added up at the end. Or two have half of the channels of one map each, and two the pixels: then what is staged of
+// the other map is used twice. Nothing overlaps the staging of a tile but the other blocks of the multiprocessor, of which there
+// are two.
 #pragma once
 #include "conv_mma.cuh"
 
-constexpr int SUM_TILE = 16, SUM_WINDOW = SUM_TILE + 2;
-template <class T> constexpr int SUM_ACROSS = SUM_TILE / T::PACK + 2;  // cells of a row of the window
+template <class T> constexpr int SUM_ACROSS = TILE / T::PACK + 2;  // cells of a row of the window
 
 // Whether the words that a warp reads of the window at once, for any eight of (channel, ky), lie in banks of their own,
 // but for those that are the same word. Threes of eights begin with another ky each, and then again.
@@ -29,25 +29,31 @@ constexpr bool banks_apart(int plane, int pitch, int pack) {
     return true;
 }
 
-// EIGHTS of (channel in, ky), and of channels out.
-template <class T, int EIGHTS_, int OUTS_> struct Summing {
-    static constexpr int EIGHTS = EIGHTS_, OUTS = OUTS_;
-    static constexpr int IN = EIGHTS * 8 / 3, OUT = OUTS * 8;  // channels of a block
+// What a warp sums: EIGHTS of (channel in, ky), and of channels out; and how often a block has as many of either.
+template <class T, int EIGHTS_, int OUTS_, int SHARES_IN_, int SHARES_OUT_> struct Summing {
+    static constexpr int EIGHTS = EIGHTS_, OUTS = OUTS_, SHARES_IN = SHARES_IN_, SHARES_OUT = SHARES_OUT_;
+    static constexpr int SHARES = SHARES_IN * SHARES_OUT, WARPS = MMA_WARPS / SHARES;  // warps of the same channels
+    static constexpr int WARP_IN = EIGHTS * 8 / 3, WARP_OUT = OUTS * 8;                // channels of a warp
+    static constexpr int IN = WARP_IN * SHARES_IN, OUT = WARP_OUT * SHARES_OUT;        // and of a block
     // Eights are taken two a product; the last alone, where there is one, with two of its own kx.
     static constexpr int PAIRS = EIGHTS / 2, LONE = EIGHTS % 2, PRODUCTS = PAIRS * 3 + LONE * 2;
+    static constexpr int DOWN = 2 / T::PACK, ACROSS = WARPS / DOWN;  // warps of the same channels
+    static constexpr int COLUMNS = TILE / ACROSS;                    // of a warp
     // Words of a row and of a channel. What a warp reads at once are four rows of pixels, T::PACK apart, for each of eight
     // (channel, ky) that follow each other: rows 0 to 5 of up to four channels in TF32, 0 to 8 in bf16. `banks_apart` counts
     // that no two of these words share a bank. In the gradient it is four rows of eight channels, 4 apart (mod 32).
     // Rows of the window follow each other without a gap in TF32: a warp that writes 32 pixels writes 32 banks.
     static constexpr int PITCH = SUM_ACROSS<T> * T::PACK + (T::PACK - 1), PLANE = T::PACK == 1 ? 335 : 359;
-    static constexpr int OUT_PITCH = SUM_TILE + 1, OUT_PLANE = T::PACK == 1 ? 292 : 164;
-    static constexpr int DOWN = 2 / T::PACK, ACROSS = MMA_WARPS / DOWN;  // warps
-    static constexpr int COLUMNS = SUM_TILE / ACROSS;                    // of a warp
-    static constexpr int WORDS = IN * PLANE + OUT * OUT_PLANE;           // of shared memory
-    // Channels that a warp stages at a time, all or half of those that it has at most: with more, registers are spilt.
-    static constexpr int WINDOWS_AT_ONCE = IN > 16 ? 3 : IN / MMA_WARPS, GRADIENTS_AT_ONCE = OUT > 16 ? 3 : OUT / MMA_WARPS;
-    static_assert(PITCH * (SUM_WINDOW - T::PACK + 1) <= PLANE && banks_apart(PLANE, PITCH, T::PACK), "banks");
-    static_assert(OUT_PITCH * SUM_TILE / T::PACK <= OUT_PLANE && OUT_PLANE % 32 == 4, "banks");
+    static constexpr int OUT_PITCH = TILE + 1, OUT_PLANE = T::PACK == 1 ? 292 : 164;
+    static constexpr int WORDS = IN * PLANE + OUT * OUT_PLANE;  // of shared memory
+    // Channels that a warp stages at a time: with more, registers are spilt.
+    static constexpr int AT_ONCE = EIGHTS > 6 ? 3 : 4;
+    static constexpr int WINDOWS_AT_ONCE = AT_ONCE < IN / MMA_WARPS ? AT_ONCE : IN / MMA_WARPS;
+    static constexpr int GRADIENTS_AT_ONCE = AT_ONCE < OUT / MMA_WARPS ? AT_ONCE : OUT / MMA_WARPS;
+    static_assert(PITCH * (WINDOW - T::PACK + 1) <= PLANE && banks_apart(PLANE, PITCH, T::PACK), "banks");
+    static_assert(OUT_PITCH * TILE / T::PACK <= OUT_PLANE && OUT_PLANE % 32 == 4, "banks");
+    static_assert(IN <= MMA_THREADS / 2 && OUT <= MMA_THREADS / 2, "a thread looks up each channel");
+    static_assert(SHARES <= 2, "pixels are left to share");
     static_assert(PRODUCTS * OUTS * 2 * MMA_WARPS * WARP <= WORDS, "half of the sums of all warps fit");
 };
 
@@ -103,12 +109,12 @@ template <int ROWS, int ACROSS, int PITCH> struct Pairs {
 };
 
 template <class T, class S> struct Layouts {
-    using Window = Pixels<SUM_WINDOW, S::PITCH>;
-    using Gradient = Pixels<SUM_TILE, S::OUT_PITCH>;
+    using Window = Pixels<WINDOW, S::PITCH>;
+    using Gradient = Pixels<TILE, S::OUT_PITCH>;
 };
 template <class S> struct Layouts<Bf16, S> {
-    using Window = Strips<SUM_WINDOW, SUM_ACROSS<Bf16>, S::PITCH>;
-    using Gradient = Pairs<SUM_TILE, SUM_TILE / 2, S::OUT_PITCH>;
+    using Window = Strips<WINDOW, SUM_ACROSS<Bf16>, S::PITCH>;
+    using Gradient = Pairs<TILE, TILE / 2, S::OUT_PITCH>;
 };
 
 // Stages `count` channels, from channel `first` on, of what `table` finds, into planes of PLANE words each. Each warp takes
@@ -164,8 +170,8 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
     using Inputs = MmaInputs<typename T::Stored>;
     using Gradient = MmaGradient<typename T::Stored>;
     using Layout = Layouts<T, S>;
-    using WindowTable = CellTable<T, Inputs, SUM_WINDOW, SUM_ACROSS<T>>;
-    using GradientTable = CellTable<T, Gradient, SUM_TILE, SUM_TILE / T::PACK>;
+    using WindowTable = CellTable<T, Inputs, WINDOW, SUM_ACROSS<T>>;
+    using GradientTable = CellTable<T, Gradient, TILE, TILE / T::PACK>;
     SHARED(WindowTable, window_table, );
     SHARED(GradientTable, gradient_table, );
     SHARED(Channel<Inputs>, channels_in, [S::IN]);
@@ -198,17 +204,18 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
         // Where a lane reads, worked out anew for each tile: staging needs the registers. Rows and columns of products that
         // stand for no channel read another's, and come to nothing.
         const int mine = afresh(threadIdx.x), group = mine % WARP / 4, member = mine % 4;
-        const int down = mine / WARP % S::DOWN, left = mine / WARP / S::DOWN * S::COLUMNS;
+        const int share = S::SHARES == 1 ? 0 : mine / WARP / S::WARPS, of_share = mine / WARP % S::WARPS;
+        const int down = of_share % S::DOWN, left = of_share / S::DOWN * S::COLUMNS;
         const unsigned *window[S::EIGHTS], *columns[S::OUTS];
 #pragma unroll
         for (int e = 0; e < S::EIGHTS; ++e) {
-            const int row = min(e * 8 + group, ins * 3 - 1);
+            const int row = min(share % S::SHARES_IN * S::WARP_IN * 3 + e * 8 + group, ins * 3 - 1);
             window[e] = memory + row / 3 * S::PLANE + (row % 3 + down * 8 + member * T::PACK) * S::PITCH + left + T::PACK - 1;
         }
 #pragma unroll
         for (int j = 0; j < S::OUTS; ++j)
-            columns[j] =
-                of_gradient + min(j * 8 + group, outs - 1) * S::OUT_PLANE + (down * 8 + member) * S::OUT_PITCH + left;
+            columns[j] = of_gradient + min(share / S::SHARES_IN * S::WARP_OUT + j * 8 + group, outs - 1) * S::OUT_PLANE +
+                         (down * 8 + member) * S::OUT_PITCH + left;
         unsigned x[S::EIGHTS][3][2];  // by column modulo 3; members, and members + 4
 #pragma unroll
         for (int column = -2; column < S::COLUMNS; ++column) {
@@ -242,9 +249,9 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
         }
     }
 
-    // The warps are added up where the tiles were. Of the four registers of a product's sums each warp has two to add up with
-    // its neighbour, and hands it the other two; then one of these with the neighbours' warp: (0 + 1) + (2 + 3). In the end it
-    // leaves what its register is of all.
+    // Warps of the same channels are added up where the tiles were. Of the four registers of a product's sums each warp has
+    // two to add up with its neighbour, and hands it the other two; of four warps then one of these with the neighbours' warp:
+    // (0 + 1) + (2 + 3). In the end it leaves what its registers, or its register, are of all.
     static_assert(MMA_WARPS == 4, "a warp for each register");
     constexpr int SUMS = S::PRODUCTS * S::OUTS;
     float* shared = reinterpret_cast<float*>(memory);  // [slots][products][OUTS][lanes]
@@ -264,38 +271,47 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
     for (int i = 0; i < 4; ++i)
         if (i / 2 == warp % 2) each_sum([&](int p, int j) { sum[p][j][i] += handed((warp ^ 1) * 2 + i % 2, p, j); });
     __syncthreads();
+    // What a warp leaves, [shares][4][products][OUTS][lanes]: where four are added up, behind what they hand each other.
+    constexpr int LEFT = S::WARPS == 4 ? MMA_WARPS : 0;
+    if constexpr (S::WARPS == 4) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-        if (i / 2 == warp % 2 && i % 2 != warp / 2) each_sum([&](int p, int j) { handed(warp, p, j) = sum[p][j][i]; });
-    __syncthreads();
-    float* all = shared + MMA_WARPS * SUMS * WARP;  // [4][products][OUTS][lanes]
+        for (int i = 0; i < 4; ++i)
+            if (i / 2 == warp % 2 && i % 2 != warp / 2) each_sum([&](int p, int j) { handed(warp, p, j) = sum[p][j][i]; });
+        __syncthreads();
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-        if (i / 2 == warp % 2 && i % 2 == warp / 2)
-            each_sum([&](int p, int j) { handed(MMA_WARPS + i, p, j) = sum[p][j][i] + handed(warp ^ 2, p, j); });
+        for (int i = 0; i < 4; ++i)
+            if (i / 2 == warp % 2 && i % 2 == warp / 2)
+                each_sum([&](int p, int j) { handed(LEFT + i, p, j) = sum[p][j][i] + handed(warp ^ 2, p, j); });
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            if (i / 2 == warp % 2) each_sum([&](int p, int j) { handed(warp / 2 * 4 + i, p, j) = sum[p][j][i]; });
+    }
     __syncthreads();
     // A thread has one (channel in, ky), of every SHARE-th channel out.
-    constexpr int ROWS = S::IN * 3, SHARE = MMA_THREADS / ROWS;
-    const int row = threadIdx.x % ROWS, eight = row / 8;
+    constexpr int ROWS = S::IN * 3, SHARE = MMA_THREADS / ROWS, OF_SHARE = S::WARP_IN * 3;
+    const int row = threadIdx.x % ROWS, eight = row % OF_SHARE / 8;
     if (row >= ins * 3 || threadIdx.x >= ROWS * SHARE) return;
     const bool alone = eight >= 2 * S::PAIRS;
     const float* of_kx[3];
 #pragma unroll
     for (int kx = 0; kx < 3; ++kx) {
         const int product = alone ? S::PAIRS * 3 + kx / 2 : eight / 2 * 3 + kx, lower = alone ? kx % 2 : eight % 2;
-        of_kx[kx] = all + (2 * lower * SUMS + product * S::OUTS) * WARP + row % 8 * 4;
+        const int slot = LEFT + row / OF_SHARE * 4 + 2 * lower;
+        of_kx[kx] = shared + (slot * SUMS + product * S::OUTS) * WARP + row % OF_SHARE % 8 * 4;
     }
     const int entries = shape.inputs() * 9;
     float* of_row = partial + ((long long)blockIdx.x * shape.out + first_out) * entries + first_in * 9 + row * 3;
     for (int o = threadIdx.x / ROWS; o < outs; o += SHARE) {
-        const int at = (o % 2 * SUMS + o / 8) * WARP + o % 8 / 2;
+        const int slot = o / S::WARP_OUT * (S::SHARES_IN * 4) + o % 2, of_warp = o % S::WARP_OUT;
+        const int at = (slot * SUMS + of_warp / 8) * WARP + of_warp % 8 / 2;
 #pragma unroll
         for (int kx = 0; kx < 3; ++kx) of_row[(long long)o * entries + kx] = of_kx[kx][at];
     }
 }
 
-// The kernels for groups of 18, 16 and 8 channels, for one format.
-#define CONV3X3_WEIGHTS_MMA(NAME, T, EIGHTS, OUTS)                                                                    \
+// The kernels, by channels in and out of a block, for one format.
+#define CONV3X3_WEIGHTS_MMA(NAME, T, EIGHTS, OUTS, SHARES_IN, SHARES_OUT)                                             \
     extern "C" __global__ void __launch_bounds__(MMA_THREADS, 2)                                                      \
     conv3x3_weights_##NAME(const T::Stored* first, const float* first_stats, const T::Stored* second,                 \
                            const float* second_stats, const T::Stored* d_output, const T::Stored* output,             \
@@ -303,11 +319,13 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
         await_inputs();                                                                                               \
         const MmaInputs<T::Stored> inputs = {first, first_stats, second, second_stats, shape};                        \
         const MmaGradient<T::Stored> gradient = {d_output, output, stats, sums, shape};                               \
-        sum_over_pixels<T, Summing<T, EIGHTS, OUTS>>(inputs, gradient, partial, tiles);                               \
+        sum_over_pixels<T, Summing<T, EIGHTS, OUTS, SHARES_IN, SHARES_OUT>>(inputs, gradient, partial, tiles);        \
     }                                                                                                                 \
     KERNEL(conv3x3_weights_##NAME)
 
-#define CONV3X3_WEIGHTS_FORMAT(NAME, T)       \
-    CONV3X3_WEIGHTS_MMA(NAME##_18, T, 7, 3) \
-    CONV3X3_WEIGHTS_MMA(NAME##_16, T, 6, 2) \
-    CONV3X3_WEIGHTS_MMA(NAME##_8, T, 3, 1)
+#define CONV3X3_WEIGHTS_FORMAT(NAME, T)               \
+    CONV3X3_WEIGHTS_MMA(NAME##_36x24, T, 7, 3, 2, 1) \
+    CONV3X3_WEIGHTS_MMA(NAME##_18x24, T, 7, 3, 1, 1) \
+    CONV3X3_WEIGHTS_MMA(NAME##_16x32, T, 6, 2, 1, 2) \
+    CONV3X3_WEIGHTS_MMA(NAME##_16x16, T, 6, 2, 1, 1) \
+    CONV3X3_WEIGHTS_MMA(NAME##_8x8, T, 3, 1, 1, 1)

@@ -357,7 +357,7 @@ fn bench_times_tilings_and_uses_them() {
     let read = |name: &str| String::from_utf8(folder.read(name)).unwrap();
     // What no model would choose.
     let [layer, filters] = ["conv3x3 4 -> 4, 1 x 16 x 24", "conv3x3 filters 2 -> 2, 1 x 32 x 48"];
-    let slow = format!("[tf32]\n\"{layer}\" = \"deep by 4\"\n\"{filters}\" = \"by 18\"\n");
+    let slow = format!("[tf32]\n\"{layer}\" = \"deep by 4\"\n\"{filters}\" = \"18 x 24\"\n");
     // Of a network that is not timed, and of another precision.
     let others = "# measured on NVIDIA A40; bf16; by hand\n[tf32]\n\"conv3x3 5 -> 7, 1 x 9 x 9\" = \"wide by 5\"\n\n[bf16]\n\"conv_transpose 5 -> 7, 1 x 9 x 9\" = \"wide by 5\"\n";
     write("slow.toml", &slow);
@@ -373,7 +373,7 @@ fn bench_times_tilings_and_uses_them() {
     for (name, calls) in [(layer, 2), (filters, 6), ("conv_transpose inputs 2 -> 4, 1 x 16 x 24", 2)] {
         assert_eq!(of(name)["calls"], calls, "{name}");
     }
-    for (name, used, model) in [(layer, "deep by 4", "wide by 1"), (filters, "by 18", "by 8")] {
+    for (name, used, model) in [(layer, "deep by 4", "wide by 1"), (filters, "18 x 24", "8 x 8")] {
         let row = of(name);
         assert_eq!([&row["tilings"][0]["tiling"], &row["by_model"]], [used, model], "{row}");
     }

@@ -52,6 +52,6 @@ fn every_kernel_is_looked_for_in_the_file_that_has_it() {
     assert!(announced > 20, "only {announced} kernels are announced in kernels/*.cu");
     assert_eq!(file_of["conv3x3_filters_tf32"], "conv_mma_tf32");
     assert_eq!(file_of["conv3x3_filters_bf16"], "conv_mma_bf16");
-    assert_eq!(file_of["conv3x3_weights_tf32_18"], "conv_mma_weights_tf32");
-    assert_eq!(file_of["conv3x3_weights_bf16_18"], "conv_mma_weights_bf16");
+    assert_eq!(file_of["conv3x3_weights_tf32_18x24"], "conv_mma_weights_tf32");
+    assert_eq!(file_of["conv3x3_weights_bf16_18x24"], "conv_mma_weights_bf16");
 }

@@ -191,7 +191,7 @@ fn what_runs_beside_is_not_waited_for() {
         ("normal_operator", of_some_layers),
         ("avg_pool", of_some_layers),
         ("conv_transpose_weight_tf32", 2),
-        ("conv3x3_weights_tf32_8", 2),
+        ("conv3x3_weights_tf32_8x8", 2),
     ] {
         let launches = overtaken.get(kernel).copied().unwrap_or_default();
         assert!(launches >= least, "{kernel} was waited for after {launches} launches: {overtaken:?}");

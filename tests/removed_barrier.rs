@@ -74,7 +74,7 @@ const PIECES: [Piece; 9] = [
         in_step: &[],
     },
     Piece {
-        kernel: "conv3x3_weights_tf32_8",
+        kernel: "conv3x3_weights_tf32_8x8",
         compiled: "conv_mma_weights_tf32.cu",
         only: BY_8,
         file: "conv_mma_weights.cuh",

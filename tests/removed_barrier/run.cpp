@@ -96,7 +96,7 @@ void conv3x3_weights(const Schedule& schedule) {
     float* to = partial.data();
     int shape[] = {in, 0, out, height, width, height, width, height, width};
     void* arguments[] = {&first, &none, &none, &none, &d, &d, &none, &none, &to, shape, &tiles};
-    emulation_run(find("conv3x3_weights_tf32_8"), arguments, grid, 128, 4 * (8 * 360 + 8 * 292), schedule.order,
+    emulation_run(find("conv3x3_weights_tf32_8x8"), arguments, grid, 128, 4 * (8 * 360 + 8 * 292), schedule.order,
                   schedule.seed, 0, 1);
     print(partial);
 }
@@ -156,7 +156,7 @@ const struct {
     {"add_parts", add_parts},
     {"ssim_windows", ssim_windows},
     {"conv3x3_tf32_deep_by2", conv3x3_deep},
-    {"conv3x3_weights_tf32_8", conv3x3_weights},
+    {"conv3x3_weights_tf32_8x8", conv3x3_weights},
     {"conv_transpose_inputs_tf32_deep_by4", conv_transpose_inputs},
     {"conv_transpose_tf32_wide_by3", conv_transpose_forward},
     {"conv_transpose_weight_tf32", conv_transpose_weight},

@@ -77,7 +77,7 @@ fn sum(precision: Precision, map: MapShape, ins: usize) -> Prediction {
     let pixels = map.n * map.pixels();
     let macs = (pixels * ins * map.channels * 9) as f64;
     let values = Problem::new(Kind::Filters, map, ins, map.channels).values();
-    let bytes = precision.map_bytes() * values + size_of::<f32>() * cut.parts * ins * map.channels * 9;
+    let bytes = precision.map_bytes() * values + cut.partial_bytes();
     let products = cut.products(precision);
     Prediction::new(
         cut.name(),
@@ -128,7 +128,9 @@ fn prediction() {
                 ];
                 for (pass, predicted) in passes {
                     println!("{}", predicted.row(&layer, pass));
-                    assert!(predicted.useful > 0.1 && predicted.useful <= 1.0, "{layer} {pass}");
+                    // The network's 2 channels may be a ninth of what a kernel multiplies: it waits for memory.
+                    let least = if ins == 2 { 0.05 } else { 0.1 };
+                    assert!(predicted.useful > least && predicted.useful <= 1.0, "{layer} {pass}");
                     totals[network] += predicted.microseconds * (times * times_all) as f64;
                 }
             }

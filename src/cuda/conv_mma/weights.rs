@@ -2,7 +2,7 @@
 
 use crate::backend::MapShape;
 use crate::cuda::conv::ConvShape;
-use crate::cuda::conv_mma::{MULTIPROCESSORS, THREADS};
+use crate::cuda::conv_mma::{BANDWIDTH, CLOCK, MULTIPROCESSORS, THREADS};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
@@ -12,6 +12,7 @@ use crate::precision::Precision;
 
 // What kernels/conv_mma_weights.cuh is cut into.
 const TILE: usize = 16;
+const WARPS: usize = 4;
 
 /// Words of a channel in shared memory: of the window, and of the gradient.
 const fn planes(precision: Precision) -> [usize; 2] {
@@ -20,11 +21,9 @@ const fn planes(precision: Precision) -> [usize; 2] {
         Precision::Fp32 | Precision::Tf32 => [335, 292],
     }
 }
+
 /// Blocks that a multiprocessor is to have at a time, unless it was measured that others are quicker.
 const AT_ONCE: usize = 2;
-const WARPS: usize = 4;
-/// Channels that a warp stages at a time, where a group has more than 16; otherwise all that it has.
-const CHANNELS_AT_ONCE: usize = 3;
 /// Clocks from a load to its value, where it comes from memory: what is thought of an H100.
 const WAIT: f64 = 700.0;
 /// Reals that the parts of a gradient may take: 64 MiB.
@@ -42,55 +41,82 @@ macro_rules! weight_kernels {
     };
 }
 weight_kernels! {
-    conv3x3_weights_tf32_18 or conv3x3_weights_bf16_18,
-    conv3x3_weights_tf32_16 or conv3x3_weights_bf16_16,
-    conv3x3_weights_tf32_8 or conv3x3_weights_bf16_8
+    conv3x3_weights_tf32_36x24 or conv3x3_weights_bf16_36x24,
+    conv3x3_weights_tf32_18x24 or conv3x3_weights_bf16_18x24,
+    conv3x3_weights_tf32_16x32 or conv3x3_weights_bf16_16x32,
+    conv3x3_weights_tf32_16x16 or conv3x3_weights_bf16_16x16,
+    conv3x3_weights_tf32_8x8 or conv3x3_weights_bf16_8x8
 }
 
-/// Groups of channels in, and eights of channels out, of a block.
+/// The channels in and out of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Group {
-    Of18,
-    Of16,
-    Of8,
+    Of36x24,
+    Of18x24,
+    Of16x32,
+    Of16x16,
+    Of8x8,
 }
 
 impl Group {
-    const ALL: [Self; 3] = [Self::Of18, Self::Of16, Self::Of8];
+    const ALL: [Self; 5] = [Self::Of36x24, Self::Of18x24, Self::Of16x32, Self::Of16x16, Self::Of8x8];
 
-    fn channels(self) -> [usize; 2] {
+    /// Those of a warp.
+    fn of_warp(self) -> [usize; 2] {
         match self {
-            Self::Of18 => [18, 24],
-            Self::Of16 => [16, 16],
-            Self::Of8 => [8, 8],
+            Self::Of36x24 | Self::Of18x24 => [18, 24],
+            Self::Of16x32 | Self::Of16x16 => [16, 16],
+            Self::Of8x8 => [8, 8],
         }
     }
 
-    /// Products of a step, for all channels.
-    fn products(self) -> usize {
+    /// How many times as many a block has.
+    fn shares(self) -> [usize; 2] {
         match self {
-            Self::Of18 => 11 * 3,
-            Self::Of16 => 9 * 2,
-            Self::Of8 => 5,
+            Self::Of36x24 => [2, 1],
+            Self::Of16x32 => [1, 2],
+            Self::Of18x24 | Self::Of16x16 | Self::Of8x8 => [1, 1],
         }
+    }
+
+    fn channels(self) -> [usize; 2] {
+        let ([ins, outs], [shares_in, shares_out]) = (self.of_warp(), self.shares());
+        [ins * shares_in, outs * shares_out]
+    }
+
+    /// Products of a step of a warp, for all its channels.
+    fn products(self) -> usize {
+        match self.of_warp()[0] {
+            18 => 11 * 3,
+            16 => 9 * 2,
+            _ => 5,
+        }
+    }
+
+    /// Channels that a warp stages at a time, of those that it has of so many.
+    fn staged_at_once(self, channels: usize) -> usize {
+        let at_once = if self.of_warp()[0] > 16 { 3 } else { 4 };
+        at_once.min(channels.div_ceil(WARPS))
     }
 
     /// Clocks in which a block's instructions add up its warps and leave the sums: as many as a warp has of them, counted by
     /// scripts/count_kernels.py.
     fn ending(self) -> f64 {
         match self {
-            Self::Of18 => 730.0,
-            Self::Of16 => 390.0,
-            Self::Of8 => 200.0,
+            Self::Of36x24 => 500.0,
+            Self::Of18x24 => 730.0,
+            Self::Of16x32 => 380.0,
+            Self::Of16x16 => 390.0,
+            Self::Of8x8 => 200.0,
         }
     }
 
-    /// Blocks that a multiprocessor has registers for; in bf16, by 16, no more than 2.
+    /// Blocks that a multiprocessor has registers for; in bf16, of 16, no more than 2.
     fn at_once_at_most(self) -> usize {
         match self {
-            Self::Of18 => 2,
-            Self::Of16 => 3,
-            Self::Of8 => 4,
+            Self::Of36x24 | Self::Of18x24 => 2,
+            Self::Of16x32 | Self::Of16x16 => 3,
+            Self::Of8x8 => 4,
         }
     }
 
@@ -125,8 +151,9 @@ impl Tiled for Cut {
 }
 
 fn name(group: Group, at_once: usize) -> String {
-    let by = group.channels()[0];
-    if at_once == AT_ONCE { format!("by {by}") } else { format!("by {by}, {at_once} at once") }
+    let [ins, outs] = group.channels();
+    let name = format!("{ins} x {outs}");
+    if at_once == AT_ONCE { name } else { format!("{name}, {at_once} at once") }
 }
 
 /// The names of [`Cut`]s.
@@ -143,7 +170,10 @@ fn all() -> impl Iterator<Item = (Group, usize)> + Clone {
 impl Cut {
     pub fn of(tilings: &Tilings, precision: Precision, map: MapShape, ins: usize) -> Self {
         let problem = Problem::new(Kind::Filters, map, ins, map.channels);
-        let cost = |cut: &Self| if cut.at_once == AT_ONCE { cut.cost() } else { f64::INFINITY };
+        let cost = |cut: &Self| match cut.at_once {
+            AT_ONCE => cut.cost(precision, problem),
+            _ => f64::INFINITY,
+        };
         tilings.pick(precision, problem, Self::all(precision, map, ins), cost)
     }
 
@@ -154,8 +184,6 @@ impl Cut {
 
     fn new(precision: Precision, map: MapShape, ins: usize, group: Group, at_once: usize) -> Self {
         let outs = map.channels;
-        let [of_in, of_out] = group.channels();
-        let [in_plane, out_plane] = planes(precision);
         let groups = group.blocks(ins, outs);
         let tiles = map.n * map.height.div_ceil(TILE) * map.width.div_ceil(TILE);
         let room = (MOST_PARTIAL / (outs * ins * 9)).max(1);
@@ -163,16 +191,23 @@ impl Cut {
         let parts = wanted.min(room).min(tiles);
         // As many tiles for each as for the one with most.
         let parts = tiles.div_ceil(tiles.div_ceil(parts));
-        let shared = (of_in * in_plane + of_out * out_plane) * size_of::<u32>();
+        let ([of_in, of_out], [window, gradient]) = (group.channels(), planes(precision));
+        let shared = (of_in * window + of_out * gradient) * size_of::<u32>();
         Self { group, at_once, groups, tiles, parts, shared, channels: [ins, outs] }
     }
 
-    /// A product costs as much as staging eight words does: pixels are staged once for each pair of groups.
-    fn cost(&self) -> f64 {
-        let [of_in, of_out] = self.group.channels();
-        let [ins, outs] = self.channels;
-        let staged = ins.min(of_in) * 3 / 2 + outs.min(of_out) * 2;
-        (self.groups[0] * self.groups[1] * (4 * self.group.products() + 3 * staged)) as f64
+    /// Bytes of the parts of the gradient.
+    pub fn partial_bytes(&self) -> usize {
+        self.parts * self.channels[0] * self.channels[1] * 9 * size_of::<f32>()
+    }
+
+    /// Seconds, to choose by: half of what it takes alone and half of what it takes where others fill its waits, as the
+    /// gradient of inputs may; and reading the parts again.
+    fn cost(&self, precision: Precision, problem: Problem) -> f64 {
+        let parts = self.partial_bytes();
+        let bytes = (precision.map_bytes() * problem.values() + parts) as f64 / BANDWIDTH;
+        let launch = [self.clocks(precision), self.busy(precision)].map(|clocks| (clocks / CLOCK).max(bytes));
+        (launch[0] + launch[1]) / 2.0 + parts as f64 / BANDWIDTH
     }
 
     pub fn blocks(&self) -> usize {
@@ -181,7 +216,9 @@ impl Cut {
 
     /// Products of one tile of one pair of groups.
     fn of_tile(&self, precision: Precision) -> usize {
-        self.group.products() * if precision == Precision::Bf16 { 16 } else { 32 }
+        let [shares_in, shares_out] = self.group.shares();
+        let steps = if precision == Precision::Bf16 { 16 } else { 32 };
+        self.group.products() * steps * shares_in * shares_out
     }
 
     #[cfg(test)]
@@ -191,11 +228,9 @@ impl Cut {
 
     /// How often a warp waits for memory while it stages a tile: once for all the channels that it takes at a time.
     fn waits(&self) -> usize {
-        let of_warp = |of_group: usize| {
-            let channels = of_group.div_ceil(WARPS);
-            if of_group > 16 { channels.div_ceil(CHANNELS_AT_ONCE) } else { 1 }
-        };
-        self.group.channels().into_iter().map(of_warp).sum()
+        let of_group =
+            |channels: usize| channels.div_ceil(WARPS).div_ceil(self.group.staged_at_once(channels));
+        self.group.channels().into_iter().map(of_group).sum()
     }
 
     /// Clocks of a tile without its waits. Instructions are those in the machine code for 9.0: of a warp, 230 to find a
@@ -210,7 +245,6 @@ impl Cut {
     }
 
     /// Of a multiprocessor, where other launches fill all waits.
-    #[cfg(test)]
     pub fn busy(&self, precision: Precision) -> f64 {
         let of_tiles = self.work(precision) * (self.tiles * self.groups[0] * self.groups[1]) as f64;
         (of_tiles + self.group.ending() * self.blocks() as f64) / MULTIPROCESSORS as f64
@@ -242,9 +276,11 @@ pub fn weight_gradient<T: Stored, D: Driver>(
     shape: ConvShape,
 ) {
     let kernel = match cut.group {
-        Group::Of18 => kernel::conv3x3_weights_tf32_18::<T, D>,
-        Group::Of16 => kernel::conv3x3_weights_tf32_16::<T, D>,
-        Group::Of8 => kernel::conv3x3_weights_tf32_8::<T, D>,
+        Group::Of36x24 => kernel::conv3x3_weights_tf32_36x24::<T, D>,
+        Group::Of18x24 => kernel::conv3x3_weights_tf32_18x24::<T, D>,
+        Group::Of16x32 => kernel::conv3x3_weights_tf32_16x32::<T, D>,
+        Group::Of16x16 => kernel::conv3x3_weights_tf32_16x16::<T, D>,
+        Group::Of8x8 => kernel::conv3x3_weights_tf32_8x8::<T, D>,
     };
     let [(first, first_stats), (second, second_stats)] = inputs;
     let OutputGradient { d, output, stats, sums } = gradient;

@@ -320,7 +320,7 @@ mod tests {
         // Their names are put together by macros, and one lies in a header.
         refused("conv3x3_by6", [1, 1, 1], 288, 0);
         refused("conv3x3_inputs_bf16_deep_by4", [1, 1, 1], 160, 0);
-        refused("conv3x3_weights_tf32_18", [1, 1, 1], 160, 0);
+        refused("conv3x3_weights_tf32_18x24", [1, 1, 1], 160, 0);
         refused("conv_transpose_weight", [1, 1, 1], 1024, 0);
     }
 
