@@ -30,10 +30,7 @@ where
     F: FnOnce(&mut BufWriter<&File>) -> Result<()>,
 {
     let path = path.as_ref();
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = parent(path);
     let cannot_create = |source| Error::io("create", path, source);
     let cannot_write = |source| Error::io("write", path, source);
 
@@ -60,13 +57,25 @@ where
     temporary.as_file().sync_all().map_err(cannot_write)?;
     temporary.persist(path).map_err(|failure| cannot_write(failure.error))?;
 
-    // The rename itself must reach the disk too. Not every file system lets a directory be synced; the file
-    // is whole either way, so a refusal here is no failure.
+    // The rename itself must reach the disk too.
+    sync_parent(path);
+    Ok(())
+}
+
+/// Brings to the disk that something was renamed to `path`. Not every file system lets a directory be synced; what was
+/// renamed is whole either way, so a refusal here is no failure.
+pub fn sync_parent(path: &Path) {
     #[cfg(unix)]
-    if let Ok(directory) = File::open(directory) {
+    if let Ok(directory) = File::open(parent(path)) {
         let _ = directory.sync_all();
     }
-    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// [`write()`] for bytes that are already in memory.

@@ -39,6 +39,33 @@ impl Loss {
     }
 }
 
+/// Which network a training keeps beside its last: the one with the best mean of a measure over the validation set's volumes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepBest {
+    Psnr,
+    Ssim,
+    Nmse,
+    /// Only the last is there.
+    #[default]
+    None,
+}
+
+impl KeepBest {
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Psnr => "PSNR",
+            Self::Ssim => "SSIM",
+            Self::Nmse => "NMSE",
+            Self::None => "none",
+        }
+    }
+}
+
 /// How the optimiser runs: the same for training and unlearning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,6 +139,8 @@ pub struct TrainConfig {
     pub data: Vec<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "KeepBest::is_none")]
+    pub keep_best: KeepBest,
     /// Weights to start from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
@@ -121,6 +150,18 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
+    /// # Errors
+    /// Settings that no training can work with.
+    pub fn check(&self) -> Result<()> {
+        if self.validation.is_none() && !self.keep_best.is_none() {
+            return Err(Error::input(format!(
+                "--keep-best {}: what is best is measured on a validation set: name one with --validation, or leave it out",
+                self.keep_best.name().to_lowercase()
+            )));
+        }
+        self.optimisation.check()
+    }
+
     /// As it is written to config.toml.
     pub fn with_absolute_paths(&self) -> Self {
         Self {

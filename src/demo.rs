@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::backend::Backend;
 use crate::batch::{MaskSeeding, Sampler, Sampling};
-use crate::config::{Loss, Optimisation, TrainConfig};
+use crate::config::{KeepBest, Loss, Optimisation, TrainConfig};
 use crate::cpu::Cpu;
 use crate::crop::center_crop;
 use crate::data::loader::LoaderOptions;
@@ -195,6 +195,7 @@ impl Demo<'_> {
         let config = TrainConfig {
             data,
             validation: None,
+            keep_best: KeepBest::None,
             init: None,
             network: NETWORK,
             sampling: sampling(),

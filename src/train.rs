@@ -25,7 +25,9 @@ use crate::ranks::Ranks;
 use crate::reconstruct::{make_rooms, reconstruct_set};
 use crate::run::check::{fingerprint, measurable};
 use crate::run::steps::Validation;
-use crate::run::{Outcome, Picture, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Start, Term};
+use crate::run::{
+    Best, Outcome, Picture, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Start, Term,
+};
 
 /// Every slice once an epoch, in seeded order.
 struct Epochs<'s> {
@@ -57,6 +59,8 @@ struct Summary {
     lr: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     validation: Option<ScoreSummary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best: Option<Best>,
     kerase: &'static str,
 }
 
@@ -80,7 +84,7 @@ impl Training<'_> {
     /// Bad settings or data before anything is written; later what [`Run::go`] returns.
     pub fn run<B: Backend>(&self, ops: &B) -> Result<Outcome> {
         let config = &self.config;
-        config.optimisation.check()?;
+        config.check()?;
         let directory = RunDirectory::check(self.out, self.start)?;
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
         let set = open_all(&config.data)?;
@@ -153,16 +157,18 @@ impl Training<'_> {
             Ok(summary(&results).map(|summary| (summary, picture)))
         };
         let mut last = None;
-        let outcome = run.go(&mut engine, &mut state, &mut |engine, _| {
+        let outcome = run.go(&mut engine, &mut state, &mut |engine, state| {
             let Some((s, picture)) = measure(engine)? else { return Ok(None) };
             last = Some(s);
-            Ok(Some(Validation {
-                volumes: validation.as_ref().map_or(0, |set| set.volumes().len()),
-                psnr: s.psnr.mean,
-                ssim: s.ssim.mean,
-                nmse: s.nmse.mean,
-                picture,
-            }))
+            let [psnr, ssim, nmse] = [s.psnr, s.ssim, s.nmse].map(|spread| spread.mean);
+            if self.ranks.is_first() && !config.keep_best.is_none() {
+                let (by, epoch, step) = (config.keep_best, state.epoch, state.step);
+                let complete = state.step_in_epoch == schedule.epoch(epoch).len();
+                let measured = Best { by, epoch, step, psnr, ssim, nmse };
+                self.ranks.excused(|| directory.keep_best(&measured, complete))?;
+            }
+            let volumes = validation.as_ref().map_or(0, |set| set.volumes().len());
+            Ok(Some(Validation { volumes, psnr, ssim, nmse, picture }))
         })?;
         if outcome == Outcome::Finished && last.is_none() {
             // Killed after its last step, before its summary.
@@ -170,6 +176,17 @@ impl Training<'_> {
         }
         if !self.ranks.is_first() {
             return Ok(outcome);
+        }
+        let best = if config.keep_best.is_none() { None } else { directory.best()? };
+        if let Some(best) = best.as_ref().filter(|best| state.finished && best.step < state.step) {
+            say(&format!(
+                "best on the validation set was epoch {} (step {}), by {} {:.4}: its network is in {}",
+                best.epoch + 1,
+                best.step,
+                best.by.name(),
+                best.score(),
+                directory.best_folder().display()
+            ));
         }
         directory.write_json(
             "summary.json",
@@ -184,6 +201,7 @@ impl Training<'_> {
                 slices: set.slice_count(),
                 lr: state.plateau.lr,
                 validation: last,
+                best,
                 kerase: env!("CARGO_PKG_VERSION"),
             },
         )?;

@@ -114,6 +114,10 @@ fn any_number_of_ranks_trains_the_same_network() {
         let (other, theirs, their_lines) = run(size);
         assert_same_study(&one, &other, &first, 2e-6);
         assert_eq!(theirs["steps"], summary["steps"]);
+        assert!(
+            theirs["best"]["step"].is_u64() && theirs["best"]["step"] == summary["best"]["step"],
+            "{theirs}"
+        );
         // The network's own images are single precision's.
         for score in ["psnr", "ssim", "nmse"] {
             let of = |summary: &serde_json::Value| summary["validation"][score]["mean"].as_f64().unwrap();

@@ -354,6 +354,7 @@ fn the_log_has_the_fields_that_people_script_against() {
         files,
         [
             ".lock",
+            "best",
             "config.toml",
             "metrics.jsonl",
             "model.safetensors",

@@ -10,7 +10,7 @@ use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop::{self, Stop};
-use crate::config::TrainConfig;
+use crate::config::{KeepBest, TrainConfig};
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
@@ -35,6 +35,11 @@ pub struct Args {
     /// Set to evaluate after every epoch, with fastMRI's masks of the file names
     #[arg(long, value_name = "SET")]
     validation: Option<PathBuf>,
+
+    /// Keep in RUN/best the network of the epoch with the best mean of this over the validation set's volumes; none keeps
+    /// the last alone [default: ssim, with --validation]
+    #[arg(long, value_enum, value_name = "MEASURE")]
+    keep_best: Option<KeepBest>,
 
     /// Weights to start from (.safetensors with fastMRI's names); the network is the file's
     #[arg(long, value_name = "FILE")]
@@ -115,6 +120,10 @@ impl Args {
         Ok(TrainConfig {
             data: self.data.clone(),
             validation: self.validation.clone(),
+            keep_best: self.keep_best.unwrap_or(match self.validation {
+                Some(_) => KeepBest::Ssim,
+                None => KeepBest::None,
+            }),
             init: self.init.clone(),
             network: self.network.architecture(default)?,
             sampling: self.sampling.sampling(MaskSeeding::Random)?,
@@ -126,10 +135,17 @@ impl Args {
         let directory = RunDirectory::check(&self.out.out, Start::Resume)?;
         if self.out.again() {
             let stored: TrainConfig = directory.settings("train")?;
-            let asked = self.fresh(ranks)?.with_absolute_paths();
+            let mut asked = self.fresh(ranks)?.with_absolute_paths();
+            if self.keep_best.is_none() {
+                // It may have begun before there was a choice.
+                asked.keep_best = stored.keep_best;
+            }
             return self.optimisation.go_on(stored, asked, |config| &mut config.optimisation, &self.out.out);
         }
-        let fixed = !self.data.is_empty() || self.validation.is_some() || self.init.is_some();
+        let fixed = !self.data.is_empty()
+            || self.validation.is_some()
+            || self.keep_best.is_some()
+            || self.init.is_some();
         if fixed || self.network.any() || self.sampling.any() {
             return Err(not_on_resume());
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::config::{Optimisation, TrainConfig};
+use crate::config::{KeepBest, Optimisation, TrainConfig};
 use crate::data::set::FractionOf;
 use crate::error::{Error, Result};
 use crate::experiment::audits::{self, AuditParts, Audited, Look};
@@ -171,6 +171,7 @@ impl Planner<'_> {
         let config = TrainConfig {
             data: data.iter().map(|set| set.path.clone()).collect(),
             validation: None,
+            keep_best: KeepBest::None,
             init: None,
             network: self.settings.network,
             sampling: self.settings.sampling.clone(),

@@ -10,9 +10,11 @@ use crate::atomic;
 use crate::error::{Error, Result};
 
 /// Files that make a directory a run's.
-const FILES: [&str; 10] = [
+const FILES: [&str; 12] = [
     "audit.html",
     "audit.json",
+    "best/model.safetensors",
+    "best/state.safetensors",
     "config.toml",
     "mask.safetensors",
     "metrics.jsonl",
@@ -61,6 +63,12 @@ impl RunDirectory {
         let shown = path.display();
         if path.exists() && !path.is_dir() {
             return Err(Error::input(format!("{shown} is a file; a run needs a directory")));
+        }
+        if directory.is_of_best() {
+            return Err(Error::input(format!(
+                "{shown} is where a run keeps its best network: choose another --out, and begin there from these weights, or \
+                 continue the run itself"
+            )));
         }
         let held: Vec<&str> = FILES.into_iter().filter(|f| path.join(f).exists()).collect();
         match start {
@@ -129,6 +137,7 @@ impl RunDirectory {
 
     /// Empties the directory of an old run, and writes the settings.
     fn begin(&self, settings: &str) -> Result<()> {
+        self.forget_best()?;
         for file in FILES {
             remove(&self.path.join(file))?;
         }
@@ -145,6 +154,7 @@ impl RunDirectory {
     /// and the results that a former end left are taken away, for they will not be those of these weights.
     fn go_on(&self, settings: &str) -> Result<()> {
         self.remove_partial_files();
+        self.bring_best_back()?;
         for name in RESULTS {
             remove(&self.path.join(name))?;
         }
@@ -247,7 +257,7 @@ impl RunDirectory {
     }
 }
 
-fn remove(path: &Path) -> Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
         _ => Ok(()),

@@ -2,6 +2,7 @@
 //! differ in what each step is made of (its schedule).
 
 mod agreement;
+mod best;
 pub mod board;
 pub mod check;
 mod checkpoint;
@@ -18,6 +19,7 @@ pub mod steps;
 mod survey;
 mod told;
 
+pub use best::Best;
 pub use directory::{RunDirectory, Start};
 pub use schedule::{PlannedStep, Role, Schedule, Term};
 pub use state::RunState;

@@ -105,7 +105,10 @@ impl Run<'_> {
             false => Board::none(),
         };
         state.finished = false;
-        while !state.reaches(self.epochs, self.max_steps) {
+        // Whether an end by max_steps, which is within an epoch or at the end of one that was not closed, was measured is not
+        // known, and what the log said of it is cut: it is done again.
+        let mut end = state.step_in_epoch > 0 && self.max_steps.is_some_and(|most| state.step >= most);
+        while std::mem::take(&mut end) || !state.reaches(self.epochs, self.max_steps) {
             let started = Instant::now();
             let steps = self.schedule.epoch(state.epoch);
             let stopped = self.epoch(engine, state, &steps, &mut log, &mut board)?;

@@ -42,6 +42,8 @@ pub trait Sets {
     /// `brain` of 2 volumes, `knee` of 1, `test` with another brain.
     fn sets(&self);
     fn state(&self, run: &str) -> Checkpoint;
+    /// None where nothing is kept, or it is not all there.
+    fn best(&self, run: &str) -> Option<Best>;
     /// The lines of metrics.jsonl of one kind.
     fn lines(&self, run: &str, kind: &str) -> Vec<Value>;
     /// Everything of a run that must not depend on how often it was stopped.
@@ -56,6 +58,15 @@ pub struct Lasting {
     model: Vec<u8>,
     state: Checkpoint,
     metrics: Vec<Value>,
+    best: Option<Best>,
+}
+
+/// The best network that a run keeps.
+#[derive(Debug, PartialEq)]
+pub struct Best {
+    pub model: Vec<u8>,
+    pub state: Checkpoint,
+    pub said: Value,
 }
 
 impl Lasting {
@@ -84,6 +95,18 @@ impl Sets for Folder {
         Checkpoint::read(&self.path(run).join("state.safetensors"), len).unwrap()
     }
 
+    fn best(&self, run: &str) -> Option<Best> {
+        let best = format!("{run}/best");
+        let config = self.path(&best).join("config.toml");
+        self.path(&best).join("best.json").exists().then(|| {
+            let mut state = self.state(&best);
+            state.state.seconds = 0.0;
+            assert!(config.exists() && self.list(&best).len() == 4, "{:?}", self.list(&best));
+            let said = self.json(&format!("{best}/best.json"));
+            Best { model: self.read(&format!("{best}/model.safetensors")), state, said }
+        })
+    }
+
     fn lines(&self, run: &str, kind: &str) -> Vec<Value> {
         let text = String::from_utf8(self.read(&format!("{run}/metrics.jsonl"))).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
@@ -97,7 +120,8 @@ impl Sets for Folder {
         for line in &mut metrics {
             line.as_object_mut().unwrap().remove("seconds");
         }
-        Lasting { model: self.read(&format!("{run}/model.safetensors")), state, metrics }
+        let best = self.best(run);
+        Lasting { model: self.read(&format!("{run}/model.safetensors")), state, metrics, best }
     }
 
     /// A network that has learnt nothing.
