@@ -8,10 +8,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if ! command -v mpicc >/dev/null || ! command -v mpirun >/dev/null; then
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || {
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         echo "check-ranks.sh: mpicc and mpirun are missing: install Open MPI with its headers, and libclang" >&2
         exit 2
-    }
+    fi
     apt-get update -q
     apt-get install -q -y --no-install-recommends openmpi-bin libopenmpi-dev libclang-dev
 fi
@@ -27,12 +27,12 @@ venv=target/tensorboard
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 kerase=target/release/kerase
-sizes="--slices 3 --coils 2 --matrix 32 24 --recon 16 16"
-network="--cascades 1 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1 --center-fraction 0.16 --acceleration 4"
-"$kerase" simulate --anatomy brain --volumes 2 $sizes --out "$folder/brain"
+sizes=(--slices 3 --coils 2 --matrix 32 24 --recon 16 16)
+network=(--cascades 1 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1 --center-fraction 0.16 --acceleration 4)
+"$kerase" simulate --anatomy brain --volumes 2 "${sizes[@]}" --out "$folder/brain"
 # In two parts: the second begins within an epoch, and makes nothing void that the first has shown and saved.
 for steps in 3 9; do
-    "$kerase" train --data "$folder/brain" --validation "$folder/brain" --out "$folder/run" $network --max-steps $steps \
-        --resume auto --ranks 2
+    "$kerase" train --data "$folder/brain" --validation "$folder/brain" --out "$folder/run" "${network[@]}" \
+        --max-steps $steps --resume auto --ranks 2
 done
 "$venv/bin/python" scripts/check_tensorboard.py "$folder/run"

@@ -16,9 +16,13 @@ import re
 import sys
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+missing = None
+try:
+    import torch
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save_file
+except ImportError as error:
+    missing = error
 
 OURS = ("cascades.", "sens_net.")
 PREFIXES = ("", "varnet.", "module.", "model.", "module.varnet.", "model.varnet.", "_orig_mod.")
@@ -149,6 +153,9 @@ def main():
     parser.add_argument("--to-torch", action="store_true", help="from safetensors to a PyTorch state dict")
     parser.add_argument("--trust", action="store_true", help="load a PyTorch file that holds arbitrary Python objects")
     args = parser.parse_args()
+    if missing:
+        print(f"convert_checkpoint.py: {missing}: scripts/setup-python.sh .venv installs what it needs", file=sys.stderr)
+        return 2
     try:
         arguments, weights = (to_torch if args.to_torch else to_safetensors)(args)
     except Unusable as error:

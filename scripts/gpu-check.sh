@@ -21,7 +21,8 @@
 #                     the file
 #   --out DIR         where the JSON goes (default benches/results)
 #   --timeout SECONDS for each command (default 600)
-#   --budget SECONDS  for all of it: what would begin later is left out (default: no end)
+#   --budget SECONDS  for all of it: what would begin later is left out, and what is at work then is ended; neither is a
+#                     failure, and what an earlier call has of the former stays (default: no end)
 #   --wheels DIR      pure Python packages that the machine's PyTorch lacks, such as fastMRI's:
 #                     pip download --no-deps -d DIR fastmri==0.3.0
 #   PYTHON            the interpreter that has PyTorch (default: .venv/bin/python, then python3)

@@ -1,6 +1,7 @@
 """What gpu-check.sh does; see there."""
 
 import argparse
+import contextlib
 import csv
 import datetime
 import hashlib
@@ -37,18 +38,42 @@ REFUSED = r"ERR_NVGPUCTRPERM|LibraryNotLoaded|Device not supported"
 TURNS = 3
 # What a part of PyTorch's needs to end after its last round.
 ENDING = 20
+# Seconds that a process has to be gone after it was killed.
+LETTING_GO = 10
+NO_TIME = "there was no time left"
 
 
-class NotAvailable(Exception):
-    """The part cannot run here."""
-
-
-class Failed(Exception):
-    """The part ran, and something is wrong."""
+class Ended(Exception):
+    """A part came to no result; what it found until then."""
 
     def __init__(self, why, **found):
         super().__init__(why)
-        self.found = found
+        self.found = {name: value for name, value in found.items() if value is not None}
+
+
+class NotAvailable(Ended):
+    """The part cannot run here."""
+
+
+class Failed(Ended):
+    """The part ran, and something is wrong."""
+
+
+@contextlib.contextmanager
+def keeping(found):
+    """Whatever ends what is done here ends it with what was found by then."""
+    try:
+        yield
+    except Ended as why:
+        raise type(why)(str(why), **why.found | {"result": found}) from None
+
+
+def end(process):
+    """Ends a command with all that it started. One that the driver does not let go is left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=LETTING_GO)
 
 
 def environment(wheels, site):
@@ -77,51 +102,63 @@ def pythons():
 
 
 class Check:
-    def __init__(self, arguments, work):
+    def __init__(self, arguments, work, began):
         self.kerase, self.device, self.timeout = arguments.kerase, arguments.device, arguments.timeout
         self.work = Path(work)
         self.environment = environment(arguments.wheels, self.work / "site")
-        self.ends = time.monotonic() + arguments.budget
+        self.ends = began + arguments.budget
         self.simulated = set()
         # Whether a training ends that lets launches overlap.
         self.overlaps = True
 
+    def left(self):
+        """Seconds of the budget; less than one is nothing."""
+        left = self.ends - time.monotonic()
+        return left if left >= 1 else 0
+
     def limit(self):
         """Seconds that the next command may take."""
-        left = self.ends - time.monotonic()
-        if left < 1:
-            raise NotAvailable("there was no time left")
+        left = self.left()
+        if not left:
+            raise NotAvailable(NO_TIME)
         return min(self.timeout, left)
 
     def call(self, command, most=float("inf"), refused=None, **variables):
         """Runs a command for so many seconds at most, with further variables in its environment; its standard output, or
-        Failed with the end of what it said. Where it says what is `refused`, it is not available."""
+        Failed with the end of what it said. Where it says what is `refused`, or the budget ends before it, it is not
+        available."""
         command = [str(word) for word in command]
         shown = self.shown(shlex.join([*(f"{name}={value}" for name, value in variables.items()), *command]))
         limit = min(most, self.limit())
-        try:
-            # In a session of its own: what it starts ends with it, and leaves the GPU.
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
-                env=self.environment | variables,
-            )
-        except OSError as error:
-            raise Failed(f"cannot be run: {error}", command=shown) from None
-        try:
-            out, err = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-            self.refuse(out + err, refused)
-            said = self.shown((err or "")[-4000:].strip())
-            raise Failed(f"took longer than {limit:.0f} s", command=shown, said=said) from None
+        # Files: a pipe would be read for as long as anything that the command started has it.
+        file = lambda: tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        with file() as output, file() as errors:
+            try:
+                # In a session of its own: what it starts ends with it, and leaves the GPU.
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, cwd=ROOT, start_new_session=True,
+                    env=self.environment | variables,
+                )
+            except OSError as error:
+                raise Failed(f"cannot be run: {error}", command=shown) from None
+            try:
+                code = process.wait(timeout=limit)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                end(process)
+            out, err = (stream.seek(0) or stream.read() for stream in (output, errors))
         self.refuse(out + err, refused)
-        done = subprocess.CompletedProcess(command, process.returncode, out, err)
-        if done.returncode != 0:
-            result = readable(done.stdout)
-            said = ("" if result else done.stdout[-4000:]) + done.stderr[-4000:]
-            raise Failed(f"exit code {done.returncode}", command=shown, said=self.shown(said.strip()), result=result)
-        return done.stdout
+        if code is None:
+            said = self.shown(err[-4000:].strip())
+            if limit < min(most, self.timeout):
+                raise NotAvailable(f"{NO_TIME}: it was given {limit:.0f} s", command=shown, said=said)
+            raise Failed(f"took longer than {limit:.0f} s", command=shown, said=said)
+        if code != 0:
+            result = readable(self.shown(out))
+            said = ("" if result else out[-4000:]) + err[-4000:]
+            raise Failed(f"exit code {code}", command=shown, said=self.shown(said.strip()), result=result)
+        return out
 
     @staticmethod
     def refuse(said, refused):
@@ -135,9 +172,10 @@ class Check:
 
     def json(self, *words, **variables):
         output = self.call([self.kerase, *words, "--json"], **variables)
+        output = self.shown(output)
         result = readable(output)
         if result is None:
-            raise Failed("what it printed is no JSON", said=self.shown(output.strip()[-4000:]))
+            raise Failed("what it printed is no JSON", said=output.strip()[-4000:])
         return result
 
     def data(self, volumes, slices, coils, rows, columns):
@@ -174,7 +212,12 @@ class Check:
             self.call(on, most=STARTING)
         except Failed as why:
             failed = why
-        self.call(off, most=STARTING, KERASE_OVERLAP="off")
+        try:
+            self.call(off, most=STARTING, KERASE_OVERLAP="off")
+        except NotAvailable as why:
+            if failed is None:
+                raise
+            raise Failed(f"{failed}; with KERASE_OVERLAP=off {why}", **failed.found) from None
         if failed is None and self.weights("starts") == self.weights("starts-off"):
             return {"steps": STEPS}
         self.environment["KERASE_OVERLAP"] = "off"
@@ -192,15 +235,16 @@ class Check:
     def step(self):
         """The paper's network at its size, in every precision, against float64 on the CPU; and one cascade of it, where
         tensor cores leave a gradient that can be judged."""
-        found, failed = {}, []
+        found, ended = {}, []
         for name, cascades in [("whole", []), ("one cascade", ["--cascades", 1])]:
             try:
                 found[name] = self.json("validate", "--step", "--device", self.device, *cascades)
-            except Failed as why:
+            except Ended as why:
                 found[name] = why.found
-                failed.append(f"{name}: {why}")
-        if failed:
-            raise Failed("; ".join(failed), result=found)
+                ended.append((type(why), f"{name}: {why}"))
+        if ended:
+            kind = Failed if any(kind is Failed for kind, _ in ended) else NotAvailable
+            raise kind("; ".join(why for _, why in ended), result=found)
         return found
 
     def kernels(self):
@@ -266,17 +310,26 @@ class Check:
             raise NotAvailable("KERASE_OVERLAP=off")
         found, weights = {}, {}
         often = ["--device", self.device, *self.often()]
-        for allowed in ["off", "dependent", "beside", "on"]:
-            # Of a small network launches hardly meet; of the paper's they do.
-            for name, network, shape in [("tiny", TINY, TINY_DATA), ("paper", PAPER, PAPER_DATA)]:
-                run = f"overlap-{name}-{allowed}"
-                self.call(self.training(run, self.device, STEPS, "tf32", network, shape), KERASE_OVERLAP=allowed)
-                weights.setdefault(allowed, []).append(self.weights(run))
-            found[allowed] = self.json("bench", "--step", *often, KERASE_OVERLAP=allowed)
-        # Kernels that split a multiprocessor's cache otherwise cannot share it: does it help to have all split it alike?
-        found["on, all split alike"] = self.json("bench", "--step", *often, KERASE_OVERLAP="on", KERASE_CARVEOUT="100")
-        if different := [allowed for allowed in weights if weights[allowed] != weights["off"]]:
+        unfinished = None
+        try:
+            with keeping(found):
+                for allowed in ["off", "dependent", "beside", "on"]:
+                    # Of a small network launches hardly meet; of the paper's they do.
+                    for name, network, shape in [("tiny", TINY, TINY_DATA), ("paper", PAPER, PAPER_DATA)]:
+                        run = f"overlap-{name}-{allowed}"
+                        self.call(self.training(run, self.device, STEPS, "tf32", network, shape), KERASE_OVERLAP=allowed)
+                        weights[allowed, name] = self.weights(run)
+                    found[allowed] = self.json("bench", "--step", *often, KERASE_OVERLAP=allowed)
+                # Kernels that split a multiprocessor's cache otherwise cannot share it: does it help if all split it alike?
+                alike = self.json("bench", "--step", *often, KERASE_OVERLAP="on", KERASE_CARVEOUT="100")
+                found["on, all split alike"] = alike
+        except NotAvailable as why:
+            unfinished = why
+        different = [allowed for (allowed, name), kept in weights.items() if kept != weights["off", name]]
+        if different := list(dict.fromkeys(different)):
             raise Failed(f"weights differ with KERASE_OVERLAP={', '.join(different)}", result=found)
+        if unfinished:
+            raise unfinished
         return found
 
     def tilings(self, precision):
@@ -292,14 +345,12 @@ class Check:
         tables = {"as it is": [], "better": ["--tilings", file], "better, not of filters": ["--tilings", no_filters]}
         # Of no better ones there is nothing to time, and kerase takes no empty table.
         tables = {name: more for name, more in tables.items() if not more or " = " in more[1].read_text()}
-        try:
+        found["steps"] = []
+        with keeping(found):
             # In turn, as clocks change.
-            found["steps"] = [{name: self.json(*bench, "--step", *self.often(), *more) for name, more in tables.items()}
-                              for _ in range(TURNS)]
-        except NotAvailable as why:
-            found["steps"] = str(why)
-        except Failed as why:
-            raise Failed(str(why), **why.found | {"result": found}) from None
+            for _ in range(TURNS):
+                turn = {name: self.json(*bench, "--step", *self.often(), *more) for name, more in tables.items()}
+                found["steps"].append(turn)
         return found
 
     def tilings_tf32(self):
@@ -365,7 +416,8 @@ class Check:
         test = "import torch, fastmri"
         test += "; assert torch.cuda.is_available()" if self.device.startswith("cuda") else ""
         for python in pythons():
-            if subprocess.run([python, "-c", test], capture_output=True, env=self.environment).returncode == 0:
+            with contextlib.suppress(Failed):
+                self.call([python, "-c", test])
                 return python
         tried = ", ".join(pythons()) or "no interpreter"
         raise NotAvailable(self.shown(f"of {tried} none has torch and fastmri that work on {self.device}; --wheels brings fastmri"))
@@ -419,7 +471,10 @@ def readable(text):
 
 def build(kerase):
     """What the executable says of itself and of this machine, as far as it runs."""
-    said = subprocess.run([kerase, "info", "--json"], capture_output=True, text=True)
+    try:
+        said = subprocess.run([kerase, "info", "--json"], capture_output=True, text=True, timeout=STARTING)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
     return (readable(said.stdout) or {}).get("build", {})
 
 
@@ -483,6 +538,29 @@ def table(parts):
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def outcome_of(check, part):
+    """Runs a part."""
+    began = time.monotonic()
+    run = (lambda: check.pytorch(*PYTORCH[part])) if part in PYTORCH else getattr(check, part.replace("-", "_"))
+    try:
+        outcome = {"status": "run", "result": run()}
+    except NotAvailable as why:
+        outcome = {"status": "not available", "why": str(why), **why.found}
+    except Failed as why:
+        outcome = {"status": "failed", "why": str(why), **why.found}
+    except Exception as error:  # whatever it is, the other parts are still worth having
+        outcome = {"status": "failed", "why": f"{type(error).__name__}: {error}"}
+    return outcome | {"seconds": round(time.monotonic() - began, 2)}
+
+
+def save(target, report):
+    """Whole, or as it was: earlier calls' results are in it."""
+    report["status"] = overall(report["parts"])
+    made = target.with_suffix(".new")
+    made.write_text(json.dumps(report, indent=1) + "\n")
+    made.replace(target)
+
+
 def overall(parts):
     states = {part["status"] for part in parts.values()}
     return "failed" if "failed" in states else "incomplete" if "not available" in states else "complete"
@@ -510,6 +588,7 @@ def parse():
 
 
 def main():
+    began = time.monotonic()
     arguments = parse()
     said = build(arguments.kerase)
     device = describe(arguments.device, said)
@@ -527,30 +606,28 @@ def main():
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     target, earlier = place(arguments.out, report)
-    parts.update({part: outcome for part, outcome in earlier.items() if part not in arguments.only})
+    # What is asked for again stays until its turn comes, if it came to something.
+    parts.update({part: outcome for part, outcome in earlier.items()
+                  if part not in arguments.only or outcome["status"] != "not available"})
 
+    # So that what was started ends, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("gpu-check.sh: was told to end"))
     with tempfile.TemporaryDirectory(prefix="kerase-gpu-check-") as work:
-        check = Check(arguments, work)
+        check = Check(arguments, work, began)
         for part in arguments.only:
-            began = time.monotonic()
-            # Before it runs, so that a run that is cut off says by what.
             print(f"{part:<20}", end="", flush=True)
+            if not check.left():
+                if parts[part]["status"] == "not available":
+                    parts[part] = {"status": "not available", "why": NO_TIME}
+                save(target, report)
+                print(f"{'not available':<15}{NO_TIME}", flush=True)
+                continue
+            # Before it runs, so that a run that is cut off says by what.
             parts[part] = {"status": "not available", "why": "the run was cut off here"}
-            target.write_text(json.dumps(report, indent=1) + "\n")
-            try:
-                run = (lambda: check.pytorch(*PYTORCH[part])) if part in PYTORCH else getattr(check, part.replace("-", "_"))
-                outcome = {"status": "run", "result": run()}
-            except NotAvailable as why:
-                outcome = {"status": "not available", "why": str(why)}
-            except Failed as why:
-                outcome = {"status": "failed", "why": str(why)} | {k: v for k, v in why.found.items() if v is not None}
-            except Exception as error:  # whatever it is, the other parts are still worth having
-                outcome = {"status": "failed", "why": f"{type(error).__name__}: {error}"}
-            outcome["seconds"] = round(time.monotonic() - began, 2)
-            parts[part] = outcome
-            report["status"] = overall(parts)
+            save(target, report)
+            outcome = parts[part] = outcome_of(check, part)
             # After each part, so that a run that is cut off leaves what it found.
-            target.write_text(json.dumps(report, indent=1) + "\n")
+            save(target, report)
             print(f"{outcome['status']:<15}{outcome.get('why', '')}", flush=True)
             for line in outcome.get("said", "").splitlines()[-5:]:
                 print(f"{'':<20}{line}", flush=True)

@@ -35,6 +35,7 @@ case $# in
 esac
 python=${PYTHON:-python3}
 home=$dir/nvidia/cu13
+# shellcheck disable=SC2054 # nvcc's commas
 architectures=(-gencode arch=compute_80,code=sm_80 -gencode arch=compute_86,code=sm_86
     -gencode arch=compute_89,code=sm_89 -gencode arch=compute_90a,code=sm_90a
     -gencode arch=compute_80,code=compute_80)

@@ -13,8 +13,10 @@ set -euo pipefail
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; }
 fail() { echo "sanitize.sh: $*" >&2; exit 2; }
 
-# tests/validate.rs holds these to launching every kernel.
+# tests/validate.rs holds these to launching every kernel. They are read by name, below.
+# shellcheck disable=SC2034
 tf32=(announce conv3x3 conv_transpose)
+# shellcheck disable=SC2034
 bf16=(announce conv3x3 conv_transpose conv1x1 avg_pool unet_input unet_output)
 
 sanitizers=()

@@ -76,9 +76,10 @@ def main():
         head, rest = text.split(f"<!-- {name} -->", 1)
         _, tail = rest.split(f"<!-- /{name} -->", 1)
         text = f"{head}<!-- {name} -->\n{table()}\n<!-- /{name} -->{tail}"
-    if args.check and text != before:
+    if not args.check:
+        readme.write_text(text)
+    elif text != before:
         sys.exit("README.md differs from benches/results/: run scripts/update_readme.py")
-    readme.write_text(text)
 
 
 if __name__ == "__main__":
