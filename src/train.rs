@@ -1,5 +1,6 @@
 //! Training a network on a set of volumes.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -122,13 +123,7 @@ impl Training<'_> {
             set: set.clone(),
             sampler,
             schedule: &schedule,
-            loss: o.loss.weights(),
-            clip: o.clip,
-            plateau: o.plateau,
-            epochs: o.epochs,
-            max_steps: o.max_steps,
-            checkpoint_every: o.checkpoint_every,
-            seed: o.seed,
+            optimisation: o,
             loader: self.loader,
             shown: self.shown,
             ranks: self.ranks,
@@ -142,9 +137,7 @@ impl Training<'_> {
             make_rooms(&mut engine, validation)?;
         }
         run.check(&mut engine, &mut state)?;
-        run.agree(&config.with_absolute_paths(), &mut engine, &state, &validation)?;
-        let take = || directory.take(self.start, &config.with_absolute_paths());
-        let _lock = self.ranks.is_first().then(take).transpose()?;
+        let _lock = run.take(&config.with_absolute_paths(), &mut engine, &state, &validation)?;
         let measure = |engine: &mut Engine<'_, B>| -> Result<Option<(ScoreSummary, Option<Picture>)>> {
             let Some(validation) = &validation else { return Ok(None) };
             let mut progress = Progress::new(own_slices(self.ranks, validation) as u64, "validating");
@@ -158,7 +151,7 @@ impl Training<'_> {
         };
         let mut last = None;
         let outcome = run.go(&mut engine, &mut state, &mut |engine, state| {
-            let Some((s, picture)) = measure(engine)? else { return Ok(None) };
+            let Some((s, picture)) = measure(engine)? else { return Ok(ControlFlow::Continue(None)) };
             last = Some(s);
             let [psnr, ssim, nmse] = [s.psnr, s.ssim, s.nmse].map(|spread| spread.mean);
             if self.ranks.is_first() && !config.keep_best.is_none() {
@@ -168,7 +161,7 @@ impl Training<'_> {
                 self.ranks.excused(|| directory.keep_best(&measured, complete))?;
             }
             let volumes = validation.as_ref().map_or(0, |set| set.volumes().len());
-            Ok(Some(Validation { volumes, psnr, ssim, nmse, picture }))
+            Ok(ControlFlow::Continue(Some(Validation { volumes, psnr, ssim, nmse, picture })))
         })?;
         if outcome == Outcome::Finished && last.is_none() {
             // Killed after its last step, before its summary.

@@ -8,6 +8,7 @@ mod support;
 mod run_support;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kerase::backend::{Backend, LabelNoise, Memory, Purpose};
@@ -612,7 +613,7 @@ fn a_request_that_is_stopped_while_it_measures_goes_on_from_there() {
         let (outcome, record) = request
             .run_measuring(&Cpu::<f32>::default(), &mut |_, _| {
                 stop.store(raise, Ordering::Relaxed);
-                Ok(None)
+                Ok(ControlFlow::Continue(None))
             })
             .unwrap();
         assert_eq!(record.finished, outcome == Outcome::Finished);

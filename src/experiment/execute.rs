@@ -3,6 +3,7 @@
 //! Processes that share a directory share the work, on one machine or on several, and any of them may be killed: what
 //! it was at is taken up by another, or by the next to come, where it was last saved.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -207,20 +208,15 @@ impl Experiment<'_> {
             stop: self.stop,
         };
         let trained = self.settings.training.epochs;
-        let mut cut_short = false;
         let outcome = unlearning.run_measuring(ops, &mut |engine, state| {
             let Some((measured, worst)) = tests.measure_any(engine, self.stop)? else {
-                cut_short = true;
                 // The epoch's end is saved, and measured when the run goes on.
-                return Err(Error::input("stopped"));
+                return Ok(ControlFlow::Break(()));
             };
             let epoch = Epoch { epoch: trained + state.epoch + 1, seconds: state.seconds, measured };
             node.add_epoch(epoch, worst)?;
-            Ok(None)
+            Ok(ControlFlow::Continue(None))
         });
-        if cut_short {
-            return Ok(Outcome::Stopped);
-        }
         let (mut warnings, mut diverged) = (Vec::new(), false);
         match outcome {
             Ok((Outcome::Stopped, _)) => return Ok(Outcome::Stopped),

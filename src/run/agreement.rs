@@ -10,16 +10,33 @@ use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ranks::{Tag, tag};
+use crate::run::directory::Lock;
 use crate::run::{Run, RunState, check};
 use crate::sha256;
 
 impl Run<'_> {
+    /// Takes the run's directory, for as long as what is returned lives; none on ranks that do not write. All ranks begin with
+    /// the same settings, data, sets that are only measured, weights, and steps that were taken before.
+    ///
+    /// # Errors
+    /// Those of [`RunDirectory::take`](crate::run::RunDirectory::take), and where a rank has something else.
+    pub fn take<'s, B: Backend>(
+        &self,
+        settings: &impl Serialize,
+        engine: &mut Engine<'_, B>,
+        state: &RunState,
+        measured: impl IntoIterator<Item = &'s Arc<VolumeSet>>,
+    ) -> Result<Option<Lock>> {
+        self.agree(settings, engine, state, measured)?;
+        self.ranks.is_first().then(|| self.directory.take(self.start, settings)).transpose()
+    }
+
     /// Makes sure that all ranks begin with the same: settings, data, sets that are only measured, weights, and steps
     /// that were taken before.
     ///
     /// # Errors
     /// [`Error::Input`] on all ranks, naming one and what it has different.
-    pub fn agree<'s, B: Backend>(
+    fn agree<'s, B: Backend>(
         &self,
         settings: &impl Serialize,
         engine: &mut Engine<'_, B>,

@@ -26,7 +26,7 @@ impl Run<'_> {
     /// # Errors
     /// As said, naming the first volume.
     pub fn check<B: Backend>(&self, engine: &mut Engine<'_, B>, state: &mut RunState) -> Result<()> {
-        learnable(&self.set, engine.net(), self.loss)?;
+        learnable(&self.set, engine.net(), self.optimisation.loss.weights())?;
         if state.origin.is_empty() {
             state.origin.clone_from(&self.origin);
         }

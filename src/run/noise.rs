@@ -14,7 +14,7 @@ impl Run<'_> {
         let of = |&(volume, slice): &SliceId| LabelNoise {
             lambda,
             absolute,
-            key: self.seed,
+            key: self.optimisation.seed,
             stream: noise_stream(state.epoch, &self.set.volumes()[volume].name, slice),
         };
         slices.iter().map(of).collect()

@@ -44,7 +44,10 @@ impl Run<'_> {
             let noise = self.noise(state, term, &part.batch);
             let weight = term.weight * part.share;
             let last = number + 1 == parts.len();
-            engine.submit(self.loss, Objective { weight, teacher: term.teacher, noise: &noise, last })?;
+            engine.submit(
+                self.optimisation.loss.weights(),
+                Objective { weight, teacher: term.teacher, noise: &noise, last },
+            )?;
             self.ranks.tick();
             if !last {
                 // While the device is at work.
@@ -58,7 +61,7 @@ impl Run<'_> {
             beta2: BETA2,
             eps: EPS,
             step: state.adam_step + ahead + 1,
-            clip: self.clip,
+            clip: self.optimisation.clip,
             l1: step.l1,
         });
         Ok(Submitted { step, parts, coming: engine.begin_results()?, begun })

@@ -1,11 +1,13 @@
 //! The loop of a run: load, accumulate, update, log, save.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use crate::backend::{Backend, LossWeights};
+use crate::backend::Backend;
 use crate::batch::Sampler;
+use crate::config::Optimisation;
 use crate::data::loader::LoaderOptions;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
@@ -15,7 +17,6 @@ use crate::ranks::Ranks;
 use crate::run::board::{Board, Pace};
 use crate::run::feed::Feed;
 use crate::run::metrics_log::{Line, MetricsLog};
-use crate::run::plateau::PlateauSettings;
 use crate::run::schedule::{PlannedStep, Schedule};
 use crate::run::share;
 use crate::run::state::RunState;
@@ -52,14 +53,7 @@ pub struct Run<'r> {
     pub set: Arc<VolumeSet>,
     pub sampler: Sampler,
     pub schedule: &'r dyn Schedule,
-    pub loss: LossWeights,
-    pub clip: Option<f64>,
-    pub plateau: PlateauSettings,
-    pub epochs: Option<u64>,
-    pub max_steps: Option<u64>,
-    /// Steps between checkpoints within an epoch.
-    pub checkpoint_every: Option<u64>,
-    pub seed: u64,
+    pub optimisation: &'r Optimisation,
     pub loader: LoaderOptions,
     /// Whether TensorBoard is to see the run.
     pub shown: bool,
@@ -81,8 +75,9 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Measures a network after an epoch, which the state has not closed yet.
-pub type Validate<'v, B> = dyn FnMut(&mut Engine<'_, B>, &RunState) -> Result<Option<Validation>> + 'v;
+/// Measures a network after an epoch, which the state has not closed yet; or breaks off, as a stop was asked for.
+pub type Validate<'v, B> =
+    dyn FnMut(&mut Engine<'_, B>, &RunState) -> Result<ControlFlow<(), Option<Validation>>> + 'v;
 
 impl Run<'_> {
     /// Runs from `state` to the end, or to a stop. Weights and state are saved after every epoch and at the end.
@@ -107,8 +102,11 @@ impl Run<'_> {
         state.finished = false;
         // Whether an end by max_steps, which is within an epoch or at the end of one that was not closed, was measured is not
         // known, and what the log said of it is cut: it is done again.
-        let mut end = state.step_in_epoch > 0 && self.max_steps.is_some_and(|most| state.step >= most);
-        while std::mem::take(&mut end) || !state.reaches(self.epochs, self.max_steps) {
+        let mut end =
+            state.step_in_epoch > 0 && self.optimisation.max_steps.is_some_and(|most| state.step >= most);
+        while std::mem::take(&mut end)
+            || !state.reaches(self.optimisation.epochs, self.optimisation.max_steps)
+        {
             let started = Instant::now();
             let steps = self.schedule.epoch(state.epoch);
             let stopped = self.epoch(engine, state, &steps, &mut log, &mut board)?;
@@ -122,14 +120,18 @@ impl Run<'_> {
             let complete = state.step_in_epoch == steps.len();
             if complete {
                 let mean_loss = state.epoch_loss / steps.len() as f64;
-                state.plateau.epoch(self.plateau, mean_loss);
+                state.plateau.epoch(self.optimisation.plateau, mean_loss);
                 let seconds = started.elapsed().as_secs_f64();
                 let line = Line::Epoch { step, epoch, mean_loss, lr: state.plateau.lr, seconds };
                 log.write(&line)?;
                 board.show(&line, Pace::default())?;
             }
             // Also where max_steps ends a run within an epoch.
-            if let Some(Validation { volumes, psnr, ssim, nmse, picture }) = validate(engine, state)? {
+            let ControlFlow::Continue(validation) = validate(engine, state)? else {
+                // The run that goes on measures, and closes the epoch.
+                return Ok(Outcome::Stopped);
+            };
+            if let Some(Validation { volumes, psnr, ssim, nmse, picture }) = validation {
                 let line = Line::Validation { step, epoch, volumes, psnr, ssim, nmse };
                 log.write(&line)?;
                 board.show(&line, Pace::default())?;
@@ -164,7 +166,7 @@ impl Run<'_> {
         let left = &steps[state.step_in_epoch..];
         let batches = left.iter().flat_map(|step| self.parts(step)).map(|part| part.batch).collect();
         let mut feed = Feed::start(&self.set, &self.sampler, state.epoch, batches, self.loader);
-        let of = self.epochs.map_or(String::new(), |epochs| format!(" of {epochs}"));
+        let of = self.optimisation.epochs.map_or(String::new(), |epochs| format!(" of {epochs}"));
         let mut told =
             Told::of(left.len(), &format!("{}, epoch {}{of}", self.title, state.epoch + 1), log, board);
         let mut stopping = self.stopping()?;
@@ -172,7 +174,7 @@ impl Run<'_> {
         for step in left {
             let ahead = u64::from(under_way.is_some());
             let number = state.step + ahead + 1;
-            if stopping || self.max_steps.is_some_and(|most| number > most) {
+            if stopping || self.optimisation.max_steps.is_some_and(|most| number > most) {
                 break;
             }
             let submitted = self.submit(engine, state, ahead, step, &mut feed);
@@ -187,7 +189,7 @@ impl Run<'_> {
             let submitted = submitted?;
             // While the device is at work on this step.
             feed.put_next(engine);
-            let saves = self.checkpoint_every.is_some_and(|every| number.is_multiple_of(every));
+            let saves = self.optimisation.checkpoint_every.is_some_and(|every| number.is_multiple_of(every));
             if saves || !engine.works_beside() {
                 stopping = self.taken(engine, state, submitted, &feed, &mut told)?;
             } else {

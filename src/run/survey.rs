@@ -35,7 +35,7 @@ impl Run<'_> {
             let noise = self.noise(state, term, &term.batch);
             let objective =
                 Objective { weight: term.weight, teacher: term.teacher, noise: &noise, last: false };
-            engine.submit(self.loss, objective)?;
+            engine.submit(self.optimisation.loss.weights(), objective)?;
             look(engine, term);
             feed.put_next(engine);
             let Results { losses, seconds, .. } = engine.results()?;

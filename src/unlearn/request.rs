@@ -1,5 +1,6 @@
 //! An unlearning request carried out: from weights and two sets to weights and a record.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -50,7 +51,7 @@ impl Unlearning<'_> {
     /// # Errors
     /// Bad settings or data before anything is written; later what [`Run::go`] returns.
     pub fn run<B: Backend>(&self, ops: &B) -> Result<(Outcome, Record)> {
-        self.run_measuring(ops, &mut |_, _| Ok(None))
+        self.run_measuring(ops, &mut |_, _| Ok(ControlFlow::Continue(None)))
     }
 
     /// As [`Self::run`], with a measurement after each epoch.
@@ -107,13 +108,7 @@ impl Unlearning<'_> {
             set: Arc::new(schedule.set().clone().cached(&Room::new(self.loader.cache))),
             sampler,
             schedule: &schedule,
-            loss: o.loss.weights(),
-            clip: o.clip,
-            plateau: o.plateau,
-            epochs: o.epochs,
-            max_steps: o.max_steps,
-            checkpoint_every: o.checkpoint_every,
-            seed: o.seed,
+            optimisation: o,
             loader: self.loader,
             shown: self.shown,
             ranks: self.ranks,
@@ -140,7 +135,7 @@ impl Unlearning<'_> {
         // anything.
         let forgotten = if self.ranks.is_first() { digests(&sets.forget)? } else { Vec::new() };
         let settings = config.with_absolute_paths();
-        run.agree(&settings, &mut engine, &state, sets.measured.iter().map(|(_, set)| set))?;
+        let _lock = run.take(&settings, &mut engine, &state, sets.measured.iter().map(|(_, set)| set))?;
         let mut measurements = Measurements::new(
             &sets.measured,
             config.measure,
@@ -149,8 +144,6 @@ impl Unlearning<'_> {
             self.ranks,
             self.stop,
         )?;
-        let take = || directory.take(self.start, &settings);
-        let _lock = self.ranks.is_first().then(take).transpose()?;
 
         let before = measurements.take(&mut original, "before")?;
         drop(original);
