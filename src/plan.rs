@@ -110,8 +110,9 @@ mod tests {
                 assert_eq!(of(tf32), bytes, "{purpose}");
             }
         }
-        // 2300 before the parts of all weights' gradients of a U-Net waited for its end.
-        assert!(bf16[0].total() <= 2360 * MIB, "{:?}", bf16[0]);
+        // 2300 before the parts of all weights' gradients of a U-Net waited for its end, 2360 before there were blocks that
+        // have twice the channels, and as many parts.
+        assert!(bf16[0].total() <= 2390 * MIB, "{:?}", bf16[0]);
     }
 
     /// Shapes whose groups and halves do not come out even, and a batch.

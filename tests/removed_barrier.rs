@@ -28,7 +28,7 @@ struct Piece {
 const DEEP: Option<[&str; 2]> =
     Some(["CONV3X3_FORMAT(tf32", "CONV3X3_MMA(tf32_deep_by2, Tf32, Deep, 2, 4, 4)\n"]);
 const BY_8: Option<[&str; 2]> =
-    Some(["CONV3X3_WEIGHTS_FORMAT(tf32", "CONV3X3_WEIGHTS_MMA(tf32_8, Tf32, 3, 1)\n"]);
+    Some(["CONV3X3_WEIGHTS_FORMAT(tf32", "CONV3X3_WEIGHTS_MMA(tf32_8x8, Tf32, 3, 1, 1, 1)\n"]);
 const TRANSPOSE_FORWARD: Option<[&str; 2]> =
     Some(["CONV_TRANSPOSE_FORMAT(tf32", "CONV_TRANSPOSE_MMA(tf32_wide_by3, Tf32, 3, 1)\n"]);
 const TRANSPOSE_INPUTS: Option<[&str; 2]> =

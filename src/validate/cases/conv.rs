@@ -42,7 +42,7 @@ pub struct Conv {
 /// n, channels of one or two inputs, channels out, height, width, and what the first input lacks.
 type Row = (usize, &'static [usize], usize, usize, usize, [usize; 2]);
 
-const SHAPES: [Row; 34] = [
+const SHAPES: [Row; 36] = [
     (1, &[1], 1, 1, 1, [0, 0]),
     (1, &[1], 1, 3, 5, [0, 0]),
     (1, &[2], 3, 5, 7, [0, 0]),
@@ -78,6 +78,8 @@ const SHAPES: [Row; 34] = [
     (3, &[32], 10, 191, 15, [0, 0]),
     (1, &[18], 18, 111, 159, [0, 0]),
     (3, &[33], 10, 95, 47, [0, 0]),
+    (2, &[17], 68, 17, 87, [0, 0]),
+    (3, &[69], 65, 20, 19, [0, 0]),
 ];
 /// Where those begin that take seconds.
 const LARGE: usize = 28;
