@@ -54,7 +54,9 @@ template <class T, int EIGHTS_, int OUTS_, int SHARES_IN_, int SHARES_OUT_> stru
     static_assert(OUT_PITCH * TILE / T::PACK <= OUT_PLANE && OUT_PLANE % 32 == 4, "banks");
     static_assert(IN <= MMA_THREADS / 2 && OUT <= MMA_THREADS / 2, "a thread looks up each channel");
     static_assert(SHARES <= 2, "pixels are left to share");
-    static_assert(PRODUCTS * OUTS * 2 * MMA_WARPS * WARP <= WORDS, "half of the sums of all warps fit");
+    // Words from one register's sums of a warp to the next one's, as they are added up.
+    static constexpr int SLOT = PRODUCTS * OUTS * int(WARP) + (PRODUCTS - 1) / 3 * 2;
+    static_assert(2 * MMA_WARPS * SLOT + MMA_WARPS <= WORDS, "half of the sums of all warps fit");
 };
 
 // Which cells of a square a lane stages, and how their words lie in a plane. In TF32 a word is a pixel.
@@ -253,9 +255,14 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
     // two to add up with its neighbour, and hands it the other two; of four warps then one of these with the neighbours' warp:
     // (0 + 1) + (2 + 3). In the end it leaves what its registers, or its register, are of all.
     static_assert(MMA_WARPS == 4, "a warp for each register");
-    constexpr int SUMS = S::PRODUCTS * S::OUTS;
-    float* shared = reinterpret_cast<float*>(memory);  // [slots][products][OUTS][lanes]
-    const auto handed = [&](int slot, int p, int j) -> float& { return shared[((slot * S::PRODUCTS + p) * S::OUTS + j) * WARP + lane]; };
+    float* shared = reinterpret_cast<float*>(memory);
+    // [slots][products][OUTS][lanes], with words in between: then the four eights of rows that a warp reads at once, of two
+    // slots and of two threes of products, lie in banks of their own.
+    constexpr int SLOT = S::SLOT;
+    const auto place = [](int slot, int p) {
+        return slot / 2 * (2 * SLOT + 1) + slot % 2 * SLOT + p * (S::OUTS * int(WARP)) + p / 3 * 2;
+    };
+    const auto handed = [&](int slot, int p, int j) -> float& { return shared[place(slot, p) + j * WARP + lane]; };
     const auto each_sum = [](auto&& go) {
 #pragma unroll
         for (int p = 0; p < S::PRODUCTS; ++p)
@@ -288,25 +295,33 @@ __device__ __forceinline__ void sum_over_pixels(const MmaInputs<typename T::Stor
             if (i / 2 == warp % 2) each_sum([&](int p, int j) { handed(warp / 2 * 4 + i, p, j) = sum[p][j][i]; });
     }
     __syncthreads();
-    // A thread has one (channel in, ky), of every SHARE-th channel out.
-    constexpr int ROWS = S::IN * 3, SHARE = MMA_THREADS / ROWS, OF_SHARE = S::WARP_IN * 3;
-    const int row = threadIdx.x % ROWS, eight = row % OF_SHARE / 8;
+    // A thread has one (channel in, ky), of every SHARE-th channel out from `begin` on. Where a channel out lies is the sum of
+    // where `begin` lies and of what is known of it: no bit is in both.
+    constexpr int ROWS = S::IN * 3, OF_SHARE = S::WARP_IN * 3, SHARE = MMA_THREADS / ROWS < 4 ? MMA_THREADS / ROWS : 4;
+    static_assert(SHARE == 1 || SHARE == 2 || SHARE == 4, "a power of two");
+    const int row = threadIdx.x % ROWS, begin = SHARE == 1 ? 0 : threadIdx.x / ROWS, eight = row % OF_SHARE / 8;
     if (row >= ins * 3 || threadIdx.x >= ROWS * SHARE) return;
+    const auto of_out = [](int o) {
+        const int slots = o / S::WARP_OUT * (S::SHARES_IN * 4) + o % 2;
+        return slots / 2 * (2 * SLOT + 1) + slots % 2 * SLOT + o % S::WARP_OUT / 8 * int(WARP) + o % 8 / 2;
+    };
     const bool alone = eight >= 2 * S::PAIRS;
     const float* of_kx[3];
 #pragma unroll
     for (int kx = 0; kx < 3; ++kx) {
         const int product = alone ? S::PAIRS * 3 + kx / 2 : eight / 2 * 3 + kx, lower = alone ? kx % 2 : eight % 2;
         const int slot = LEFT + row / OF_SHARE * 4 + 2 * lower;
-        of_kx[kx] = shared + (slot * SUMS + product * S::OUTS) * WARP + row % OF_SHARE % 8 * 4;
+        of_kx[kx] = shared + place(slot, product) + row % OF_SHARE % 8 * 4 + of_out(begin);
     }
     const int entries = shape.inputs() * 9;
-    float* of_row = partial + ((long long)blockIdx.x * shape.out + first_out) * entries + first_in * 9 + row * 3;
-    for (int o = threadIdx.x / ROWS; o < outs; o += SHARE) {
-        const int slot = o / S::WARP_OUT * (S::SHARES_IN * 4) + o % 2, of_warp = o % S::WARP_OUT;
-        const int at = (slot * SUMS + of_warp / 8) * WARP + of_warp % 8 / 2;
+    float* of_row =
+        partial + ((long long)blockIdx.x * shape.out + first_out + begin) * entries + first_in * 9 + row * 3;
 #pragma unroll
-        for (int kx = 0; kx < 3; ++kx) of_row[(long long)o * entries + kx] = of_kx[kx][at];
+    for (int o = 0; o < S::OUT; o += SHARE) {
+        if (o + begin >= outs) break;
+#pragma unroll
+        for (int kx = 0; kx < 3; ++kx) of_row[kx] = of_kx[kx][of_out(o)];
+        of_row += (long long)SHARE * entries;
     }
 }
 

@@ -103,11 +103,11 @@ impl Group {
     /// scripts/count_kernels.py.
     fn ending(self) -> f64 {
         match self {
-            Self::Of36x24 => 500.0,
-            Self::Of18x24 => 730.0,
-            Self::Of16x32 => 380.0,
-            Self::Of16x16 => 390.0,
-            Self::Of8x8 => 200.0,
+            Self::Of36x24 => 455.0,
+            Self::Of18x24 => 450.0,
+            Self::Of16x32 => 260.0,
+            Self::Of16x16 => 230.0,
+            Self::Of8x8 => 80.0,
         }
     }
 

@@ -173,6 +173,17 @@ struct Permute {
     }
 };
 
+// `mov.b32 d, {low, high}`, of 16 bits each.
+struct PackHalves {
+    uint32_t operator()(uint32_t low, uint32_t high) const { return high << 16 | (low & 0xffff); }
+};
+// `dp2a.lo d, a, b, c`: both halves of a times the lower two bytes of b, added to c.
+struct HalvesTimesBytes {
+    uint32_t operator()(uint32_t a, uint32_t b, uint32_t c) const {
+        return c + (a & 0xffff) * (b & 0xff) + (a >> 16) * (b >> 8 & 0xff);
+    }
+};
+
 // `bfi d, a, b, begin, count`: the lower bits of a, put into b.
 template <class T> void insert_bits(Warp& w, const Instruction& i, uint32_t active) {
     Lane<T>* d = lanes<T>(w, i.operand[0]);
@@ -435,6 +446,8 @@ Table table() {
     one<double, double, ReciprocalStart>(t, "rcp.approx.ftz.f64");
     one<uint32_t, uint64_t, LeadingZeros>(t, "clz.b64");
     three<uint32_t, Permute>(t, "prmt.b32");
+    two<uint32_t, PackHalves>(t, "mov.b32.pack");
+    three<uint32_t, HalvesTimesBytes>(t, "dp2a.lo.u32.u32");
     plain(t, "bfi.b32", insert_bits<uint32_t>, "wwwww");
     plain(t, "bfi.b64", insert_bits<uint64_t>, "qqqww");
 

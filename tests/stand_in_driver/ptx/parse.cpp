@@ -347,7 +347,7 @@ class Parser {
             std::vector<std::string> given;
             while (peek() != ";") {
                 if (peek() == "{") {
-                    if (name == "mov.b64") name += given.empty() ? ".unpack" : ".pack";
+                    if (name == "mov.b64" || name == "mov.b32") name += given.empty() ? ".unpack" : ".pack";
                     for (const std::string& each : register_list()) given.push_back(each);
                 } else {
                     given.push_back(take());
