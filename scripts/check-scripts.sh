@@ -20,8 +20,10 @@ for argument in "$@"; do
     esac
 done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python=${PYTHON:-python3}
-target=${CARGO_TARGET_DIR:-target}
+python=$(command -v "${PYTHON:-python3}" || fail "${PYTHON:-python3} was not found")
+python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+export CARGO_TARGET_DIR=$target
 remedy="run cargo test --release --test stand_in --test ptx, with KERASE_CUDA=require (scripts/install-nvcc.sh gets nvcc)"
 for needed in release/kerase tmp/stand-in/libcuda.so.1 tmp/ptx/made-from; do
     [ -e "$target/$needed" ] || fail "$target/$needed is not there: $remedy"

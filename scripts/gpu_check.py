@@ -622,10 +622,14 @@ def main():
                 save(target, report)
                 print(f"{'not available':<15}{NO_TIME}", flush=True)
                 continue
+            before = parts[part]
             # Before it runs, so that a run that is cut off says by what.
             parts[part] = {"status": "not available", "why": "the run was cut off here"}
             save(target, report)
             outcome = parts[part] = outcome_of(check, part)
+            if outcome["status"] == "not available" and before["status"] == "run":
+                # It came to something in an earlier call, and to nothing now: for want of time, say.
+                parts[part] = before
             # After each part, so that a run that is cut off leaves what it found.
             save(target, report)
             print(f"{outcome['status']:<15}{outcome.get('why', '')}", flush=True)

@@ -128,7 +128,7 @@ class Machine:
         """gpu-check.sh, run to its end: its exit code, and what it said."""
         process = self.start(*words, **variables)
         try:
-            out, err = process.communicate(timeout=300)
+            out, err = process.communicate(timeout=600)
         except subprocess.TimeoutExpired:
             # It ends what it started.
             process.terminate()

@@ -184,7 +184,7 @@ class Time(unittest.TestCase):
     def test_a_budget_that_ends_is_no_failure_and_no_pass(self):
         machine = Machine()
         machine.rules({"words": "bench", "sleep": HANGS})
-        self.assertEqual(machine.check("--only", "validate-tf32,bench,validate", "--budget", 5), 0, machine.said)
+        self.assertEqual(machine.check("--only", "validate-tf32,bench,validate", "--budget", 15), 0, machine.said)
         report = machine.report()
         self.assertEqual(report["status"], "incomplete")
         self.assertEqual(report["parts"]["validate-tf32"]["status"], "run")
@@ -208,7 +208,7 @@ class Time(unittest.TestCase):
         for part, (rules, _) in cases.items():
             machine = Machine()
             machine.rules(*rules)
-            running[part] = machine, machine.start("--only", part, "--budget", 7)
+            running[part] = machine, machine.start("--only", part, "--budget", 20)
         for part, (machine, process) in running.items():
             said = process.communicate()
             outcome = machine.part(part)
@@ -219,7 +219,7 @@ class Time(unittest.TestCase):
     def test_what_was_found_before_time_ended_is_kept(self):
         machine = Machine()
         machine.rules({"words": "--step --cascades", "sleep": HANGS})
-        self.assertEqual(machine.check("--only", "step", "--budget", 4), 0)
+        self.assertEqual(machine.check("--only", "step", "--budget", 12), 0)
         self.assertEqual(machine.part("step")["status"], "not available")
         self.assertIn("whole", machine.part("step")["result"])
 

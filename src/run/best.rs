@@ -203,9 +203,19 @@ fn hand_over(from: &Path, to: &Path) {
     }
 }
 
+/// What is left at the new place, such as a file that somebody holds open on a shared disk, makes room under another name.
 fn rename(from: &Path, to: &Path) -> Result<()> {
+    let mut moved = None;
+    if to.exists() && std::fs::remove_dir(to).is_err() {
+        let mut others = (0..).map(|n| to.with_file_name(format!(".best-left-{n}")));
+        let other = others.find(|other| !other.exists()).expect("numbers do not end");
+        std::fs::rename(to, &other).map_err(|e| Error::io("rename", to, e))?;
+        moved = Some(other);
+    }
     std::fs::rename(from, to).map_err(|e| Error::io("rename", from, e))?;
     atomic::sync_parent(to);
+    // It may be held open still.
+    let _ = moved.map(|other| discard(&other));
     Ok(())
 }
 
@@ -268,6 +278,25 @@ mod tests {
         assert!(refused.contains("cannot read") && refused.contains("model.safetensors"), "{refused}");
         assert_eq!(directory.best().unwrap(), Some(measured(KeepBest::Ssim, 0, 0.5)));
         assert!(!folder.path().join(NEXT).exists());
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = RunDirectory::check(folder.path(), crate::run::Start::New).unwrap();
+        for name in COPIED {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        for epoch in 0..4 {
+            // As a shared disk leaves it of a file that is removed while somebody reads it.
+            let before = folder.path().join(BEFORE);
+            std::fs::create_dir(&before).unwrap();
+            std::fs::write(before.join(".nfs0001"), "open").unwrap();
+            directory.keep_best(&measured(KeepBest::Psnr, epoch, epoch as f64), true).unwrap();
+            assert_eq!(directory.best().unwrap().unwrap().epoch, epoch);
+            let _ = std::fs::remove_dir_all(&before);
+        }
+        assert!(folder.path().join(".best-left-2/.nfs0001").exists());
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Measures a network after an epoch, which the state has not closed yet; or breaks off, as a stop was asked for.
+/// Measures a network after an epoch, which the state has not closed yet; or breaks off, all ranks alike, as a stop was
+/// asked for.
 pub type Validate<'v, B> =
     dyn FnMut(&mut Engine<'_, B>, &RunState) -> Result<ControlFlow<(), Option<Validation>>> + 'v;
 

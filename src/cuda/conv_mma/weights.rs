@@ -202,12 +202,14 @@ impl Cut {
     }
 
     /// Seconds, to choose by: half of what it takes alone and half of what it takes where others fill its waits, as the
-    /// gradient of inputs may; and reading the parts again.
+    /// gradient of inputs may; and reading the parts again. A tenth of its work counts even where it waits for memory: what
+    /// runs beside it has less of the multiprocessor.
     fn cost(&self, precision: Precision, problem: Problem) -> f64 {
         let parts = self.partial_bytes();
         let bytes = (precision.map_bytes() * problem.values() + parts) as f64 / BANDWIDTH;
         let launch = [self.clocks(precision), self.busy(precision)].map(|clocks| (clocks / CLOCK).max(bytes));
-        (launch[0] + launch[1]) / 2.0 + parts as f64 / BANDWIDTH
+        let work = self.busy(precision) / CLOCK;
+        (launch[0] + launch[1]) / 2.0 + parts as f64 / BANDWIDTH + work / 10.0
     }
 
     pub fn blocks(&self) -> usize {
