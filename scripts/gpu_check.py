@@ -627,8 +627,8 @@ def main():
             parts[part] = {"status": "not available", "why": "the run was cut off here"}
             save(target, report)
             outcome = parts[part] = outcome_of(check, part)
-            if outcome["status"] == "not available" and before["status"] == "run":
-                # It came to something in an earlier call, and to nothing now: for want of time, say.
+            if outcome["status"] == "not available" and NO_TIME in outcome["why"] and before["status"] == "run":
+                # It came to something in an earlier call, and now there was no time.
                 parts[part] = before
             # After each part, so that a run that is cut off leaves what it found.
             save(target, report)

@@ -223,6 +223,13 @@ class Time(unittest.TestCase):
         self.assertEqual(machine.part("step")["status"], "not available")
         self.assertIn("whole", machine.part("step")["result"])
 
+    def test_an_earlier_result_outlives_a_call_without_time(self):
+        machine = Machine()
+        self.assertEqual(machine.check("--only", "step"), 0, machine.said)
+        machine.rules({"words": "--step --cascades", "sleep": HANGS})
+        machine.check("--only", "step", "--budget", 12)
+        self.assertEqual(machine.part("step")["status"], "run")
+
     def test_a_run_that_is_told_to_end_says_where_and_leaves_nothing_at_work(self):
         machine = Machine()
         machine.rules({"words": "bench", "sleep": HANGS})
