@@ -99,8 +99,8 @@ impl Group {
         at_once.min(channels.div_ceil(WARPS))
     }
 
-    /// Clocks in which a block's instructions add up its warps and leave the sums: as many as a warp has of them, counted by
-    /// scripts/count_kernels.py.
+    /// Clocks in which a block's instructions add up its warps and leave the sums: as many as a warp has of them, in TF32 by
+    /// `scripts/count_kernels.py --lines`; of 16 x 16 and 8 x 8 what their sums make of that, as it lists only what takes most.
     fn ending(self) -> f64 {
         match self {
             Self::Of36x24 => 455.0,
