@@ -137,8 +137,9 @@ impl Optimisation {
 pub struct TrainConfig {
     /// Directories, files or manifests of the training set.
     pub data: Vec<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub validation: Option<PathBuf>,
+    /// Likewise of the validation set; empty for none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validation: Vec<PathBuf>,
     #[serde(default, skip_serializing_if = "KeepBest::is_none")]
     pub keep_best: KeepBest,
     /// Weights to start from.
@@ -153,7 +154,7 @@ impl TrainConfig {
     /// # Errors
     /// Settings that no training can work with.
     pub fn check(&self) -> Result<()> {
-        if self.validation.is_none() && !self.keep_best.is_none() {
+        if self.validation.is_empty() && !self.keep_best.is_none() {
             return Err(Error::input(format!(
                 "--keep-best {}: what is best is measured on a validation set: name one with --validation, or leave it out",
                 self.keep_best.name().to_lowercase()
@@ -164,9 +165,10 @@ impl TrainConfig {
 
     /// As it is written to config.toml.
     pub fn with_absolute_paths(&self) -> Self {
+        let all = |paths: &[PathBuf]| paths.iter().map(|path| absolute(path)).collect();
         Self {
-            data: self.data.iter().map(|path| absolute(path)).collect(),
-            validation: self.validation.as_deref().map(absolute),
+            data: all(&self.data),
+            validation: all(&self.validation),
             init: self.init.as_deref().map(absolute),
             ..self.clone()
         }

@@ -194,7 +194,7 @@ impl Demo<'_> {
     fn train<B: Backend>(&self, ops: &B, data: Vec<PathBuf>, name: &str) -> Result<Outcome> {
         let config = TrainConfig {
             data,
-            validation: None,
+            validation: Vec::new(),
             keep_best: KeepBest::None,
             init: None,
             network: NETWORK,

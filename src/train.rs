@@ -1,7 +1,7 @@
 //! Training a network on a set of volumes.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -14,14 +14,14 @@ use crate::crop::center_crop;
 use crate::data::cache::Room;
 use crate::data::loader::LoaderOptions;
 use crate::data::order::epoch_order;
-use crate::data::overlap::check_disjoint;
+use crate::data::overlap::{check_disjoint, common_volumes};
 use crate::data::set::{VolumeSet, own_masks_summary};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices, summary};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
-use crate::progress::{Progress, say};
+use crate::progress::{Progress, say, warn};
 use crate::ranks::Ranks;
 use crate::reconstruct::{make_rooms, reconstruct_set};
 use crate::run::check::{fingerprint, measurable};
@@ -88,10 +88,12 @@ impl Training<'_> {
         config.check()?;
         let directory = RunDirectory::check(self.out, self.start)?;
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
-        let set = open_all(&config.data)?;
-        let validation = config.validation.as_ref().map(VolumeSet::open).transpose()?;
+        let set = open_all(&config.data, "--data")?
+            .ok_or_else(|| Error::input("--data is missing: name a directory of volumes"))?;
+        let validation = open_all(&config.validation, "--validation")?;
         if let Some(validation) = &validation {
             check_targets(validation)?;
+            warn_of_learnt(&set, validation)?;
         }
         if let Some(summary) = own_masks_summary([&set].into_iter().chain(&validation)) {
             say(&summary);
@@ -228,17 +230,27 @@ fn picture<B: Backend>(
     Ok(picture)
 }
 
-/// Several sets as one.
-fn open_all(paths: &[std::path::PathBuf]) -> Result<VolumeSet> {
+/// Several sets as one; none where there are none.
+fn open_all(paths: &[PathBuf], option: &str) -> Result<Option<VolumeSet>> {
     let sets: Vec<VolumeSet> = paths.iter().map(VolumeSet::open).collect::<Result<_>>()?;
     for (i, set) in sets.iter().enumerate() {
         for other in &sets[..i] {
-            check_disjoint(other, set, ["--data", "another --data"])?;
+            check_disjoint(other, set, [option, &format!("another {option}")])?;
         }
     }
-    let mut sets = sets.into_iter();
-    let first = sets.next().ok_or_else(|| Error::input("--data is missing: name a directory of volumes"))?;
-    Ok(sets.fold(first, VolumeSet::join))
+    Ok(sets.into_iter().reduce(VolumeSet::join))
+}
+
+/// Somebody may want to see how well a set is learnt, so it is no error.
+fn warn_of_learnt(set: &VolumeSet, validation: &VolumeSet) -> Result<()> {
+    let learnt = common_volumes(set, validation)?.len();
+    if learnt > 0 {
+        warn(&format!(
+            "{learnt} of the {} volumes of --validation are learnt, too: what is measured of them says nothing of others",
+            validation.volumes().len()
+        ));
+    }
+    Ok(())
 }
 
 fn initial_weights(path: &Path, config: &TrainConfig) -> Result<Vec<f32>> {

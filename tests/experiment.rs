@@ -3,6 +3,9 @@
 #[path = "cli_support/mod.rs"]
 mod support;
 
+#[path = "run_support/mod.rs"]
+mod run_support;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -10,6 +13,7 @@ use kerase::experiment::results::Kinds;
 use kerase::experiment::{Graph, Settings};
 use kerase::precision::Precision;
 use rand::{RngExt, SeedableRng};
+use run_support::Sets;
 use serde_json::Value;
 use support::Folder;
 
@@ -227,6 +231,114 @@ fn a_study_that_is_killed_again_and_again_finds_the_same() {
         assert_eq!(folder.results(out)["runs"], folder.results("undisturbed")["runs"]);
         assert_eq!(folder.results(out)["audits"], folder.results("undisturbed")["audits"]);
     }
+}
+
+/// A study whose networks are chosen by volumes that no table is about.
+fn with_validation() -> String {
+    let sets = "forget_test = { simulate = \"knee\", subjects = [11, 11] }";
+    let validation = "retain_validation = { simulate = \"brain\", subjects = [21, 22] }\n\
+                      forget_validation = { simulate = \"knee\", subjects = [21, 21] }";
+    let text = STUDY.replace(sets, &format!("{sets}\n{validation}"));
+    // A step so long that the last epoch is not the best.
+    text.replace("epochs = 3", "epochs = 6\nlr = 0.1\nkeep_best = \"psnr\"")
+}
+
+#[test]
+fn networks_are_those_of_the_best_epochs() {
+    let folder = Folder::new();
+    folder.study("study.toml", &with_validation());
+    let planned = folder.kerase("experiment study.toml --dry-run").succeeded();
+    let line = planned.lines().find(|line| line.contains("original, seed 1  ")).unwrap();
+    // 6 epochs of 6 slices to learn, and of 6 slices to choose by.
+    let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(cells[..3], ["original, seed 1", "36", "36"], "{line}");
+    folder.kerase("experiment study.toml").succeeded();
+    let results = folder.results("study");
+    let mut early = 0;
+    for (label, volumes) in [("G", 3), ("oracle", 2)] {
+        for run in named(&results, label) {
+            let directory = format!("study/{}", run["directory"].as_str().unwrap());
+            let validations = folder.lines(&directory, "validation");
+            assert_eq!(validations.len(), 6);
+            assert!(
+                validations.iter().all(|v| v["volumes"] == volumes),
+                "{label} is chosen by {validations:?}"
+            );
+            let psnr = |v: &Value| v["psnr"].as_f64().unwrap();
+            let best = validations.iter().max_by(|a, b| psnr(a).total_cmp(&psnr(b))).unwrap();
+            let kept = run["kept_epoch"].as_u64().unwrap();
+            assert_eq!(kept - 1, best["epoch"].as_u64().unwrap(), "{label}");
+            early += usize::from(kept < 6);
+
+            // What the tables say of it.
+            let evaluate = format!(
+                "evaluate --model {directory}/best/model.safetensors --data {} --mask equispaced_fraction \
+                 --acceleration 4 --center-fraction 0.16 --out metrics.json --overwrite",
+                folder
+                    .list("study/data")
+                    .iter()
+                    .find(|set| set.starts_with("retain_test"))
+                    .map(|set| { format!("bta=study/data/{set}") })
+                    .unwrap()
+            );
+            folder.kerase(&evaluate).succeeded();
+            let metrics = folder.json("metrics.json").to_string();
+            for volume in run["epochs"][0]["measured"]["bta"].as_array().unwrap() {
+                let psnr = volume["scores"]["psnr"].to_string();
+                assert!(metrics.contains(&psnr), "{label}: {psnr} is not in {metrics}");
+            }
+        }
+    }
+    assert!(early > 0, "the best was always the last: this tests nothing");
+    // Methods begin with the network that was kept, and what has it in its name is what audits are about.
+    let run = format!("study/{}", named(&results, "ft")[0]["directory"].as_str().unwrap());
+    let config = String::from_utf8(folder.read(&format!("{run}/config.toml"))).unwrap();
+    assert!(
+        config.lines().any(|line| line.starts_with("model = ") && line.ends_with("best/model.safetensors\""))
+    );
+    for audit in results["audits"].as_array().unwrap() {
+        let record = folder.json(&format!("study/{}", audit["audit"].as_str().unwrap()));
+        for network in ["before", "oracle"] {
+            let path = record["weights"][network]["path"].as_str().unwrap();
+            assert!(path.ends_with("best/model.safetensors"), "{network}: {path}");
+        }
+        folder.kerase(&format!("verify study/{}", audit["audit"].as_str().unwrap())).succeeded();
+    }
+    let page = String::from_utf8(folder.read("study/report.html")).unwrap();
+    assert!(page.contains("epoch kept") && page.contains("the best on the validation sets"));
+
+    // Without the choice other trainings, and nothing of it.
+    folder.study("study.toml", STUDY);
+    folder.kerase("experiment study.toml --out without").succeeded();
+    assert!(named(&folder.results("without"), "G").iter().all(|run| run.get("kept_epoch").is_none()));
+    let page = String::from_utf8(folder.read("without/report.html")).unwrap();
+    assert!(!page.contains("epoch kept"));
+}
+
+#[test]
+fn a_choice_of_networks_needs_its_sets() {
+    let folder = Folder::new();
+    let refused = |text: &str, parts: &[&str]| {
+        folder.study("bad.toml", text);
+        folder.kerase("experiment bad.toml").failed(2, parts);
+        assert!(!folder.path("bad").exists(), "nothing is written");
+    };
+    let whole = with_validation();
+    let without = |line: &str| {
+        let lines: Vec<&str> = whole.lines().filter(|other| !other.starts_with(line)).collect();
+        lines.join("\n")
+    };
+    refused(&without("keep_best"), &["sets.retain_validation has no effect without training.keep_best"]);
+    refused(&without("retain_validation"), &["training.keep_best = \"psnr\" needs sets.retain_validation"]);
+    refused(
+        &without("retain_validation").replace("keep_best = \"psnr\"", ""),
+        &["sets.forget_validation needs sets.retain_validation"],
+    );
+    refused(&whole.replace("psnr", "loss"), &["unknown variant `loss`", "psnr"]);
+    refused(&whole.replace("[21, 22]", "[12, 21]"), &["retain_validation", "retain_test", "in common"]);
+    // One kind of volumes is enough.
+    folder.study("one.toml", &without("forget_validation"));
+    folder.kerase("experiment one.toml --dry-run").succeeded();
 }
 
 #[test]

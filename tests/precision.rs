@@ -53,7 +53,7 @@ impl Curve {
         let mut config: kerase::config::TrainConfig =
             RunDirectory::check(&folder.path(run), Start::Resume).unwrap().settings("train").unwrap();
         config.data = vec![folder.path("brain")];
-        config.validation = Some(folder.path("test"));
+        config.validation = vec![folder.path("test")];
         let (out, stop) = (folder.path("fp64"), AtomicBool::new(false));
         let loader = LoaderOptions::default();
         let training = Training {

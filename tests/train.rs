@@ -309,6 +309,26 @@ fn batches_hold_slices_of_one_shape_and_every_slice_once() {
 }
 
 #[test]
+fn validation_sets_are_joined() {
+    let folder = Folder::new();
+    folder.sets();
+    folder.kerase(&train("run", "--validation test --validation knee --epochs 1")).succeeded();
+    assert_eq!(folder.lines("run", "validation")[0]["volumes"], 2);
+    folder.kerase("train --resume --out run --epochs 2").succeeded();
+    assert_eq!(folder.lines("run", "validation")[1]["volumes"], 2);
+    let twice = train("new", "--validation test --validation test --epochs 1");
+    folder.kerase(&twice).failed(2, &["--validation", "another --validation", "the same file"]);
+
+    // What is learnt may be measured, and is said to be.
+    let ended = folder.shell(&format!(
+        "$KERASE {} 2>&1",
+        train("learnt", "--validation brain --validation test --epochs 1")
+    ));
+    let said = ended.succeeded();
+    assert!(said.contains("2 of the 3 volumes of --validation are learnt, too"), "{said}");
+}
+
+#[test]
 fn the_log_has_the_fields_that_people_script_against() {
     let folder = Folder::new();
     folder.sets();

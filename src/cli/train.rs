@@ -32,9 +32,9 @@ pub struct Args {
     #[arg(long, value_name = "SET")]
     data: Vec<PathBuf>,
 
-    /// Set to evaluate after every epoch, with fastMRI's masks of the file names
+    /// Set to evaluate after every epoch, with fastMRI's masks of the file names; several are joined
     #[arg(long, value_name = "SET")]
-    validation: Option<PathBuf>,
+    validation: Vec<PathBuf>,
 
     /// Keep in RUN/best the network of the epoch with the best mean of this over the validation set's volumes; none keeps
     /// the last alone [default: ssim, with --validation]
@@ -120,9 +120,9 @@ impl Args {
         Ok(TrainConfig {
             data: self.data.clone(),
             validation: self.validation.clone(),
-            keep_best: self.keep_best.unwrap_or(match self.validation {
-                Some(_) => KeepBest::Ssim,
-                None => KeepBest::None,
+            keep_best: self.keep_best.unwrap_or(match self.validation.is_empty() {
+                false => KeepBest::Ssim,
+                true => KeepBest::None,
             }),
             init: self.init.clone(),
             network: self.network.architecture(default)?,
@@ -143,7 +143,7 @@ impl Args {
             return self.optimisation.go_on(stored, asked, |config| &mut config.optimisation, &self.out.out);
         }
         let fixed = !self.data.is_empty()
-            || self.validation.is_some()
+            || !self.validation.is_empty()
             || self.keep_best.is_some()
             || self.init.is_some();
         if fixed || self.network.any() || self.sampling.any() {

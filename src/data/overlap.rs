@@ -8,8 +8,29 @@ use super::fastmri::VolumeFile;
 use super::set::VolumeSet;
 use crate::error::{Error, Result};
 
-/// Refuses two sets that have a volume in common, under whatever names; slices do not matter, because the slices
-/// of one volume are one patient. `names` says what the sets are in the error, such as `["retain", "forget"]`.
+/// Refuses two sets that have a volume in common: see [`common_volumes`]. `names` says what the sets are in the error, such
+/// as `["retain", "forget"]`.
+///
+/// # Errors
+/// [`Error::Input`] with every volume in common; [`Error::Io`] if a file cannot be read.
+pub fn check_disjoint(first: &VolumeSet, second: &VolumeSet, names: [&str; 2]) -> Result<()> {
+    let common = common_volumes(first, second)?;
+    if common.is_empty() {
+        return Ok(());
+    }
+    let lines: String = common.iter().map(|line| format!("\n  {line}")).collect();
+    Err(Error::input(format!(
+        "{} volumes are in the {} set ({}) as well as in the {} set ({}); leave them out of one:{lines}",
+        common.len(),
+        names[0],
+        first.source().display(),
+        names[1],
+        second.source().display()
+    )))
+}
+
+/// The volumes that two sets have in common, under whatever names, each with why it is the same, for people. Slices do not
+/// matter, because the slices of one volume are one patient.
 ///
 /// Volumes are the same if they are one file (links followed), if their files have the same SHA-256, or if they
 /// have the same shape, `max` and `norm` and the same middle slice, as a recompressed copy has. Files are only
@@ -17,8 +38,8 @@ use crate::error::{Error, Result};
 /// in seconds.
 ///
 /// # Errors
-/// [`Error::Input`] with every volume in common; [`Error::Io`] if a file cannot be read.
-pub fn check_disjoint(first: &VolumeSet, second: &VolumeSet, names: [&str; 2]) -> Result<()> {
+/// [`Error::Io`] if a file cannot be read.
+pub fn common_volumes(first: &VolumeSet, second: &VolumeSet) -> Result<Vec<String>> {
     let canonical = |volume: &VolumeFile| {
         volume.path.canonicalize().map_err(|source| Error::io("read", &volume.path, source))
     };
@@ -49,18 +70,7 @@ pub fn check_disjoint(first: &VolumeSet, second: &VolumeSet, names: [&str; 2]) -
             common.push(format!("{} and {} ({why})", volume.path.display(), other.path.display()));
         }
     }
-    if common.is_empty() {
-        return Ok(());
-    }
-    let lines: String = common.iter().map(|line| format!("\n  {line}")).collect();
-    Err(Error::input(format!(
-        "{} volumes are in the {} set ({}) as well as in the {} set ({}); leave them out of one:{lines}",
-        common.len(),
-        names[0],
-        first.source().display(),
-        names[1],
-        second.source().display()
-    )))
+    Ok(common)
 }
 
 /// How many volumes of the second set are of patients whom the first one has volumes of, by the patient that files name.

@@ -152,7 +152,7 @@ pub(super) fn observe<B: Backend>(
     Look { settings, training, original }: &Look,
 ) -> Result<Outcome> {
     let nodes = &experiment.graph.nodes;
-    let weights = Weights::read(nodes[*training].directory.join("model.safetensors"))?;
+    let weights = Weights::read(nodes[*training].weights())?;
     let goal = match original {
         Some(original) => read::<Observed>(&nodes[*original], OBSERVED)?.goal(),
         None => None,
@@ -212,11 +212,11 @@ pub(super) fn audit<B: Backend>(
             }
         }
     };
-    let path = nodes[*oracle_training].directory.join("model.safetensors");
+    let path = nodes[*oracle_training].weights();
     // Studies compare their sets before anything is run.
     let trainings = Each {
         before: Some(Training::of(&subject.config.model)),
-        after: Some(Training::of(&run.directory.join("model.safetensors"))),
+        after: Some(Training::of(&run.weights())),
         oracle: Some(Training::of(&path)),
     };
     let oracle = Seen { weights: Weights::read(&path)?, path, observed: read(&nodes[*oracle], OBSERVED)? };

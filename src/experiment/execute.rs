@@ -28,7 +28,7 @@ use crate::model::Weights;
 use crate::progress::Progress;
 use crate::provenance::Provenance;
 use crate::ranks::ALONE;
-use crate::run::{Outcome, RunState, Start};
+use crate::run::{Best, Outcome, RunState, Start};
 use crate::simulate::{file_name, simulate_volume};
 use crate::train::Training;
 use crate::unlearn::{UnlearnConfig, Unlearning};
@@ -165,7 +165,14 @@ impl Experiment<'_> {
         if outcome == Outcome::Finished {
             let state = RunState::read(&node.directory.join("state.safetensors"))?;
             let loss = loss_curve(&node.directory.join("metrics.jsonl"))?;
-            node.finish(&Done { steps: state.step, seconds: state.seconds, loss, ..self.done() })?;
+            let kept_epoch = if config.keep_best.is_none() { None } else { Some(kept_epoch(node)?) };
+            node.finish(&Done {
+                steps: state.step,
+                seconds: state.seconds,
+                loss,
+                kept_epoch,
+                ..self.done()
+            })?;
         }
         Ok(outcome)
     }
@@ -177,7 +184,7 @@ impl Experiment<'_> {
         training: &Node,
         tests: &TestSets,
     ) -> Result<Outcome> {
-        let weights = Weights::read(training.directory.join("model.safetensors"))?;
+        let weights = Weights::read(training.weights())?;
         let mut engine = Engine::new(ops, weights.architecture, &weights.parameters)?;
         let mut done = training.done()?;
         let Some((measured, worst)) = tests.measure(&mut engine, self.stop)? else {
@@ -239,7 +246,7 @@ impl Experiment<'_> {
         };
         if !diverged && node.epochs()?.is_empty() {
             // A method without steps has no epochs, and yet a network in the end.
-            let weights = Weights::read(node.directory.join("model.safetensors"))?;
+            let weights = Weights::read(node.weights())?;
             let mut engine = Engine::new(ops, weights.architecture, &weights.parameters)?;
             let Some((measured, worst)) = tests.measure_any(&mut engine, self.stop)? else {
                 return Ok(Outcome::Stopped);
@@ -274,6 +281,15 @@ impl Experiment<'_> {
 enum Next {
     Take(usize, Claim),
     Wait,
+}
+
+/// After how many epochs a training's network was the best.
+fn kept_epoch(node: &Node) -> Result<u64> {
+    let best = Best::of_run(&node.directory)?;
+    best.map(|best| best.epoch + 1).ok_or_else(|| {
+        let run = node.directory.display();
+        Error::NotFinite(format!("{run}: after no epoch could its images of the validation sets be measured"))
+    })
 }
 
 /// A run that was begun goes on.

@@ -83,7 +83,7 @@ fn trained(part: Part, seed: u64, directory: PathBuf, done: Done) -> RunResult {
 
 /// What a run left, and nothing of what it is.
 fn of_done(seed: u64, directory: PathBuf, done: Done) -> RunResult {
-    let Done { steps, seconds, epochs, loss, warnings, by, threads, worst: _, record: _ } = done;
+    let Done { steps, seconds, epochs, kept_epoch, loss, warnings, by, threads, worst: _, record: _ } = done;
     RunResult {
         part: Part::Original,
         label: String::new(),
@@ -96,6 +96,7 @@ fn of_done(seed: u64, directory: PathBuf, done: Done) -> RunResult {
         steps,
         seconds,
         epochs,
+        kept_epoch,
         loss,
         warnings,
         by,

@@ -10,17 +10,17 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::config::{KeepBest, Optimisation, TrainConfig};
+use crate::config::{Optimisation, TrainConfig};
 use crate::data::set::FractionOf;
 use crate::error::{Error, Result};
 use crate::experiment::audits::{self, AuditParts, Audited, Look};
 use crate::experiment::results::Part;
 use crate::experiment::settings::{MethodRow, Settings, Subjects};
-use crate::experiment::study_sets::{KnownSet, SetPaths, known_sets};
+use crate::experiment::study_sets::{KnownSets, SetPaths, known_sets};
 use crate::model::VarNet;
 use crate::paths::absolute;
 use crate::precision::Precision;
-use crate::run::Role;
+use crate::run::{Best, Role};
 use crate::sha256::hex;
 use crate::unlearn::{Method, OptimizerState, UnlearnConfig, last_cascades};
 
@@ -118,25 +118,24 @@ struct Planner<'s> {
     precision: Precision,
     net: VarNet,
     out: PathBuf,
-    /// Retain, forget, and the two test sets.
-    sets: [KnownSet; 4],
+    sets: KnownSets,
     nodes: Vec<Node>,
 }
 
 impl Planner<'_> {
     /// Slices of the sets that every network is measured on.
     fn measured(&self) -> usize {
-        self.sets[1..].iter().map(|set| set.slices).sum()
+        self.sets.needed[1..].iter().map(|set| set.slices).sum()
     }
 
     /// What tells those sets from others.
     fn measured_identities(&self) -> Value {
-        json!(self.sets[1..].iter().map(|set| &set.identity).collect::<Vec<_>>())
+        json!(self.sets.needed[1..].iter().map(|set| &set.identity).collect::<Vec<_>>())
     }
 
     /// Who simulates the sets.
     fn simulations(&self) -> Vec<usize> {
-        self.sets.iter().filter_map(|set| set.node).collect()
+        self.sets.all().filter_map(|set| set.node).collect()
     }
 
     fn runs(&self) -> PathBuf {
@@ -154,7 +153,7 @@ impl Planner<'_> {
             }
         }
         if self.settings.audit.enabled {
-            let slices = [self.sets[1].slices, self.measured()];
+            let slices = [self.sets.needed[1].slices, self.measured()];
             let identities = self.measured_identities();
             let audited = Audited { seed, original, oracle, runs: compared };
             audits::plan(&mut self.nodes, self.settings, &self.out, paths, &identities, slices, &audited);
@@ -164,23 +163,30 @@ impl Planner<'_> {
 
     /// A training on the first `count` sets, and its measurement; the training's index.
     fn training(&mut self, part: Part, label: &str, seed: u64, count: usize) -> Result<usize> {
-        let data = &self.sets[..count];
+        let data = &self.sets.needed[..count];
+        let validation = &self.sets.validation[..count.min(self.sets.validation.len())];
         let optimisation = self.settings.training_optimisation(seed, self.precision);
         let slices: usize = data.iter().map(|set| set.slices).sum();
-        let steps = optimisation.epochs.unwrap_or(0) * slices.div_ceil(optimisation.batch) as u64;
+        let epochs = optimisation.epochs.unwrap_or(0);
+        let steps = epochs * slices.div_ceil(optimisation.batch) as u64;
+        let validated: usize = validation.iter().map(|set| set.slices).sum();
         let config = TrainConfig {
             data: data.iter().map(|set| set.path.clone()).collect(),
-            validation: None,
-            keep_best: KeepBest::None,
+            validation: validation.iter().map(|set| set.path.clone()).collect(),
+            keep_best: self.settings.training.keep_best,
             init: None,
             network: self.settings.network,
             sampling: self.settings.sampling.clone(),
             optimisation,
         };
-        let what = json!({
+        let mut what = json!({
             "network": config.network, "sampling": config.sampling, "optimisation": relevant(&config.optimisation)?,
             "sets": data.iter().map(|set| &set.identity).collect::<Vec<_>>(),
         });
+        if !config.keep_best.is_none() {
+            what["keep_best"] = to_json(&config.keep_best)?;
+            what["validation"] = validation.iter().map(|set| set.identity.clone()).collect();
+        }
         let training = self.push(Node::new(
             &self.runs(),
             format!("{label}, seed {seed}"),
@@ -188,7 +194,7 @@ impl Planner<'_> {
             ("train", what),
             Task::Train(Box::new(config)),
             self.simulations(),
-            Work { steps, gradients: steps, images: 0 },
+            Work { steps, gradients: steps, images: epochs * validated as u64 },
         ));
         self.push(Node::new(
             &self.runs(),
@@ -271,9 +277,9 @@ impl Planner<'_> {
         UnlearnConfig {
             method: row.method.clone(),
             recipe,
-            model: self.nodes[original].directory.join("model.safetensors"),
-            retain: self.sets[0].path.clone(),
-            forget: self.sets[1].path.clone(),
+            model: self.nodes[original].weights(),
+            retain: self.sets.needed[0].path.clone(),
+            forget: self.sets.needed[1].path.clone(),
             retain_fraction: fraction,
             fraction_of: settings.unlearning.fraction_of,
             forget_weight: row.forget_weight.unwrap_or(1.0),
@@ -294,7 +300,7 @@ impl Planner<'_> {
         if !method.uses_retain_set() {
             return Ok(0);
         }
-        let retain = &self.sets[0];
+        let retain = &self.sets.needed[0];
         let (fraction, name) = (config.retain_fraction, "the retain set");
         Ok(match config.fraction_of {
             FractionOf::Slices => FractionOf::Slices.part(fraction, retain.slices, name)?,
@@ -305,7 +311,7 @@ impl Planner<'_> {
     }
 
     fn unlearning_work(&self, config: &UnlearnConfig, method: &Method, used: usize) -> Work {
-        let forget = if method.uses_forget_set() { self.sets[1].slices } else { 0 };
+        let forget = if method.uses_forget_set() { self.sets.needed[1].slices } else { 0 };
         let batches = [used, forget].map(|slices| slices.div_ceil(config.optimisation.batch));
         let strength = config.strength();
         let mixing = method.steps.map(|steps| steps(&strength));
@@ -378,6 +384,14 @@ impl Node {
             .collect();
         let directory = folder.join(format!("{}-{}", slug.to_lowercase(), key(&settings)));
         Self { name, directory, task, needs, settings, work }
+    }
+
+    /// Where a training or a run of a method leaves the network that is its result.
+    pub fn weights(&self) -> PathBuf {
+        match &self.task {
+            Task::Train(config) if !config.keep_best.is_none() => Best::weights(&self.directory),
+            _ => self.directory.join("model.safetensors"),
+        }
     }
 
     /// A hash of all that the result depends on.

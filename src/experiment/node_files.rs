@@ -37,6 +37,9 @@ pub struct Done {
     pub epochs: Vec<Epoch>,
     pub loss: Vec<LossPoint>,
     pub worst: WorstSlice,
+    /// See [`RunResult::kept_epoch`](crate::experiment::results::RunResult::kept_epoch).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_epoch: Option<u64>,
     pub warnings: Vec<String>,
     /// Who did it, or its last part.
     pub by: Option<Provenance>,

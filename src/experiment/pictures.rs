@@ -170,7 +170,7 @@ fn draw<B: Backend>(
     sampler: &Sampler,
     paths: &[PathBuf],
 ) -> Result<bool> {
-    let weights = Weights::read(run.directory.join("model.safetensors"))?;
+    let weights = Weights::read(run.weights())?;
     let mut engine = Engine::new(ops, weights.architecture, &weights.parameters)?;
     let mut paths = paths.iter();
     let drawn = reconstruct_set(&mut engine, set, sampler, |slice| {

@@ -143,6 +143,9 @@ pub struct RunResult {
     pub seconds: f64,
     /// After each epoch where that was measured, else after the last alone.
     pub epochs: Vec<Epoch>,
+    /// Epochs after which a training's network was the best on the validation sets, where that was chosen and not the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_epoch: Option<u64>,
     pub loss: Vec<LossPoint>,
     pub warnings: Vec<String>,
     /// Who computed it, or its last part; absent where that is not known.

@@ -8,7 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::batch::{Sampler, Sampling};
-use crate::config::{Loss, Optimisation};
+use crate::config::{KeepBest, Loss, Optimisation};
 use crate::data::set::FractionOf;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
@@ -67,6 +67,12 @@ pub struct Sets {
     pub retain_test: SetSource,
     /// KTA: unseen volumes like those of D_f.
     pub forget_test: SetSource,
+    /// Volumes like those of D_r, by which [`Training::keep_best`] chooses G and the oracle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain_validation: Option<SetSource>,
+    /// Volumes like those of D_f, by which G is chosen, too. The oracle is not: it knows nothing of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget_validation: Option<SetSource>,
     /// Absent: the anatomies that are simulated, where they are two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Kinds>,
@@ -142,6 +148,9 @@ pub struct Training {
     pub lr_factor: f64,
     pub lr_patience: u64,
     pub low_memory: bool,
+    /// Which network is G, and which the oracle: that after the last epoch, or the best on the validation sets.
+    #[serde(skip_serializing_if = "KeepBest::is_none")]
+    pub keep_best: KeepBest,
 }
 
 impl Default for Training {
@@ -155,6 +164,7 @@ impl Default for Training {
             lr_factor: 0.1,
             lr_patience: 10,
             low_memory: false,
+            keep_best: KeepBest::None,
         }
     }
 }
@@ -254,7 +264,7 @@ impl Settings {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
         let mut settings = Self::parse(&text).map_err(|error| error.of_file(path))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for (_, source) in settings.sets.all_mut() {
+        for source in settings.sets.sources_mut() {
             if let SetSource::Path(set) = source {
                 *set = crate::paths::absolute(&folder.join(&*set));
             }
@@ -281,6 +291,7 @@ impl Settings {
         }
         self.network.check()?;
         Sampler::new(&self.sampling, 0)?;
+        self.check_validation()?;
         for &seed in &self.seeds {
             self.training_optimisation(seed, Precision::default()).check()?;
         }
@@ -354,6 +365,26 @@ impl Settings {
         self.check_subjects()
     }
 
+    fn check_validation(&self) -> Result<()> {
+        let keep_best = self.training.keep_best;
+        let refuse = |what: String| Err(Error::input(what));
+        match (&self.sets.retain_validation, &self.sets.forget_validation) {
+            (None, _) if !keep_best.is_none() => refuse(format!(
+                "training.keep_best = \"{}\" needs sets.retain_validation, to measure which epoch is the best",
+                keep_best.name().to_lowercase()
+            )),
+            (None, Some(_)) => {
+                refuse("sets.forget_validation needs sets.retain_validation, by which the oracle is chosen".into())
+            }
+            (Some(_), _) if keep_best.is_none() => refuse(
+                "sets.retain_validation has no effect without training.keep_best: set that to \"psnr\", \"ssim\" or \
+                 \"nmse\", or leave the set out"
+                    .into(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// Simulated sets are known before they are made.
     fn check_subjects(&self) -> Result<()> {
         let simulated: Vec<(&str, Subjects)> = self
@@ -398,7 +429,8 @@ impl Settings {
     }
 
     pub fn training_optimisation(&self, seed: u64, precision: Precision) -> Optimisation {
-        let Training { loss, lr, clip, batch, epochs, lr_factor, lr_patience, low_memory } = self.training;
+        let Training { loss, lr, clip, batch, epochs, lr_factor, lr_patience, low_memory, keep_best: _ } =
+            self.training;
         Optimisation {
             loss,
             lr,
@@ -471,15 +503,32 @@ impl Sets {
         self.kinds.clone().or(simulated).unwrap_or_default()
     }
 
-    /// By the names that the file gives them.
-    pub fn all(&self) -> [(&'static str, &SetSource); 4] {
-        let Self { retain, forget, retain_test, forget_test, kinds: _ } = self;
+    /// Those that every study has, by the names that the file gives them.
+    pub fn needed(&self) -> [(&'static str, &SetSource); 4] {
+        let Self { retain, forget, retain_test, forget_test, .. } = self;
         [("retain", retain), ("forget", forget), ("retain_test", retain_test), ("forget_test", forget_test)]
     }
 
-    fn all_mut(&mut self) -> [(&'static str, &mut SetSource); 4] {
-        let Self { retain, forget, retain_test, forget_test, kinds: _ } = self;
-        [("retain", retain), ("forget", forget), ("retain_test", retain_test), ("forget_test", forget_test)]
+    /// Those by which networks are chosen: none, the retain set's, or both.
+    pub fn validation(&self) -> Vec<(&'static str, &SetSource)> {
+        let Self { retain_validation, forget_validation, .. } = self;
+        [("retain_validation", retain_validation), ("forget_validation", forget_validation)]
+            .into_iter()
+            .filter_map(|(name, source)| Some((name, source.as_ref()?)))
+            .collect()
+    }
+
+    pub fn all(&self) -> Vec<(&'static str, &SetSource)> {
+        self.needed().into_iter().chain(self.validation()).collect()
+    }
+
+    fn sources_mut(&mut self) -> impl Iterator<Item = &mut SetSource> {
+        let Self { retain, forget, retain_test, forget_test, retain_validation, forget_validation, kinds: _ } =
+            self;
+        [retain, forget, retain_test, forget_test]
+            .into_iter()
+            .chain(retain_validation)
+            .chain(forget_validation)
     }
 }
 

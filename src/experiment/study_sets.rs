@@ -1,4 +1,4 @@
-//! The four sets of a study: where they are or will be, and whether a study can be made of them.
+//! The sets of a study: where they are or will be, and whether a study can be made of them.
 
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,15 @@ use crate::experiment::settings::{SetSource, Settings, Subjects};
 use crate::model::VarNet;
 use crate::run::check::{fingerprint, learnable, measurable};
 
-/// The four sets, wherever they come from.
+/// The sets, wherever they come from.
 #[derive(Clone, Debug)]
 pub struct SetPaths {
     pub retain: PathBuf,
     pub forget: PathBuf,
     pub retain_test: PathBuf,
     pub forget_test: PathBuf,
+    /// None, the retain set's, or both.
+    pub validation: Vec<PathBuf>,
 }
 
 /// A set as the study's plan needs it.
@@ -34,10 +36,25 @@ pub(super) struct KnownSet {
     pub node: Option<usize>,
 }
 
+/// The sets as the study's plan needs them.
+pub(super) struct KnownSets {
+    /// Retain, forget, and the two test sets.
+    pub needed: [KnownSet; 4],
+    /// None, the retain set's, or both.
+    pub validation: Vec<KnownSet>,
+}
+
+impl KnownSets {
+    pub fn all(&self) -> impl Iterator<Item = &KnownSet> {
+        self.needed.iter().chain(&self.validation)
+    }
+}
+
 impl SetPaths {
-    pub(super) fn of(sets: &[KnownSet; 4]) -> Self {
-        let [retain, forget, retain_test, forget_test] = sets.each_ref().map(|set| set.path.clone());
-        Self { retain, forget, retain_test, forget_test }
+    pub(super) fn of(sets: &KnownSets) -> Self {
+        let [retain, forget, retain_test, forget_test] = sets.needed.each_ref().map(|set| set.path.clone());
+        let validation = sets.validation.iter().map(|set| set.path.clone()).collect();
+        Self { retain, forget, retain_test, forget_test, validation }
     }
 
     /// Refuses sets that have volumes in common. All must be there.
@@ -45,31 +62,37 @@ impl SetPaths {
     /// # Errors
     /// Naming the volumes.
     pub fn check_apart(&self) -> Result<()> {
-        let Self { retain, forget, retain_test, forget_test } = self;
-        check_apart(&[
+        let Self { retain, forget, retain_test, forget_test, validation } = self;
+        let needed: [(&str, &Path); 4] = [
             ("retain", retain),
             ("forget", forget),
             ("retain_test", retain_test),
             ("forget_test", forget_test),
-        ])
+        ];
+        let validation = ["retain_validation", "forget_validation"]
+            .into_iter()
+            .zip(validation.iter().map(PathBuf::as_path));
+        check_apart(&needed.into_iter().chain(validation).collect::<Vec<_>>())
     }
 }
 
-/// Retain, forget and test sets. Those that are there already are opened and checked; of the others, nodes are added that
+/// Retain, forget, test and validation sets. Those that are there already are opened and checked; of the others, nodes are added that
 /// simulate them.
 pub(super) fn known_sets(
     settings: &Settings,
     net: &VarNet,
     out: &Path,
     nodes: &mut Vec<Node>,
-) -> Result<[KnownSet; 4]> {
+) -> Result<KnownSets> {
     let mut known = |(name, source): (&str, &SetSource)| match source {
         SetSource::Path(path) => there(settings, net, name, path),
         SetSource::Simulated(subjects) => simulated(settings, net, out, name, *subjects, nodes),
     };
-    let [retain, forget, retain_test, forget_test] = settings.sets.all().map(&mut known);
-    let sets = [retain?, forget?, retain_test?, forget_test?];
-    let named = settings.sets.all().into_iter().zip(&sets).filter(|(_, set)| set.node.is_none());
+    let [retain, forget, retain_test, forget_test] = settings.sets.needed().map(&mut known);
+    let needed = [retain?, forget?, retain_test?, forget_test?];
+    let validation = settings.sets.validation().into_iter().map(&mut known).collect::<Result<_>>()?;
+    let sets = KnownSets { needed, validation };
+    let named = settings.sets.all().into_iter().zip(sets.all()).filter(|(_, set)| set.node.is_none());
     check_apart(&named.map(|((name, _), set)| (name, set.path.as_path())).collect::<Vec<_>>())?;
     Ok(sets)
 }

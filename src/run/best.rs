@@ -45,6 +45,32 @@ pub struct Best {
 }
 
 impl Best {
+    /// The best network of the run in a directory so far.
+    ///
+    /// # Errors
+    /// A best.json that cannot be read.
+    pub fn of_run(run: &Path) -> Result<Option<Self>> {
+        let folder = run.join(FOLDER);
+        if !is_whole(&folder) {
+            return Ok(None);
+        }
+        let path = folder.join(MARK);
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        serde_json::from_str(&text).map(Some).map_err(|e| {
+            Error::input(format!(
+                "{} says nothing of the best network so far ({e}): bring it back, or remove {}, and the best of the epochs to \
+                 come is kept",
+                path.display(),
+                folder.display()
+            ))
+        })
+    }
+
+    /// Where the run in a directory keeps the weights of its best network.
+    pub fn weights(run: &Path) -> PathBuf {
+        run.join(FOLDER).join("model.safetensors")
+    }
+
     /// By what chose it.
     pub fn score(&self) -> f64 {
         self.score_by(self.by)
@@ -75,25 +101,10 @@ impl RunDirectory {
         self.path().join(FOLDER)
     }
 
-    /// The best network so far.
-    ///
     /// # Errors
-    /// A best.json that cannot be read.
+    /// As [`Best::of_run`].
     pub fn best(&self) -> Result<Option<Best>> {
-        let folder = self.best_folder();
-        if !is_whole(&folder) {
-            return Ok(None);
-        }
-        let path = folder.join(MARK);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-        serde_json::from_str(&text).map(Some).map_err(|e| {
-            Error::input(format!(
-                "{} says nothing of the best network so far ({e}): bring it back, or remove {}, and the best of the epochs to \
-                 come is kept",
-                path.display(),
-                folder.display()
-            ))
-        })
+        Best::of_run(self.path())
     }
 
     /// Whether this is where a run keeps its best network, and no run's own directory.

@@ -50,6 +50,7 @@ pub fn training(part: Part, seed: u64, psnr: [f64; 3]) -> RunResult {
         steps: 2000,
         seconds: 1000.0,
         epochs: vec![Epoch { epoch: TRAINED, seconds: 1000.0, measured: Some(measured(psnr)) }],
+        kept_epoch: None,
         loss: Vec::new(),
         warnings: Vec::new(),
         by: None,

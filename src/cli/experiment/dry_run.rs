@@ -104,7 +104,7 @@ impl DryRun<'_> {
     fn shapes(&self, all: bool) -> Result<BTreeSet<Shape>> {
         let most = self.settings.sampling.virtual_coils.unwrap_or(usize::MAX);
         let mut shapes = BTreeSet::new();
-        for (_, source) in self.settings.sets.all().into_iter().take(if all { 4 } else { 1 }) {
+        for (_, source) in self.settings.sets.all().into_iter().take(if all { usize::MAX } else { 1 }) {
             match source {
                 SetSource::Path(path) => {
                     shapes.extend(VolumeSet::open(path)?.shapes().into_keys().map(|shape| Shape {

@@ -79,6 +79,10 @@ fn drawn(figure: &Figure) -> Markup {
 pub fn runs(report: &Report) -> Section {
     let runs = &report.study.results.runs;
     let mut header = ["run", "retain data", "seed", "steps", "time", "directory"].map(String::from).to_vec();
+    let chosen = runs.iter().any(|run| run.kept_epoch.is_some());
+    if chosen {
+        header.push("epoch kept".into());
+    }
     // Where all were computed by the same, the settings' section says by what.
     let several = runs.iter().any(|run| run.machine() != runs[0].machine());
     if several {
@@ -97,6 +101,9 @@ pub fn runs(report: &Report) -> Section {
             numbers::duration(run.seconds),
             run.directory.display().to_string(),
         ];
+        if chosen {
+            cells.push(run.kept_epoch.map_or_else(|| "–".into(), |epoch| epoch.to_string()));
+        }
         if several {
             cells.push(run.machine().unwrap_or_else(|| "–".into()));
         }
@@ -129,7 +136,13 @@ pub fn runs(report: &Report) -> Section {
         }
         h3 { "All runs" }
         (grid(&header, &runs.iter().map(row).collect::<Vec<_>>(), 1, false))
-        p.caption { "Time is what was spent in steps; loading, saving and measuring are not in it." }
+        p.caption {
+            "Time is what was spent in steps; loading, saving and measuring are not in it."
+            @if chosen {
+                " Epoch kept: after which a training's network was the best on the validation sets; it is what was measured \
+                 and made to forget."
+            }
+        }
     };
     Section { id: "runs", title: "Runs".into(), body }
 }
