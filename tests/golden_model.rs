@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use kerase::backend::{Backend, ImageShape, LossShape, LossWeights, Purpose, Update};
+use kerase::backend::*;
 use kerase::cpu::Cpu;
 use kerase::cuda::Cuda;
 use kerase::cuda::driver::emulated::Emulated;
@@ -159,16 +159,16 @@ impl<'a, B: Backend> Case<'a, B> {
         let max_value = upload(self.ops, max_value);
         let mut losses = self.ops.zeros(Purpose::Images, 2);
         let output = &self.workspace.output;
-        self.ops.image_loss(
-            shape_of_loss,
+        self.ops.run(ImageLoss {
+            shape: shape_of_loss,
             weights,
-            1.0,
+            scale: 1.0,
             output,
-            &target,
-            &max_value,
-            &mut losses,
-            &mut d_output,
-        );
+            target: &target,
+            max_value: &max_value,
+            losses: &mut losses,
+            d_output: &mut d_output,
+        });
         let parts = download(self.ops, &losses, 2);
         let mut gradient = self.ops.zeros(Purpose::Optimiser, self.net.layout.len());
         let len = self.net.layout.len();
@@ -380,7 +380,7 @@ fn three_steps<B: Backend>(ops: &B) -> (Golden, [Vec<f64>; 2], Vec<f64>) {
         let (parts, gradient) =
             case.backward(&golden, &slice_of("target", slice), &golden.get("max_value")[slice..=slice]);
         losses.push(parts[0] + golden.number("l1_weight") * parts[1]);
-        let update = Update {
+        let adam = AdamStep {
             lr: golden.number("lr"),
             beta1: 0.9,
             beta2: 0.999,
@@ -389,7 +389,15 @@ fn three_steps<B: Backend>(ops: &B) -> (Golden, [Vec<f64>; 2], Vec<f64>) {
             clip: Some(golden.number("clip")),
             l1: 0.0,
         };
-        ops.update(update, &mut case.parameters, None, &gradient, &mut first, &mut second, &mut norm);
+        ops.run(Update {
+            adam,
+            parameters: &mut case.parameters,
+            mask: None,
+            gradient: &gradient,
+            first_moment: &mut first,
+            second_moment: &mut second,
+            norm: &mut norm,
+        });
         norms.extend(download(ops, &norm, 1));
     }
     let weights = download(ops, &case.parameters, len);
@@ -421,7 +429,7 @@ fn adam_agrees_on_given_gradients() {
         let lrs = golden.get("lr");
         for (step, gradient) in golden.get("gradients").chunks(len).enumerate() {
             let gradient = upload(ops, gradient);
-            let update = Update {
+            let adam = AdamStep {
                 lr: lrs[step],
                 beta1: 0.9,
                 beta2: 0.999,
@@ -430,7 +438,15 @@ fn adam_agrees_on_given_gradients() {
                 clip: Some(golden.number("clip")),
                 l1,
             };
-            ops.update(update, &mut parameters, None, &gradient, &mut first, &mut second, &mut norm);
+            ops.run(Update {
+                adam,
+                parameters: &mut parameters,
+                mask: None,
+                gradient: &gradient,
+                first_moment: &mut first,
+                second_moment: &mut second,
+                norm: &mut norm,
+            });
             let want = golden.get(&format!("grad_norm.{suffix}"))[step];
             assert_relative(
                 golden,

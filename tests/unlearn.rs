@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kerase::backend::{Backend, LabelNoise, Memory, Purpose};
+use kerase::backend::{Backend, LabelNoise, Memory, NoiseSource, Purpose};
 use kerase::cpu::Cpu;
 use kerase::data::loader::LoaderOptions;
 use kerase::data::set::{SliceId, VolumeSet};
@@ -184,7 +184,12 @@ fn weights_and_noise_are_those_of_the_recipe() {
     let len = 20_000;
     for (absolute, mean, deviation) in [(false, 0.0, 1e-5), (true, 0.797_884_6e-5, 0.602_81e-5)] {
         let mut target = ops.zeros(Purpose::Input, len);
-        ops.label_noise(LabelNoise { lambda: 1e-5, absolute, key: 1, stream: 2 }, 0, len, &mut target);
+        ops.run(LabelNoise {
+            noise: NoiseSource { lambda: 1e-5, absolute, key: 1, stream: 2 },
+            first: 0,
+            len,
+            target: &mut target,
+        });
         let mut values = vec![0.0; len];
         ops.download(&target, &mut values);
         let values: Vec<f64> = values.into_iter().map(f64::from).collect();

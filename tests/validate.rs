@@ -110,9 +110,6 @@ struct Faulty {
 }
 
 type Buffer = kerase::cpu::buffer::Buffer<f32>;
-type Map = FeatureMap<Buffer>;
-type Gradient = MapGradient<Buffer>;
-
 macro_rules! as_the_cpu {
     ($($name:ident($($argument:ident: $type:ty),*);)*) => {
         $(fn $name(&self, $($argument: $type),*) {
@@ -129,17 +126,19 @@ impl Memory for Faulty {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 impl Backend for Faulty {
     type Real = f32;
     type Tape = ();
     type Mark = std::time::Instant;
     type Download = Vec<f32>;
 
-    fn avg_pool(&self, input: &Map, output: &mut Map) {
+    fn carry_out(&self, operation: Operation<'_, Buffer>) {
+        let Operation::AvgPool(AvgPool { input, output }) = operation else {
+            return self.cpu.carry_out(operation);
+        };
         self.pooled.set(self.pooled.get() + 1);
         let before = output.values[0];
-        self.cpu.avg_pool(input, output);
+        self.cpu.run(AvgPool { input, output: &mut *output });
         let value = &mut output.values[0];
         match self.wrong {
             Wrong::Element => *value += 1e-5,
@@ -205,47 +204,24 @@ impl Backend for Faulty {
         upload(from: &[f32], to: &mut Buffer);
         upload_after(mark: &std::time::Instant, from: &[f32], to: &mut Buffer);
         download(from: &Buffer, to: &mut [f32]);
-        clear(buffer: &mut Buffer);
-        copy_part(from: &Buffer, from_offset: usize, to: &mut Buffer, to_offset: usize, len: usize);
-        ifft2c(s: ImageShape, kspace: &Buffer, columns: &Buffer, images: &mut Buffer);
-        unet_input(s: ImageShape, image: &Buffer, map: &mut Map, moments: &mut Buffer);
-        conv3x3(inputs: &[&Map], p: &Buffer, weight: Span, output: &mut Map);
-        conv_transpose(input: &Map, p: &Buffer, weight: Span, output: &mut Map);
-        conv1x1(input: &Map, p: &Buffer, weight: Span, bias: Span, output: &mut Map);
-        unet_output(s: ImageShape, map: &Map, moments: &Buffer, image: &mut Buffer);
-        divide_by_rss(s: ImageShape, raw: &Buffer, sens: &mut Buffer);
-        sens_reduce(s: ImageShape, sens: &Buffer, images: &Buffer, combined: &mut Buffer);
-        cascade_input(s: ImageShape, sens: &Buffer, mask: &Buffer, m0: &Buffer, u: &Buffer, v: &Buffer, m: &mut Buffer);
-        cascade_dc(p: &Buffer, w: Span, u: &Buffer, v: &Buffer, v2: &mut Buffer);
-        cascade_update(r: &Buffer, u: &Buffer, u2: &mut Buffer, m: Option<&mut Buffer>);
-        rss_output(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, u: &Buffer, v: &Buffer, o: &mut Buffer);
-        label_noise(noise: LabelNoise, first: usize, len: usize, target: &mut Buffer);
-        image_loss(s: LossShape, w: LossWeights, scale: f64, o: &Buffer, t: &Buffer, m: &Buffer, l: &mut Buffer,
-            d: &mut Buffer);
-        rss_output_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, u: &Buffer, v: &Buffer,
-            o: &Buffer, d_o: &Buffer, d_u: &mut Buffer, d_v: &mut Buffer, d_sens: &mut Buffer);
-        cascade_update_backward(p: &Buffer, w: Span, u: &Buffer, v: &Buffer, d_m: &Buffer, d_u: &mut Buffer,
-            d_v: &mut Buffer, d_m0: &mut Buffer, d_p: &mut Buffer);
-        normal_operator(s: ImageShape, sens: &Buffer, mask: &Buffer, v: &Buffer, sum: &mut Buffer);
-        sens_backward(s: ImageShape, sens: &Buffer, mask: &Buffer, x0: &Buffer, d_m0: &Buffer,
-            pairs: &[(&Buffer, &Buffer)], d_sens: &mut Buffer);
-        divide_by_rss_backward(s: ImageShape, raw: &Buffer, sens: &Buffer, d_sens: &mut Buffer);
-        unet_output_backward(s: ImageShape, map: &Map, moments: &Buffer, d_image: &Buffer, d_map: &mut Gradient,
-            d_moments: &mut Buffer);
-        conv1x1_backward(input: &Map, p: &Buffer, weight: Span, bias: Span, output: &Map, d_output: &Gradient,
-            d_p: &mut Buffer, d_input: &mut Gradient);
-        conv_transpose_backward(input: &Map, p: &Buffer, weight: Span, output: &Map, d_output: &Gradient,
-            d_p: &mut Buffer, d_input: &mut Gradient);
-        avg_pool_backward(input: &Map, output: &Map, d_output: &Gradient, d_input: &mut Gradient);
-        conv3x3_backward(inputs: &[&Map], p: &Buffer, weight: Span, output: &Map, d_output: &Gradient,
-            d_p: &mut Buffer, d_inputs: &mut [Option<InputGradient<'_, Buffer>>]);
-        unet_input_backward(s: ImageShape, map: &Map, moments: &Buffer, d_map: &Gradient, d_moments: &Buffer,
-            d_image: &mut Buffer);
-        crop_to_target(shape: LossShape, output: &Buffer, target: &mut Buffer);
-        update(update: Update, p: &mut Buffer, mask: Option<&Buffer>, g: &Buffer, m: &mut Buffer, v: &mut Buffer,
-            norm: &mut Buffer);
-        add_squares(factor: f64, gradient: &Buffer, sums: &mut Buffer);
-        dampen(dampening: Dampening, forget: &Buffer, retain: &Buffer, parameters: &mut Buffer);
+        begin_sum(buffer: &mut Buffer, part: Span);
+        await_sums();
+    }
+
+    fn beside(&self, body: impl FnOnce()) {
+        body();
+    }
+
+    fn works_beside(&self) -> bool {
+        false
+    }
+
+    fn is_connected(&self) -> bool {
+        false
+    }
+
+    fn memory_in_use(&self) -> Option<usize> {
+        None
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::observe::{Network, VolumeObserved, on_set};
 use crate::audit::settings::{Sets, Settings};
-use crate::backend::{Backend, Update};
+use crate::backend::{AdamStep, Backend};
 use crate::data::loader::LoaderOptions;
 use crate::data::order::epoch_order;
 use crate::data::set::{SliceId, VolumeSet};
@@ -122,7 +122,7 @@ pub fn relearn<B: Backend>(
         }
         feed.arrive(&mut engine)?;
         engine.submit(loss, Objective::DESCENT)?;
-        engine.submit_update(Update {
+        engine.submit_update(AdamStep {
             lr: settings.relearn_lr,
             beta1: BETA1,
             beta2: BETA2,

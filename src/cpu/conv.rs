@@ -16,7 +16,7 @@ fn filters<'a, T>(
     Filters { weights, planes, inputs, radius: 1, plane_stride: inputs * 9, input_stride: 9, up: 1 }
 }
 
-/// See [`crate::backend::Backend::conv3x3`].
+/// See [`crate::backend::Conv3x3`].
 pub fn conv3x3<T: Real>(
     cpu: &Cpu<T>,
     inputs: &[&FeatureMap<Buffer<T>>],
@@ -28,7 +28,7 @@ pub fn conv3x3<T: Real>(
     layer::forward(cpu, inputs, filters, None, output);
 }
 
-/// See [`crate::backend::Backend::conv3x3_backward`].
+/// See [`crate::backend::Conv3x3Backward`].
 #[allow(clippy::too_many_arguments)]
 pub fn conv3x3_backward<T: Real>(
     cpu: &Cpu<T>,

@@ -16,7 +16,7 @@ fn filters<'a, T>(
     Filters { weights, planes, inputs, radius: 0, plane_stride: inputs, input_stride: 1, up: 1 }
 }
 
-/// See [`crate::backend::Backend::conv1x1`].
+/// See [`crate::backend::Conv1x1`].
 pub fn conv1x1<T: Real>(
     cpu: &Cpu<T>,
     input: &FeatureMap<Buffer<T>>,
@@ -29,7 +29,7 @@ pub fn conv1x1<T: Real>(
     layer::forward(cpu, &[input], filters, Some(&parameters[bias.range()]), output);
 }
 
-/// See [`crate::backend::Backend::conv1x1_backward`].
+/// See [`crate::backend::Conv1x1Backward`].
 #[allow(clippy::too_many_arguments)]
 pub fn conv1x1_backward<T: Real>(
     cpu: &Cpu<T>,

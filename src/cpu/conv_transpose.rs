@@ -17,7 +17,7 @@ fn filters<'a, T>(
     Filters { weights, planes, inputs, radius: 0, plane_stride: 1, input_stride: planes, up: 2 }
 }
 
-/// See [`crate::backend::Backend::conv_transpose`].
+/// See [`crate::backend::ConvTranspose`].
 pub fn conv_transpose<T: Real>(
     cpu: &Cpu<T>,
     input: &FeatureMap<Buffer<T>>,
@@ -29,7 +29,7 @@ pub fn conv_transpose<T: Real>(
     layer::forward(cpu, &[input], filters, None, output);
 }
 
-/// See [`crate::backend::Backend::conv_transpose_backward`].
+/// See [`crate::backend::ConvTransposeBackward`].
 #[allow(clippy::too_many_arguments)]
 pub fn conv_transpose_backward<T: Real>(
     cpu: &Cpu<T>,

@@ -15,7 +15,7 @@ use crate::real::Real;
 /// Columns that are gathered and transformed together: neighbours share cache lines.
 const BLOCK: usize = 8;
 
-/// See [`crate::backend::Backend::ifft2c`].
+/// See [`crate::backend::Ifft2c`].
 pub fn ifft2c<T: Real>(cpu: &Cpu<T>, shape: ImageShape, kspace: &[T], columns: &[T], images: &mut [T]) {
     transform(cpu, shape, FftDirection::Inverse, kspace, columns, images);
 }

@@ -7,7 +7,7 @@ use super::rows::CHUNK;
 use crate::backend::Dampening;
 use crate::real::Real;
 
-/// See [`crate::backend::Backend::add_squares`].
+/// See [`crate::backend::AddSquares`].
 pub fn add_squares<T: Real>(cpu: &Cpu<T>, factor: f64, gradient: &[T], sums: &mut [T]) {
     let factor = T::real(factor);
     sums.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).for_each(|(sums, gradient)| {
@@ -18,7 +18,7 @@ pub fn add_squares<T: Real>(cpu: &Cpu<T>, factor: f64, gradient: &[T], sums: &mu
     });
 }
 
-/// See [`crate::backend::Backend::dampen`].
+/// See [`crate::backend::Dampen`].
 pub fn dampen<T: Real>(cpu: &Cpu<T>, dampening: Dampening, forget: &[T], retain: &[T], parameters: &mut [T]) {
     let [alpha, lambda] = [dampening.alpha, dampening.lambda].map(T::real);
     let [of_forget, of_retain] = [dampening.forget_share, 1.0 - dampening.forget_share].map(T::real);

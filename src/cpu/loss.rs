@@ -15,7 +15,7 @@ use crate::real::Real;
 const K1: f64 = 0.01;
 const K2: f64 = 0.03;
 
-/// See [`crate::backend::Backend::image_loss`]. Returns the two losses.
+/// See [`crate::backend::ImageLoss`]. Returns the two losses.
 #[allow(clippy::too_many_arguments)]
 pub fn image_loss<T: Real>(
     cpu: &Cpu<T>,
@@ -109,7 +109,7 @@ impl Crop {
     }
 }
 
-/// See [`crate::backend::Backend::crop_to_target`].
+/// See [`crate::backend::CropToTarget`].
 pub fn crop_to_target<T: Real>(shape: LossShape, output: &[T], target: &mut [T]) {
     let crop = Crop::new(shape);
     for (n, y) in (0..shape.n).flat_map(|n| (0..crop.size[0]).map(move |y| (n, y))) {

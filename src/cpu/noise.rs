@@ -7,11 +7,11 @@
 use rayon::prelude::*;
 
 use super::rows::CHUNK;
-use crate::backend::LabelNoise;
+use crate::backend::NoiseSource;
 use crate::real::Real;
 
-/// See [`crate::backend::Backend::label_noise`].
-pub fn label_noise<T: Real>(noise: LabelNoise, target: &mut [T]) {
+/// See [`crate::backend::LabelNoise`].
+pub fn label_noise<T: Real>(noise: NoiseSource, target: &mut [T]) {
     target.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, target)| {
         for (i, target) in target.iter_mut().enumerate() {
             let normal = normal(noise.key, noise.stream, (chunk * CHUNK + i) as u64);
@@ -60,9 +60,9 @@ mod tests {
     use super::*;
     use crate::cpu::testing::*;
 
-    const NOISE: LabelNoise = LabelNoise { lambda: 2.0, absolute: false, key: 42 << 32 | 7, stream: 3 };
+    const NOISE: NoiseSource = NoiseSource { lambda: 2.0, absolute: false, key: 42 << 32 | 7, stream: 3 };
 
-    fn noise(noise: LabelNoise, len: usize) -> Vec<f64> {
+    fn noise(noise: NoiseSource, len: usize) -> Vec<f64> {
         let mut target = vec![0.0; len];
         label_noise(noise, &mut target);
         target
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn the_values_are_standard_normal() {
         let len = 200_000;
-        let values = noise(LabelNoise { lambda: 1.0, ..NOISE }, len);
+        let values = noise(NoiseSource { lambda: 1.0, ..NOISE }, len);
         let moment = |power| values.iter().map(|v: &f64| v.powi(power)).sum::<f64>() / len as f64;
         for (power, expected, tolerance) in [(1, 0.0, 0.01), (2, 1.0, 0.02), (3, 0.0, 0.05), (4, 3.0, 0.12)] {
             assert!((moment(power) - expected).abs() < tolerance, "moment {power}: {}", moment(power));
@@ -101,7 +101,7 @@ mod tests {
         let expected: Vec<f64> = (0..5).map(|i| 10.0 + 2.0 * normal(NOISE.key, NOISE.stream, i)).collect();
         assert_close(&target[..5], &expected, 1e-14);
         assert_eq!(target[5..], [10.0; 2]);
-        let absolute = noise(LabelNoise { absolute: true, ..NOISE }, 5);
+        let absolute = noise(NoiseSource { absolute: true, ..NOISE }, 5);
         let expected: Vec<f64> = expected.iter().map(|v| (v - 10.0).abs()).collect();
         assert_close(&absolute, &expected, 1e-14);
     }

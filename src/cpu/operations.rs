@@ -45,6 +45,15 @@ impl<T: Real> Backend for Cpu<T> {
         body();
     }
 
+    fn beside(&self, body: impl FnOnce()) {
+        body();
+    }
+
+    /// All that is asked for is done at once.
+    fn works_beside(&self) -> bool {
+        false
+    }
+
     fn finish(&self) -> Result<()> {
         Ok(())
     }
@@ -55,6 +64,22 @@ impl<T: Real> Backend for Cpu<T> {
 
     fn seconds(&self, from: &Instant, to: &Instant) -> f64 {
         to.duration_since(*from).as_secs_f64()
+    }
+
+    /// The host sums what CPUs computed.
+    fn is_connected(&self) -> bool {
+        false
+    }
+
+    fn begin_sum(&self, _buffer: &mut Buffer<T>, _part: Span) {
+        unreachable!("nothing is connected");
+    }
+
+    fn await_sums(&self) {}
+
+    /// Its memory is the host's.
+    fn memory_in_use(&self) -> Option<usize> {
+        None
     }
 
     /// Each buffer is one of the allocator's, who promises more than there is: so they are counted before.
@@ -109,366 +134,137 @@ impl<T: Real> Backend for Cpu<T> {
         Ok(())
     }
 
-    fn clear(&self, buffer: &mut Buffer<T>) {
-        buffer.fill(T::zero());
-    }
-
-    fn copy_part(
-        &self,
-        from: &Buffer<T>,
-        from_offset: usize,
-        to: &mut Buffer<T>,
-        to_offset: usize,
-        len: usize,
-    ) {
-        to[to_offset..][..len].copy_from_slice(&from[from_offset..][..len]);
-    }
-
-    fn ifft2c(&self, shape: ImageShape, kspace: &Buffer<T>, columns: &Buffer<T>, images: &mut Buffer<T>) {
-        fft::ifft2c(self, shape, kspace, columns, images);
-    }
-
-    fn unet_input(
-        &self,
-        shape: ImageShape,
-        image: &Buffer<T>,
-        map: &mut FeatureMap<Buffer<T>>,
-        moments: &mut Buffer<T>,
-    ) {
-        unet_io::unet_input(self, shape, image, map, moments);
-    }
-
-    fn conv3x3(
-        &self,
-        inputs: &[&FeatureMap<Buffer<T>>],
-        parameters: &Buffer<T>,
-        weight: Span,
-        output: &mut FeatureMap<Buffer<T>>,
-    ) {
-        conv::conv3x3(self, inputs, parameters, weight, output);
-    }
-
-    fn avg_pool(&self, input: &FeatureMap<Buffer<T>>, output: &mut FeatureMap<Buffer<T>>) {
-        pool::avg_pool(self, input, output);
-    }
-
-    fn conv_transpose(
-        &self,
-        input: &FeatureMap<Buffer<T>>,
-        parameters: &Buffer<T>,
-        weight: Span,
-        output: &mut FeatureMap<Buffer<T>>,
-    ) {
-        conv_transpose::conv_transpose(self, input, parameters, weight, output);
-    }
-
-    fn conv1x1(
-        &self,
-        input: &FeatureMap<Buffer<T>>,
-        parameters: &Buffer<T>,
-        weight: Span,
-        bias: Span,
-        output: &mut FeatureMap<Buffer<T>>,
-    ) {
-        conv1x1::conv1x1(self, input, parameters, weight, bias, output);
-    }
-
-    fn unet_output(
-        &self,
-        shape: ImageShape,
-        map: &FeatureMap<Buffer<T>>,
-        moments: &Buffer<T>,
-        image: &mut Buffer<T>,
-    ) {
-        unet_io::unet_output(self, shape, map, moments, image);
-    }
-
-    fn divide_by_rss(&self, shape: ImageShape, raw: &Buffer<T>, sens_maps: &mut Buffer<T>) {
-        sens::divide_by_rss(self, shape, raw, sens_maps);
-    }
-
-    fn sens_reduce(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<T>,
-        images: &Buffer<T>,
-        combined: &mut Buffer<T>,
-    ) {
-        sens::sens_reduce(self, shape, sens_maps, images, combined);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn cascade_input(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<T>,
-        mask: &Buffer<T>,
-        m0: &Buffer<T>,
-        u: &Buffer<T>,
-        v: &Buffer<T>,
-        m: &mut Buffer<T>,
-    ) {
-        cascade::cascade_input(self, shape, sens_maps, mask, m0, u, v, m);
-    }
-
-    fn cascade_dc(
-        &self,
-        parameters: &Buffer<T>,
-        dc_weight: Span,
-        u: &Buffer<T>,
-        v: &Buffer<T>,
-        v_out: &mut Buffer<T>,
-    ) {
-        cascade::cascade_dc(self, parameters, dc_weight, u, v, v_out);
-    }
-
-    fn cascade_update(&self, r: &Buffer<T>, u: &Buffer<T>, u_out: &mut Buffer<T>, m: Option<&mut Buffer<T>>) {
-        cascade::cascade_update(self, r, u, u_out, m.map(|m| &mut **m));
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn rss_output(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<T>,
-        mask: &Buffer<T>,
-        x0: &Buffer<T>,
-        u: &Buffer<T>,
-        v: &Buffer<T>,
-        output: &mut Buffer<T>,
-    ) {
-        cascade::rss_output(self, shape, sens_maps, mask, x0, u, v, output);
-    }
-
-    fn crop_to_target(&self, shape: LossShape, output: &Buffer<T>, target: &mut Buffer<T>) {
-        loss::crop_to_target(shape, output, target);
-    }
-
-    fn label_noise(&self, noise: LabelNoise, first: usize, len: usize, target: &mut Buffer<T>) {
-        noise::label_noise(noise, &mut target[first..first + len]);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn image_loss(
-        &self,
-        shape: LossShape,
-        weights: LossWeights,
-        scale: f64,
-        output: &Buffer<T>,
-        target: &Buffer<T>,
-        max_value: &Buffer<T>,
-        losses: &mut Buffer<T>,
-        d_output: &mut Buffer<T>,
-    ) {
-        let max_value: Vec<f64> = max_value[..shape.n].iter().map(|m| m.as_f64()).collect();
-        let parts = loss::image_loss(self, shape, weights, scale, output, target, &max_value, d_output);
-        losses[..2].copy_from_slice(&parts.map(T::real));
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn rss_output_backward(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<T>,
-        mask: &Buffer<T>,
-        x0: &Buffer<T>,
-        u: &Buffer<T>,
-        v: &Buffer<T>,
-        output: &Buffer<T>,
-        d_output: &Buffer<T>,
-        d_u: &mut Buffer<T>,
-        d_v: &mut Buffer<T>,
-        d_sens: &mut Buffer<T>,
-    ) {
-        cascade::rss_output_backward(
-            self, shape, sens_maps, mask, x0, u, v, output, d_output, d_u, d_v, d_sens,
-        );
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn cascade_update_backward(
-        &self,
-        parameters: &Buffer<T>,
-        dc_weight: Span,
-        u: &Buffer<T>,
-        v: &Buffer<T>,
-        d_m: &Buffer<T>,
-        d_u: &mut Buffer<T>,
-        d_v: &mut Buffer<T>,
-        d_m0: &mut Buffer<T>,
-        d_parameters: &mut Buffer<T>,
-    ) {
-        cascade::cascade_update_backward(
-            self,
-            parameters,
-            dc_weight,
-            u,
-            v,
-            d_m,
-            d_u,
-            d_v,
-            d_m0,
-            d_parameters,
-        );
-    }
-
-    fn normal_operator(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<T>,
-        mask: &Buffer<T>,
-        v: &Buffer<T>,
-        sum: &mut Buffer<T>,
-    ) {
-        cascade::normal_operator(self, shape, sens_maps, mask, v, sum);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn sens_backward(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<T>,
-        mask: &Buffer<T>,
-        x0: &Buffer<T>,
-        d_m0: &Buffer<T>,
-        pairs: &[(&Buffer<T>, &Buffer<T>)],
-        d_sens: &mut Buffer<T>,
-    ) {
-        cascade::sens_backward(self, shape, sens_maps, mask, x0, d_m0, pairs, d_sens);
-    }
-
-    fn divide_by_rss_backward(
-        &self,
-        shape: ImageShape,
-        raw: &Buffer<T>,
-        sens_maps: &Buffer<T>,
-        d_sens: &mut Buffer<T>,
-    ) {
-        sens::divide_by_rss_backward(self, shape, raw, sens_maps, d_sens);
-    }
-
-    fn unet_output_backward(
-        &self,
-        shape: ImageShape,
-        map: &FeatureMap<Buffer<T>>,
-        moments: &Buffer<T>,
-        d_image: &Buffer<T>,
-        d_map: &mut MapGradient<Buffer<T>>,
-        d_moments: &mut Buffer<T>,
-    ) {
-        unet_io::unet_output_backward(self, shape, map, moments, d_image, d_map, d_moments);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn conv1x1_backward(
-        &self,
-        input: &FeatureMap<Buffer<T>>,
-        parameters: &Buffer<T>,
-        weight: Span,
-        bias: Span,
-        output: &FeatureMap<Buffer<T>>,
-        d_output: &MapGradient<Buffer<T>>,
-        d_parameters: &mut Buffer<T>,
-        d_input: &mut MapGradient<Buffer<T>>,
-    ) {
-        conv1x1::conv1x1_backward(
-            self,
-            input,
-            parameters,
-            weight,
-            bias,
-            output,
-            d_output,
-            d_parameters,
-            d_input,
-        );
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn conv_transpose_backward(
-        &self,
-        input: &FeatureMap<Buffer<T>>,
-        parameters: &Buffer<T>,
-        weight: Span,
-        output: &FeatureMap<Buffer<T>>,
-        d_output: &MapGradient<Buffer<T>>,
-        d_parameters: &mut Buffer<T>,
-        d_input: &mut MapGradient<Buffer<T>>,
-    ) {
-        conv_transpose::conv_transpose_backward(
-            self,
-            input,
-            parameters,
-            weight,
-            output,
-            d_output,
-            d_parameters,
-            d_input,
-        );
-    }
-
-    fn avg_pool_backward(
-        &self,
-        input: &FeatureMap<Buffer<T>>,
-        output: &FeatureMap<Buffer<T>>,
-        d_output: &MapGradient<Buffer<T>>,
-        d_input: &mut MapGradient<Buffer<T>>,
-    ) {
-        pool::avg_pool_backward(self, input, output, d_output, d_input);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn conv3x3_backward(
-        &self,
-        inputs: &[&FeatureMap<Buffer<T>>],
-        parameters: &Buffer<T>,
-        weight: Span,
-        output: &FeatureMap<Buffer<T>>,
-        d_output: &MapGradient<Buffer<T>>,
-        d_parameters: &mut Buffer<T>,
-        d_inputs: &mut [Option<InputGradient<'_, Buffer<T>>>],
-    ) {
-        conv::conv3x3_backward(self, inputs, parameters, weight, output, d_output, d_parameters, d_inputs);
-    }
-
-    fn unet_input_backward(
-        &self,
-        shape: ImageShape,
-        map: &FeatureMap<Buffer<T>>,
-        moments: &Buffer<T>,
-        d_map: &MapGradient<Buffer<T>>,
-        d_moments: &Buffer<T>,
-        d_image: &mut Buffer<T>,
-    ) {
-        unet_io::unet_input_backward(self, shape, map, moments, d_map, d_moments, d_image);
-    }
-
-    fn update(
-        &self,
-        update: Update,
-        parameters: &mut Buffer<T>,
-        mask: Option<&Buffer<T>>,
-        gradient: &Buffer<T>,
-        first_moment: &mut Buffer<T>,
-        second_moment: &mut Buffer<T>,
-        norm: &mut Buffer<T>,
-    ) {
-        let mask = mask.map(|mask| &**mask);
-        let found = update::update(self, update, parameters, mask, gradient, first_moment, second_moment);
-        norm[0] = T::real(found);
-    }
-
-    fn add_squares(&self, factor: f64, gradient: &Buffer<T>, sums: &mut Buffer<T>) {
-        importance::add_squares(self, factor, gradient, sums);
-    }
-
-    fn dampen(
-        &self,
-        dampening: Dampening,
-        forget: &Buffer<T>,
-        retain: &Buffer<T>,
-        parameters: &mut Buffer<T>,
-    ) {
-        importance::dampen(self, dampening, forget, retain, parameters);
+    fn carry_out(&self, operation: Operation<'_, Buffer<T>>) {
+        match operation {
+            Operation::Clear(o) => o.buffer.fill(T::zero()),
+            Operation::CopyPart(o) => {
+                o.to[o.to_offset..][..o.len].copy_from_slice(&o.from[o.from_offset..][..o.len]);
+            }
+            Operation::Ifft2c(o) => fft::ifft2c(self, o.shape, o.kspace, o.columns, o.images),
+            Operation::UnetInput(o) => unet_io::unet_input(self, o.shape, o.image, o.map, o.moments),
+            // Layers have nothing in common here.
+            Operation::Announce(_) => {}
+            Operation::Conv3x3(o) => conv::conv3x3(self, o.inputs, o.parameters, o.weight, o.output),
+            Operation::AvgPool(o) => pool::avg_pool(self, o.input, o.output),
+            Operation::ConvTranspose(o) => {
+                conv_transpose::conv_transpose(self, o.input, o.parameters, o.weight, o.output)
+            }
+            Operation::Conv1x1(o) => {
+                conv1x1::conv1x1(self, o.input, o.parameters, o.weight, o.bias, o.output)
+            }
+            Operation::UnetOutput(o) => unet_io::unet_output(self, o.shape, o.map, o.moments, o.image),
+            Operation::DivideByRss(o) => sens::divide_by_rss(self, o.shape, o.raw, o.sens_maps),
+            Operation::SensReduce(o) => sens::sens_reduce(self, o.shape, o.sens_maps, o.images, o.combined),
+            Operation::CascadeInput(o) => {
+                cascade::cascade_input(self, o.shape, o.sens_maps, o.mask, o.m0, o.u, o.v, o.m)
+            }
+            Operation::CascadeDc(o) => {
+                cascade::cascade_dc(self, o.parameters, o.dc_weight, o.u, o.v, o.v_out)
+            }
+            Operation::CascadeUpdate(o) => {
+                cascade::cascade_update(self, o.r, o.u, o.u_out, o.m.map(|m| &mut **m))
+            }
+            Operation::RssOutput(o) => {
+                cascade::rss_output(self, o.shape, o.sens_maps, o.mask, o.x0, o.u, o.v, o.output)
+            }
+            Operation::CropToTarget(o) => loss::crop_to_target(o.shape, o.output, o.target),
+            Operation::LabelNoise(o) => noise::label_noise(o.noise, &mut o.target[o.first..][..o.len]),
+            Operation::ImageLoss(o) => {
+                let max_value: Vec<f64> = o.max_value[..o.shape.n].iter().map(|m| m.as_f64()).collect();
+                let losses = loss::image_loss(
+                    self, o.shape, o.weights, o.scale, o.output, o.target, &max_value, o.d_output,
+                );
+                o.losses[..2].copy_from_slice(&losses.map(T::real));
+            }
+            Operation::RssOutputBackward(o) => cascade::rss_output_backward(
+                self,
+                o.shape,
+                o.sens_maps,
+                o.mask,
+                o.x0,
+                o.u,
+                o.v,
+                o.output,
+                o.d_output,
+                o.d_u,
+                o.d_v,
+                o.d_sens,
+            ),
+            Operation::CascadeUpdateBackward(o) => cascade::cascade_update_backward(
+                self,
+                o.parameters,
+                o.dc_weight,
+                o.u,
+                o.v,
+                o.d_m,
+                o.d_u,
+                o.d_v,
+                o.d_m0,
+                o.d_parameters,
+            ),
+            Operation::NormalOperator(o) => {
+                cascade::normal_operator(self, o.shape, o.sens_maps, o.mask, o.v, o.sum)
+            }
+            Operation::SensBackward(o) => {
+                cascade::sens_backward(self, o.shape, o.sens_maps, o.mask, o.x0, o.d_m0, o.pairs, o.d_sens)
+            }
+            Operation::DivideByRssBackward(o) => {
+                sens::divide_by_rss_backward(self, o.shape, o.raw, o.sens_maps, o.d_sens)
+            }
+            Operation::UnetOutputBackward(o) => unet_io::unet_output_backward(
+                self,
+                o.shape,
+                o.map,
+                o.moments,
+                o.d_image,
+                o.d_map,
+                o.d_moments,
+            ),
+            Operation::Conv1x1Backward(o) => conv1x1::conv1x1_backward(
+                self,
+                o.input,
+                o.parameters,
+                o.weight,
+                o.bias,
+                o.output,
+                o.d_output,
+                o.d_parameters,
+                o.d_input,
+            ),
+            Operation::ConvTransposeBackward(o) => conv_transpose::conv_transpose_backward(
+                self,
+                o.input,
+                o.parameters,
+                o.weight,
+                o.output,
+                o.d_output,
+                o.d_parameters,
+                o.d_input,
+            ),
+            Operation::AvgPoolBackward(o) => {
+                pool::avg_pool_backward(self, o.input, o.output, o.d_output, o.d_input)
+            }
+            Operation::Conv3x3Backward(o) => conv::conv3x3_backward(
+                self,
+                o.inputs,
+                o.parameters,
+                o.weight,
+                o.output,
+                o.d_output,
+                o.d_parameters,
+                o.d_inputs,
+            ),
+            Operation::UnetInputBackward(o) => {
+                unet_io::unet_input_backward(self, o.shape, o.map, o.moments, o.d_map, o.d_moments, o.d_image)
+            }
+            Operation::Update(o) => {
+                let mask = o.mask.map(|mask| &**mask);
+                let (first, second) = (o.first_moment, o.second_moment);
+                let norm = update::update(self, o.adam, o.parameters, mask, o.gradient, first, second);
+                o.norm[0] = T::real(norm);
+            }
+            Operation::AddSquares(o) => importance::add_squares(self, o.factor, o.gradient, o.sums),
+            Operation::Dampen(o) => importance::dampen(self, o.dampening, o.forget, o.retain, o.parameters),
+        }
     }
 }

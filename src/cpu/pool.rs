@@ -8,7 +8,7 @@ use crate::cpu::buffer::Buffer;
 use crate::cpu::norm::{GradientSums, activate_row, finish_row, stats};
 use crate::real::Real;
 
-/// See [`crate::backend::Backend::avg_pool`].
+/// See [`crate::backend::AvgPool`].
 pub fn avg_pool<T: Real>(cpu: &Cpu<T>, input: &FeatureMap<Buffer<T>>, output: &mut FeatureMap<Buffer<T>>) {
     let (from, to) = (input.shape, output.shape);
     let quarter = T::real(0.25);
@@ -35,7 +35,7 @@ pub fn avg_pool<T: Real>(cpu: &Cpu<T>, input: &FeatureMap<Buffer<T>>, output: &m
     });
 }
 
-/// See [`crate::backend::Backend::avg_pool_backward`].
+/// See [`crate::backend::AvgPoolBackward`].
 pub fn avg_pool_backward<T: Real>(
     cpu: &Cpu<T>,
     input: &FeatureMap<Buffer<T>>,

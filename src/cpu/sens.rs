@@ -8,7 +8,7 @@ use super::rows::{Row, coil_rows, complex, complex_mut};
 use crate::backend::ImageShape;
 use crate::real::Real;
 
-/// See [`crate::backend::Backend::divide_by_rss`].
+/// See [`crate::backend::DivideByRss`].
 pub fn divide_by_rss<T: Real>(cpu: &Cpu<T>, shape: ImageShape, raw: &[T], sens_maps: &mut [T]) {
     let raw = complex(raw);
     coil_rows(shape, complex_mut(sens_maps)).par_chunks_exact_mut(shape.coils).enumerate().for_each_init(
@@ -31,7 +31,7 @@ pub fn divide_by_rss<T: Real>(cpu: &Cpu<T>, shape: ImageShape, raw: &[T], sens_m
     );
 }
 
-/// See [`crate::backend::Backend::sens_reduce`].
+/// See [`crate::backend::SensReduce`].
 pub fn sens_reduce<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,
@@ -57,7 +57,7 @@ pub fn sens_reduce<T: Real>(
     });
 }
 
-/// See [`crate::backend::Backend::divide_by_rss_backward`].
+/// See [`crate::backend::DivideByRssBackward`].
 pub fn divide_by_rss_backward<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,

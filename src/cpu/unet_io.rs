@@ -12,7 +12,7 @@ use crate::backend::{FeatureMap, ImageShape, MapGradient, MapShape};
 use crate::cpu::buffer::Buffer;
 use crate::real::Real;
 
-/// See [`crate::backend::Backend::unet_input`]. The standard deviation is that of a sample, as torch's `std`.
+/// See [`crate::backend::UnetInput`]. The standard deviation is that of a sample, as torch's `std`.
 pub fn unet_input<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,
@@ -56,7 +56,7 @@ pub fn unet_input<T: Real>(
     });
 }
 
-/// See [`crate::backend::Backend::unet_output`].
+/// See [`crate::backend::UnetOutput`].
 pub fn unet_output<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,
@@ -80,7 +80,7 @@ pub fn unet_output<T: Real>(
     });
 }
 
-/// See [`crate::backend::Backend::unet_output_backward`].
+/// See [`crate::backend::UnetOutputBackward`].
 pub fn unet_output_backward<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,
@@ -110,7 +110,7 @@ pub fn unet_output_backward<T: Real>(
     }
 }
 
-/// See [`crate::backend::Backend::unet_input_backward`].
+/// See [`crate::backend::UnetInputBackward`].
 pub fn unet_input_backward<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,

@@ -4,13 +4,13 @@ use rayon::prelude::*;
 
 use super::Cpu;
 use super::rows::{CHUNK, lane_sum};
-use crate::backend::Update;
+use crate::backend::AdamStep;
 use crate::real::Real;
 
-/// See [`crate::backend::Backend::update`].
+/// See [`crate::backend::Update`].
 pub fn update<T: Real>(
     cpu: &Cpu<T>,
-    update: Update,
+    update: AdamStep,
     parameters: &mut [T],
     mask: Option<&[T]>,
     gradient: &[T],
@@ -100,7 +100,7 @@ struct Adam<T> {
 }
 
 impl<T: Real> Adam<T> {
-    fn new(update: Update, norm: f64) -> Self {
+    fn new(update: AdamStep, norm: f64) -> Self {
         // Beyond 2³¹ steps both corrections are 1 anyway.
         let step = i32::try_from(update.step).unwrap_or(i32::MAX);
         let bias_correction1 = 1.0 - update.beta1.powi(step);
@@ -138,11 +138,11 @@ mod tests {
     use super::*;
     use crate::cpu::testing::*;
 
-    const UPDATE: Update =
-        Update { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1, clip: None, l1: 0.0 };
+    const UPDATE: AdamStep =
+        AdamStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1, clip: None, l1: 0.0 };
 
     /// Parameters and both moments after `steps` steps on the gradients `(1 + t)·sin(3i + t) / 4`, and the last norm.
-    fn run<T: Real>(settings: Update, len: usize, steps: u64) -> ([Vec<T>; 3], f64) {
+    fn run<T: Real>(settings: AdamStep, len: usize, steps: u64) -> ([Vec<T>; 3], f64) {
         let cpu = Cpu::default();
         let mut parameters: Vec<T> = (0..len).map(|i| T::real(((i as f64) * 0.7).cos())).collect();
         let (mut first, mut second) = (vec![T::zero(); len], vec![T::zero(); len]);
@@ -150,7 +150,7 @@ mod tests {
         for t in 1..=steps {
             let sine = |i: usize| (3.0 * i as f64 + t as f64).sin();
             let gradient: Vec<T> = (0..len).map(|i| T::real((1 + t) as f64 * sine(i) / 4.0)).collect();
-            let settings = Update { step: t, ..settings };
+            let settings = AdamStep { step: t, ..settings };
             norm = update(&cpu, settings, &mut parameters, None, &gradient, &mut first, &mut second);
         }
         ([parameters, first, second], norm)
@@ -168,7 +168,7 @@ mod tests {
             [0.00021029185886734601, 0.0001797962796678022, 0.00016777320558108495],
             [0.00015418618201625125, 0.00013869937475435778, 0.00014775244549257934],
         ];
-        let settings = Update { lr: 1e-2, clip: Some(0.5), l1: 0.01, ..UPDATE };
+        let settings = AdamStep { lr: 1e-2, clip: Some(0.5), l1: 0.01, ..UPDATE };
         let (state, norm) = run::<f64>(settings, 6, 4);
         assert_close(&state.concat(), clipped.as_flattened(), 1e-15);
         assert_close(&[norm], &[1.5651480393518407], 1e-15);
@@ -186,7 +186,7 @@ mod tests {
             [0.07426766933520769, 0.06690834411396943, 0.06066059895068459],
             [0.05602212564322356, 0.05336242231601855, 0.05289335941130482],
         ];
-        let (state, _) = run::<f64>(Update { lr: 1e-2, beta1: 0.3, beta2: 0.95, ..UPDATE }, 6, 4);
+        let (state, _) = run::<f64>(AdamStep { lr: 1e-2, beta1: 0.3, beta2: 0.95, ..UPDATE }, 6, 4);
         assert_close(&state.concat(), other_betas.as_flattened(), 1e-15);
     }
 
@@ -198,7 +198,7 @@ mod tests {
             let expected = expected.sum::<f64>().sqrt();
             for clip in [None, Some(0.1), Some(1e6)] {
                 let [mut p, mut m, mut v] = [parameters.clone(), vec![0.0; len], vec![0.0; len]];
-                let settings = Update { l1: 0.3, clip, ..UPDATE };
+                let settings = AdamStep { l1: 0.3, clip, ..UPDATE };
                 let norm = update(&cpu(), settings, &mut p, None, &gradient, &mut m, &mut v);
                 assert_close(&[norm], &[expected], 1e-14);
                 let scale = clip.map_or(1.0, |clip| (clip / (expected + 1e-6)).min(1.0));
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn a_parameter_of_zero_has_no_penalty() {
         let [mut p, mut m, mut v] = [vec![0.0, -0.0, 2.0, -2.0], vec![0.0; 4], vec![0.0; 4]];
-        update(&cpu(), Update { l1: 0.5, ..UPDATE }, &mut p, None, &[0.0; 4], &mut m, &mut v);
+        update(&cpu(), AdamStep { l1: 0.5, ..UPDATE }, &mut p, None, &[0.0; 4], &mut m, &mut v);
         assert_close(&m, &[0.0, 0.0, 0.05, -0.05], 1e-16);
     }
 
@@ -225,7 +225,7 @@ mod tests {
             let [parameters, mut gradient] = [values(1, len), values(2, len)];
             let [first, second] = [values(3, len), values(4, len).iter().map(|v| v * v).collect::<Vec<_>>()];
             let mask: Vec<f64> = (0..len).map(|i| f64::from(u8::from(i % 3 == 0))).collect();
-            let settings = Update { l1: 0.3, clip: Some(0.5), step: 3, ..UPDATE };
+            let settings = AdamStep { l1: 0.3, clip: Some(0.5), step: 3, ..UPDATE };
             // What is left when the frozen ones are not there at all.
             let kept = |values: &[f64]| values.iter().copied().step_by(3).collect::<Vec<_>>();
             let [mut p, mut m, mut v] = [&parameters, &first, &second].map(|values| kept(values));
@@ -252,7 +252,7 @@ mod tests {
         let len = CHUNK + 77;
         let once = |mask: Option<&[f64]>| {
             let [mut p, mut m, mut v] = [values(1, len), values(2, len), vec![0.5; len]];
-            let settings = Update { clip: Some(0.5), ..UPDATE };
+            let settings = AdamStep { clip: Some(0.5), ..UPDATE };
             let norm = update(&cpu(), settings, &mut p, mask, &values(4, len), &mut m, &mut v);
             [p, m, v, vec![norm]].concat()
         };
@@ -274,7 +274,8 @@ mod tests {
     #[test]
     fn threads_do_not_change_a_bit() {
         assert_same_bits(|| {
-            let (state, norm) = run::<f64>(Update { clip: Some(0.5), l1: 1e-3, ..UPDATE }, 3 * CHUNK + 7, 3);
+            let (state, norm) =
+                run::<f64>(AdamStep { clip: Some(0.5), l1: 1e-3, ..UPDATE }, 3 * CHUNK + 7, 3);
             [state.concat(), vec![norm]].concat()
         });
     }

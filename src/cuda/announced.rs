@@ -2,7 +2,7 @@
 //! them, and room for the parts of their weights' gradients, which are added up together once the last is done. A launch
 //! for each of these takes longer than its work.
 
-use crate::backend::{Convolution, Span};
+use crate::backend::{Announce, Convolution, Span};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut};
 use crate::cuda::memory::Lifetime;
@@ -38,11 +38,11 @@ struct Owed {
     parts: usize,
 }
 
-/// See [`crate::backend::Backend::announce`].
+/// See [`crate::backend::Announce`].
 ///
 /// # Panics
 /// Where convolutions that were announced before did not come.
-pub fn announce<D: Driver>(cuda: &Cuda<D>, parameters: &Buffer<D>, convolutions: &[Convolution]) {
+pub fn announce<D: Driver>(cuda: &Cuda<D>, Announce { parameters, convolutions }: Announce<'_, Buffer<D>>) {
     assert!(cuda.announced().coming.is_empty(), "convolutions were announced that did not come");
     let wanted: Vec<_> = convolutions
         .iter()
@@ -108,7 +108,7 @@ pub fn owe<D: Driver>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Backend, FeatureMap, InputGradient, MapGradient, MapShape, Memory, Pass, Purpose};
+    use crate::backend::*;
     use crate::cuda::driver::emulated::{Emulated, Schedule};
     use crate::precision::Precision;
 
@@ -167,17 +167,19 @@ mod tests {
             ops.download(buffer, &mut values);
             bits.extend(values.into_iter().map(f32::to_bits));
         };
-        let tell = |pass: Pass| announce.then(|| ops.announce(&parameters, &announced(&pass)));
+        let tell = |pass: Pass| {
+            announce.then(|| ops.run(Announce { parameters: &parameters, convolutions: &announced(&pass) }))
+        };
         tell(Pass::Forward);
         let outputs = SPANS.map(|weight| {
             let mut output = map(&ops, MAP);
-            ops.conv3x3(&[&input], &parameters, weight, &mut output);
+            ops.run(Conv3x3 { inputs: &[&input], parameters: &parameters, weight, output: &mut output });
             keep(&output.values);
             output
         });
         let below = map(&ops, BELOW);
         let mut above = map(&ops, ABOVE);
-        ops.conv_transpose(&below, &parameters, UP, &mut above);
+        ops.run(ConvTranspose { input: &below, parameters: &parameters, weight: UP, output: &mut above });
         keep(&above.values);
         tell(Pass::Backward(0..INPUTS));
         let gradient = |shape| {
@@ -185,28 +187,28 @@ mod tests {
             MapGradient { values, sums: stats }
         };
         let (d_above, mut d_below) = (gradient(ABOVE), gradient(BELOW));
-        ops.conv_transpose_backward(
-            &below,
-            &parameters,
-            UP,
-            &above,
-            &d_above,
-            &mut d_parameters,
-            &mut d_below,
-        );
+        ops.run(ConvTransposeBackward {
+            input: &below,
+            parameters: &parameters,
+            weight: UP,
+            output: &above,
+            d_output: &d_above,
+            d_parameters: &mut d_parameters,
+            d_input: &mut d_below,
+        });
         keep(&d_below.values);
         for (weight, output) in SPANS.into_iter().zip(&outputs) {
             let (d_output, mut d_input) = (gradient(MAP), gradient(input.shape));
             let place = Some(InputGradient { gradient: &mut d_input, partial: false });
-            ops.conv3x3_backward(
-                &[&input],
-                &parameters,
+            ops.run(Conv3x3Backward {
+                inputs: &[&input],
+                parameters: &parameters,
                 weight,
                 output,
-                &d_output,
-                &mut d_parameters,
-                &mut [place],
-            );
+                d_output: &d_output,
+                d_parameters: &mut d_parameters,
+                d_inputs: &mut [place],
+            });
             keep(&d_input.values);
         }
         keep(&d_parameters);
@@ -229,7 +231,7 @@ mod tests {
     fn what_was_announced_has_to_come() {
         let ops = device(Precision::Tf32, Schedule::Forward);
         let parameters = ops.zeros(Purpose::Parameters, PARAMETERS);
-        ops.announce(&parameters, &announced(&Pass::Forward));
-        ops.announce(&parameters, &announced(&Pass::Forward));
+        ops.run(Announce { parameters: &parameters, convolutions: &announced(&Pass::Forward) });
+        ops.run(Announce { parameters: &parameters, convolutions: &announced(&Pass::Forward) });
     }
 }

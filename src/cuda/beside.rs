@@ -109,7 +109,7 @@ impl<D: Driver> Cuda<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Backend, Memory, Purpose, Update};
+    use crate::backend::{AdamStep, Backend, Clear, Memory, Purpose, Update};
     use crate::cuda::driver::emulated::{Emulated, Schedule};
     use crate::cuda::{Buffer, partial};
 
@@ -192,8 +192,16 @@ mod tests {
             let [mut sum, mut moment, mut other, mut norm] = [0.0; 4].map(vector);
             let part = LEN / 2;
             ops.beside(|| partial::add(&ops, parameters.read_from(part, part), sum.write(part), 1, part));
-            let update = Update { lr: 1.0, beta1: 0.9, beta2: 0.9, eps: 1.0, step: 1, clip: None, l1: 0.0 };
-            ops.update(update, &mut parameters, None, &forget, &mut moment, &mut other, &mut norm);
+            let adam = AdamStep { lr: 1.0, beta1: 0.9, beta2: 0.9, eps: 1.0, step: 1, clip: None, l1: 0.0 };
+            ops.run(Update {
+                adam,
+                parameters: &mut parameters,
+                mask: None,
+                gradient: &forget,
+                first_moment: &mut moment,
+                second_moment: &mut other,
+                norm: &mut norm,
+            });
             let mut values = [f32::NAN; LEN];
             ops.download(&sum, &mut values);
             assert_eq!(values[..part], [3.0; LEN / 2], "{schedule}");
@@ -209,7 +217,7 @@ mod tests {
         for (schedule, first) in SCHEDULES.into_iter().zip([3.0, 0.0]) {
             let made = sums(schedule, |ops, parts, _| {
                 ops.beside.ended(u64::MAX);
-                ops.clear(parts);
+                ops.run(Clear { buffer: parts });
             });
             assert_eq!(made, [first, 5.0], "{schedule}");
         }

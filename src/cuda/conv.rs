@@ -97,13 +97,10 @@ impl<T: Stored> InputPlace<T> {
     }
 }
 
-/// See [`crate::backend::Backend::conv3x3`].
+/// See [`crate::backend::Conv3x3`].
 pub fn conv3x3<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    inputs: &[&FeatureMap<Buffer<D>>],
-    parameters: &Buffer<D>,
-    weight: Span,
-    output: &mut FeatureMap<Buffer<D>>,
+    Conv3x3 { inputs, parameters, weight, output }: Conv3x3<'_, Buffer<D>>,
 ) {
     if cuda.precision() != Precision::Fp32 {
         return forward_mma::<T, D>(cuda, inputs, parameters, weight, output);
@@ -283,17 +280,13 @@ impl<'g, T: Stored, D: Driver> Place<'g, T, D> {
     }
 }
 
-/// See [`crate::backend::Backend::conv3x3_backward`].
-#[allow(clippy::too_many_arguments)]
+/// See [`crate::backend::Conv3x3Backward`].
 pub fn conv3x3_backward<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    inputs: &[&FeatureMap<Buffer<D>>],
-    parameters: &Buffer<D>,
-    weight: Span,
-    output: &FeatureMap<Buffer<D>>,
-    d_output: &MapGradient<Buffer<D>>,
-    d_parameters: &mut Buffer<D>,
-    d_inputs: &mut [Option<InputGradient<'_, Buffer<D>>>],
+    Conv3x3Backward { inputs, parameters, weight, output, d_output, d_parameters, d_inputs }: Conv3x3Backward<
+        '_,
+        Buffer<D>,
+    >,
 ) {
     let map = output.shape;
     let from = Inputs::<T>::of(inputs, map);

@@ -1,6 +1,6 @@
 //! 1×1 convolution with bias: the U-Net's last layer.
 
-use crate::backend::{FeatureMap, MapGradient, Span};
+use crate::backend::{Conv1x1, Conv1x1Backward};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::{Buffer, Cuda, blocks_with, int, norm, partial, statistics};
@@ -22,14 +22,10 @@ crate::kernels! {
     );
 }
 
-/// See [`crate::backend::Backend::conv1x1`].
+/// See [`crate::backend::Conv1x1`].
 pub fn conv1x1<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    input: &FeatureMap<Buffer<D>>,
-    parameters: &Buffer<D>,
-    weight: Span,
-    bias: Span,
-    output: &mut FeatureMap<Buffer<D>>,
+    Conv1x1 { input, parameters, weight, bias, output }: Conv1x1<'_, Buffer<D>>,
 ) {
     let (from, to) = (input.shape, output.shape);
     kernel::conv1x1::<T, D>(
@@ -53,18 +49,10 @@ pub fn conv1x1<T: Stored, D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::conv1x1_backward`].
-#[allow(clippy::too_many_arguments)]
+/// See [`crate::backend::Conv1x1Backward`].
 pub fn conv1x1_backward<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    input: &FeatureMap<Buffer<D>>,
-    parameters: &Buffer<D>,
-    weight: Span,
-    bias: Span,
-    output: &FeatureMap<Buffer<D>>,
-    d_output: &MapGradient<Buffer<D>>,
-    d_parameters: &mut Buffer<D>,
-    d_input: &mut MapGradient<Buffer<D>>,
+    Conv1x1Backward { input, parameters, weight, bias, output, d_output, d_parameters, d_input }: Conv1x1Backward<'_, Buffer<D>>,
 ) {
     let (from, to) = (input.shape, output.shape);
     let parts = from.pixels().div_ceil(PART);

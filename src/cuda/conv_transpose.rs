@@ -1,6 +1,6 @@
 //! 2×2 transposed convolution with stride 2: on tensor cores, or as it is in float32.
 
-use crate::backend::{Convolution, FeatureMap, MapGradient, MapShape, Pass, Span};
+use crate::backend::*;
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
@@ -87,13 +87,10 @@ fn transpose(input: MapShape, output: MapShape) -> Transpose {
     }
 }
 
-/// See [`crate::backend::Backend::conv_transpose`].
+/// See [`crate::backend::ConvTranspose`].
 pub fn conv_transpose<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    input: &FeatureMap<Buffer<D>>,
-    parameters: &Buffer<D>,
-    weight: Span,
-    output: &mut FeatureMap<Buffer<D>>,
+    ConvTranspose { input, parameters, weight, output }: ConvTranspose<'_, Buffer<D>>,
 ) {
     let (from, to) = (input.shape, output.shape);
     let reads = Input::<T>::of(input, parameters, weight, to);
@@ -119,17 +116,10 @@ fn on_tensor_cores<D: Driver>(cuda: &Cuda<D>) -> bool {
     cuda.precision() != Precision::Fp32
 }
 
-/// See [`crate::backend::Backend::conv_transpose_backward`].
-#[allow(clippy::too_many_arguments)]
+/// See [`crate::backend::ConvTransposeBackward`].
 pub fn conv_transpose_backward<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    input: &FeatureMap<Buffer<D>>,
-    parameters: &Buffer<D>,
-    weight: Span,
-    output: &FeatureMap<Buffer<D>>,
-    d_output: &MapGradient<Buffer<D>>,
-    d_parameters: &mut Buffer<D>,
-    d_input: &mut MapGradient<Buffer<D>>,
+    ConvTransposeBackward { input, parameters, weight, output, d_output, d_parameters, d_input }: ConvTransposeBackward<'_, Buffer<D>>,
 ) {
     let (from, to) = (input.shape, output.shape);
     let reads = Input::<T>::of(input, parameters, weight, to);

@@ -1,6 +1,6 @@
 //! Centred orthonormal transforms of coil images, and how any line is transformed.
 
-use crate::backend;
+use crate::backend::Ifft2c;
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{C32, Const, ImageShape, Mut};
 use crate::cuda::{Buffer, Cuda, blocks_with, int};
@@ -165,14 +165,8 @@ pub(in crate::cuda) fn threads(points: usize, least: usize) -> u32 {
     points.div_ceil(POINTS_PER_THREAD).max(least).next_multiple_of(32).min(THREADS) as u32
 }
 
-/// See [`crate::backend::Backend::ifft2c`].
-pub fn ifft2c<D: Driver>(
-    cuda: &Cuda<D>,
-    shape: backend::ImageShape,
-    kspace: &Buffer<D>,
-    columns: &Buffer<D>,
-    images: &mut Buffer<D>,
-) {
+/// See [`crate::backend::Ifft2c`].
+pub fn ifft2c<D: Driver>(cuda: &Cuda<D>, Ifft2c { shape, kspace, columns, images }: Ifft2c<'_, Buffer<D>>) {
     let room = COLUMNS_BYTES / (POINT * (shape.rows + BANKS));
     let count = MOST_COLUMNS.min(1 << room.ilog2());
     // Lines are stored across: `count` neighbours of as many rows as there are banks left lie in different ones.

@@ -1,6 +1,6 @@
 //! How important each parameter is, and selective synaptic dampening.
 
-use crate::backend::Dampening;
+use crate::backend::{AddSquares, Dampen, Dampening};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut};
 use crate::cuda::{Buffer, Cuda, blocks};
@@ -15,8 +15,11 @@ crate::kernels! {
     );
 }
 
-/// See [`crate::backend::Backend::add_squares`].
-pub fn add_squares<D: Driver>(cuda: &Cuda<D>, factor: f64, gradient: &Buffer<D>, sums: &mut Buffer<D>) {
+/// See [`crate::backend::AddSquares`].
+pub fn add_squares<D: Driver>(
+    cuda: &Cuda<D>,
+    AddSquares { factor, gradient, sums }: AddSquares<'_, Buffer<D>>,
+) {
     let len = sums.len();
     kernel::add_squares(
         cuda,
@@ -28,13 +31,10 @@ pub fn add_squares<D: Driver>(cuda: &Cuda<D>, factor: f64, gradient: &Buffer<D>,
     );
 }
 
-/// See [`crate::backend::Backend::dampen`].
+/// See [`crate::backend::Dampen`].
 pub fn dampen<D: Driver>(
     cuda: &Cuda<D>,
-    dampening: Dampening,
-    forget: &Buffer<D>,
-    retain: &Buffer<D>,
-    parameters: &mut Buffer<D>,
+    Dampen { dampening, forget, retain, parameters }: Dampen<'_, Buffer<D>>,
 ) {
     let len = parameters.len();
     let Dampening { alpha, lambda, forget_share } = dampening;

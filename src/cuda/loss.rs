@@ -1,6 +1,6 @@
 //! The training loss and its gradient.
 
-use crate::backend::{LossShape, LossWeights, SSIM_WINDOW};
+use crate::backend::{CropToTarget, ImageLoss, LossShape, SSIM_WINDOW};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut};
 use crate::cuda::{Buffer, Cuda, blocks, blocks_with, int};
@@ -63,18 +63,13 @@ fn tiles(size: [usize; 2]) -> [usize; 2] {
     [0, 1].map(|axis| size[axis].div_ceil(TILE[axis]))
 }
 
-/// See [`crate::backend::Backend::image_loss`].
-#[allow(clippy::too_many_arguments)]
+/// See [`crate::backend::ImageLoss`].
 pub fn image_loss<D: Driver>(
     cuda: &Cuda<D>,
-    shape: LossShape,
-    weights: LossWeights,
-    scale: f64,
-    output: &Buffer<D>,
-    target: &Buffer<D>,
-    max_value: &Buffer<D>,
-    losses: &mut Buffer<D>,
-    d_output: &mut Buffer<D>,
+    ImageLoss { shape, weights, scale, output, target, max_value, losses, d_output }: ImageLoss<
+        '_,
+        Buffer<D>,
+    >,
 ) {
     let n = shape.n;
     let images = |[rows, columns]: [usize; 2]| n * rows * columns;
@@ -127,12 +122,10 @@ pub fn image_loss<D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::crop_to_target`].
+/// See [`crate::backend::CropToTarget`].
 pub fn crop_to_target<D: Driver>(
     cuda: &Cuda<D>,
-    shape: LossShape,
-    output: &Buffer<D>,
-    target: &mut Buffer<D>,
+    CropToTarget { shape, output, target }: CropToTarget<'_, Buffer<D>>,
 ) {
     let images = |[rows, columns]: [usize; 2]| shape.n * rows * columns;
     let [down, across] = tiles(shape.crop());

@@ -11,13 +11,10 @@ crate::kernels! {
     fn label_noise(target: Mut<f32>, len: u64, key: u64, stream: u64, lambda: f64, absolute: i32);
 }
 
-/// See [`crate::backend::Backend::label_noise`].
+/// See [`crate::backend::LabelNoise`].
 pub fn label_noise<D: Driver>(
     cuda: &Cuda<D>,
-    noise: LabelNoise,
-    first: usize,
-    len: usize,
-    target: &mut Buffer<D>,
+    LabelNoise { noise, first, len, target }: LabelNoise<'_, Buffer<D>>,
 ) {
     kernel::label_noise(
         cuda,

@@ -30,7 +30,7 @@ impl<D: Driver> Cuda<D> {
     fn zeros_of(&self, purpose: Purpose, element: Element, len: usize) -> Buffer<D> {
         let made = self.attempt(|driver| self.arena().take(driver, purpose, element, len));
         let mut buffer = made.unwrap_or_else(|| Buffer::nothing(element, len));
-        self.clear(&mut buffer);
+        self.run(Clear { buffer: &mut buffer });
         buffer
     }
 }
@@ -225,387 +225,74 @@ impl<D: Driver> Backend for Cuda<D> {
         self.driver.await_download(download, bytemuck::cast_slice_mut(to))
     }
 
-    fn clear(&self, buffer: &mut Buffer<D>) {
-        let at = buffer.address_of(0, buffer.len());
-        if at == 0 {
-            return;
+    fn carry_out(&self, operation: Operation<'_, Buffer<D>>) {
+        match operation {
+            Operation::Clear(o) => clear(self, o),
+            Operation::CopyPart(o) => copy_part(self, o),
+            Operation::Ifft2c(o) => fft::ifft2c(self, o),
+            Operation::UnetInput(o) => by_element!(self, unet_io::unet_input(o)),
+            Operation::Announce(o) => announced::announce(self, o),
+            Operation::Conv3x3(o) => by_element!(self, conv::conv3x3(o)),
+            Operation::AvgPool(o) => by_element!(self, pool::avg_pool(o)),
+            Operation::ConvTranspose(o) => by_element!(self, conv_transpose::conv_transpose(o)),
+            Operation::Conv1x1(o) => by_element!(self, conv1x1::conv1x1(o)),
+            Operation::UnetOutput(o) => by_element!(self, unet_io::unet_output(o)),
+            Operation::DivideByRss(o) => sens::divide_by_rss(self, o),
+            Operation::SensReduce(o) => sens::sens_reduce(self, o),
+            Operation::CascadeInput(o) => cascade::cascade_input(self, o),
+            Operation::CascadeDc(o) => cascade::cascade_dc(self, o),
+            Operation::CascadeUpdate(o) => cascade::cascade_update(self, o),
+            Operation::RssOutput(o) => cascade::rss_output(self, o),
+            Operation::CropToTarget(o) => loss::crop_to_target(self, o),
+            Operation::LabelNoise(o) => noise::label_noise(self, o),
+            Operation::ImageLoss(o) => loss::image_loss(self, o),
+            Operation::RssOutputBackward(o) => cascade::rss_output_backward(self, o),
+            Operation::CascadeUpdateBackward(o) => cascade::cascade_update_backward(self, o),
+            Operation::NormalOperator(o) => cascade::normal_operator(self, o),
+            Operation::SensBackward(o) => cascade::sens_backward(self, o),
+            Operation::DivideByRssBackward(o) => sens::divide_by_rss_backward(self, o),
+            Operation::UnetOutputBackward(o) => by_element!(self, unet_io::unet_output_backward(o)),
+            Operation::Conv1x1Backward(o) => by_element!(self, conv1x1::conv1x1_backward(o)),
+            Operation::ConvTransposeBackward(o) => {
+                by_element!(self, conv_transpose::conv_transpose_backward(o))
+            }
+            Operation::AvgPoolBackward(o) => by_element!(self, pool::avg_pool_backward(o)),
+            Operation::Conv3x3Backward(o) => by_element!(self, conv::conv3x3_backward(o)),
+            Operation::UnetInputBackward(o) => by_element!(self, unet_io::unet_input_backward(o)),
+            Operation::Update(o) => {
+                self.rejoin();
+                update::update(self, o);
+            }
+            Operation::AddSquares(o) => {
+                self.rejoin();
+                importance::add_squares(self, o);
+            }
+            Operation::Dampen(o) => {
+                self.rejoin();
+                importance::dampen(self, o);
+            }
         }
-        // SAFETY: it is the whole buffer.
-        self.operate(|driver| unsafe { driver.zero(at, buffer.element().bytes() * buffer.len()) });
     }
+}
 
-    fn copy_part(
-        &self,
-        from: &Buffer<D>,
-        from_offset: usize,
-        to: &mut Buffer<D>,
-        to_offset: usize,
-        len: usize,
-    ) {
-        assert_eq!(from.element(), to.element(), "a copy converts nothing");
-        let bytes = from.element().bytes() * len;
-        let (from, to) = (from.address_of(from_offset, len), to.address_of(to_offset, len));
-        // SAFETY: both have so many reals there, and a buffer that is borrowed twice is not `to`.
-        self.operate(|driver| unsafe { driver.copy(from, to, bytes) });
+fn clear<D: Driver>(cuda: &Cuda<D>, Clear { buffer }: Clear<'_, Buffer<D>>) {
+    let at = buffer.address_of(0, buffer.len());
+    if at == 0 {
+        return;
     }
+    // SAFETY: it is the whole buffer.
+    cuda.operate(|driver| unsafe { driver.zero(at, buffer.element().bytes() * buffer.len()) });
+}
 
-    fn ifft2c(&self, shape: ImageShape, kspace: &Buffer<D>, columns: &Buffer<D>, images: &mut Buffer<D>) {
-        fft::ifft2c(self, shape, kspace, columns, images);
-    }
-
-    fn unet_input(
-        &self,
-        shape: ImageShape,
-        image: &Buffer<D>,
-        map: &mut FeatureMap<Buffer<D>>,
-        moments: &mut Buffer<D>,
-    ) {
-        by_element!(self, unet_io::unet_input(shape, image, map, moments));
-    }
-
-    fn conv3x3(
-        &self,
-        inputs: &[&FeatureMap<Buffer<D>>],
-        parameters: &Buffer<D>,
-        weight: Span,
-        output: &mut FeatureMap<Buffer<D>>,
-    ) {
-        by_element!(self, conv::conv3x3(inputs, parameters, weight, output));
-    }
-
-    fn announce(&self, parameters: &Buffer<D>, convolutions: &[Convolution]) {
-        announced::announce(self, parameters, convolutions);
-    }
-
-    fn avg_pool(&self, input: &FeatureMap<Buffer<D>>, output: &mut FeatureMap<Buffer<D>>) {
-        by_element!(self, pool::avg_pool(input, output));
-    }
-
-    fn conv_transpose(
-        &self,
-        input: &FeatureMap<Buffer<D>>,
-        parameters: &Buffer<D>,
-        weight: Span,
-        output: &mut FeatureMap<Buffer<D>>,
-    ) {
-        by_element!(self, conv_transpose::conv_transpose(input, parameters, weight, output));
-    }
-
-    fn conv1x1(
-        &self,
-        input: &FeatureMap<Buffer<D>>,
-        parameters: &Buffer<D>,
-        weight: Span,
-        bias: Span,
-        output: &mut FeatureMap<Buffer<D>>,
-    ) {
-        by_element!(self, conv1x1::conv1x1(input, parameters, weight, bias, output));
-    }
-
-    fn unet_output(
-        &self,
-        shape: ImageShape,
-        map: &FeatureMap<Buffer<D>>,
-        moments: &Buffer<D>,
-        image: &mut Buffer<D>,
-    ) {
-        by_element!(self, unet_io::unet_output(shape, map, moments, image));
-    }
-
-    fn divide_by_rss(&self, shape: ImageShape, raw: &Buffer<D>, sens_maps: &mut Buffer<D>) {
-        sens::divide_by_rss(self, shape, raw, sens_maps);
-    }
-
-    fn sens_reduce(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<D>,
-        images: &Buffer<D>,
-        combined: &mut Buffer<D>,
-    ) {
-        sens::sens_reduce(self, shape, sens_maps, images, combined);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn cascade_input(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<D>,
-        mask: &Buffer<D>,
-        m0: &Buffer<D>,
-        u: &Buffer<D>,
-        v: &Buffer<D>,
-        m: &mut Buffer<D>,
-    ) {
-        cascade::cascade_input(self, shape, sens_maps, mask, m0, u, v, m);
-    }
-
-    fn cascade_dc(
-        &self,
-        parameters: &Buffer<D>,
-        dc_weight: Span,
-        u: &Buffer<D>,
-        v: &Buffer<D>,
-        v_out: &mut Buffer<D>,
-    ) {
-        cascade::cascade_dc(self, parameters, dc_weight, u, v, v_out);
-    }
-
-    fn cascade_update(&self, r: &Buffer<D>, u: &Buffer<D>, u_out: &mut Buffer<D>, m: Option<&mut Buffer<D>>) {
-        cascade::cascade_update(self, r, u, u_out, m);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn rss_output(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<D>,
-        mask: &Buffer<D>,
-        x0: &Buffer<D>,
-        u: &Buffer<D>,
-        v: &Buffer<D>,
-        output: &mut Buffer<D>,
-    ) {
-        cascade::rss_output(self, shape, sens_maps, mask, x0, u, v, output);
-    }
-
-    fn crop_to_target(&self, shape: LossShape, output: &Buffer<D>, target: &mut Buffer<D>) {
-        loss::crop_to_target(self, shape, output, target);
-    }
-
-    fn label_noise(&self, noise: LabelNoise, first: usize, len: usize, target: &mut Buffer<D>) {
-        noise::label_noise(self, noise, first, len, target);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn image_loss(
-        &self,
-        shape: LossShape,
-        weights: LossWeights,
-        scale: f64,
-        output: &Buffer<D>,
-        target: &Buffer<D>,
-        max_value: &Buffer<D>,
-        losses: &mut Buffer<D>,
-        d_output: &mut Buffer<D>,
-    ) {
-        loss::image_loss(self, shape, weights, scale, output, target, max_value, losses, d_output);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn rss_output_backward(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<D>,
-        mask: &Buffer<D>,
-        x0: &Buffer<D>,
-        u: &Buffer<D>,
-        v: &Buffer<D>,
-        output: &Buffer<D>,
-        d_output: &Buffer<D>,
-        d_u: &mut Buffer<D>,
-        d_v: &mut Buffer<D>,
-        d_sens: &mut Buffer<D>,
-    ) {
-        cascade::rss_output_backward(
-            self, shape, sens_maps, mask, x0, u, v, output, d_output, d_u, d_v, d_sens,
-        );
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn cascade_update_backward(
-        &self,
-        parameters: &Buffer<D>,
-        dc_weight: Span,
-        u: &Buffer<D>,
-        v: &Buffer<D>,
-        d_m: &Buffer<D>,
-        d_u: &mut Buffer<D>,
-        d_v: &mut Buffer<D>,
-        d_m0: &mut Buffer<D>,
-        d_parameters: &mut Buffer<D>,
-    ) {
-        cascade::cascade_update_backward(
-            self,
-            parameters,
-            dc_weight,
-            u,
-            v,
-            d_m,
-            d_u,
-            d_v,
-            d_m0,
-            d_parameters,
-        );
-    }
-
-    fn normal_operator(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<D>,
-        mask: &Buffer<D>,
-        v: &Buffer<D>,
-        sum: &mut Buffer<D>,
-    ) {
-        cascade::normal_operator(self, shape, sens_maps, mask, v, sum);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn sens_backward(
-        &self,
-        shape: ImageShape,
-        sens_maps: &Buffer<D>,
-        mask: &Buffer<D>,
-        x0: &Buffer<D>,
-        d_m0: &Buffer<D>,
-        pairs: &[(&Buffer<D>, &Buffer<D>)],
-        d_sens: &mut Buffer<D>,
-    ) {
-        cascade::sens_backward(self, shape, sens_maps, mask, x0, d_m0, pairs, d_sens);
-    }
-
-    fn divide_by_rss_backward(
-        &self,
-        shape: ImageShape,
-        raw: &Buffer<D>,
-        sens_maps: &Buffer<D>,
-        d_sens: &mut Buffer<D>,
-    ) {
-        sens::divide_by_rss_backward(self, shape, raw, sens_maps, d_sens);
-    }
-
-    fn unet_output_backward(
-        &self,
-        shape: ImageShape,
-        map: &FeatureMap<Buffer<D>>,
-        moments: &Buffer<D>,
-        d_image: &Buffer<D>,
-        d_map: &mut MapGradient<Buffer<D>>,
-        d_moments: &mut Buffer<D>,
-    ) {
-        by_element!(self, unet_io::unet_output_backward(shape, map, moments, d_image, d_map, d_moments));
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn conv1x1_backward(
-        &self,
-        input: &FeatureMap<Buffer<D>>,
-        parameters: &Buffer<D>,
-        weight: Span,
-        bias: Span,
-        output: &FeatureMap<Buffer<D>>,
-        d_output: &MapGradient<Buffer<D>>,
-        d_parameters: &mut Buffer<D>,
-        d_input: &mut MapGradient<Buffer<D>>,
-    ) {
-        by_element!(
-            self,
-            conv1x1::conv1x1_backward(
-                input,
-                parameters,
-                weight,
-                bias,
-                output,
-                d_output,
-                d_parameters,
-                d_input
-            )
-        );
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn conv_transpose_backward(
-        &self,
-        input: &FeatureMap<Buffer<D>>,
-        parameters: &Buffer<D>,
-        weight: Span,
-        output: &FeatureMap<Buffer<D>>,
-        d_output: &MapGradient<Buffer<D>>,
-        d_parameters: &mut Buffer<D>,
-        d_input: &mut MapGradient<Buffer<D>>,
-    ) {
-        by_element!(
-            self,
-            conv_transpose::conv_transpose_backward(
-                input,
-                parameters,
-                weight,
-                output,
-                d_output,
-                d_parameters,
-                d_input
-            )
-        );
-    }
-
-    fn avg_pool_backward(
-        &self,
-        input: &FeatureMap<Buffer<D>>,
-        output: &FeatureMap<Buffer<D>>,
-        d_output: &MapGradient<Buffer<D>>,
-        d_input: &mut MapGradient<Buffer<D>>,
-    ) {
-        by_element!(self, pool::avg_pool_backward(input, output, d_output, d_input));
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn conv3x3_backward(
-        &self,
-        inputs: &[&FeatureMap<Buffer<D>>],
-        parameters: &Buffer<D>,
-        weight: Span,
-        output: &FeatureMap<Buffer<D>>,
-        d_output: &MapGradient<Buffer<D>>,
-        d_parameters: &mut Buffer<D>,
-        d_inputs: &mut [Option<InputGradient<'_, Buffer<D>>>],
-    ) {
-        by_element!(
-            self,
-            conv::conv3x3_backward(inputs, parameters, weight, output, d_output, d_parameters, d_inputs)
-        );
-    }
-
-    fn unet_input_backward(
-        &self,
-        shape: ImageShape,
-        map: &FeatureMap<Buffer<D>>,
-        moments: &Buffer<D>,
-        d_map: &MapGradient<Buffer<D>>,
-        d_moments: &Buffer<D>,
-        d_image: &mut Buffer<D>,
-    ) {
-        by_element!(self, unet_io::unet_input_backward(shape, map, moments, d_map, d_moments, d_image));
-    }
-
-    fn update(
-        &self,
-        update: Update,
-        parameters: &mut Buffer<D>,
-        mask: Option<&Buffer<D>>,
-        gradient: &Buffer<D>,
-        first_moment: &mut Buffer<D>,
-        second_moment: &mut Buffer<D>,
-        norm: &mut Buffer<D>,
-    ) {
-        self.rejoin();
-        update::update(self, update, parameters, mask, gradient, first_moment, second_moment, norm);
-    }
-
-    fn add_squares(&self, factor: f64, gradient: &Buffer<D>, sums: &mut Buffer<D>) {
-        self.rejoin();
-        importance::add_squares(self, factor, gradient, sums);
-    }
-
-    fn dampen(
-        &self,
-        dampening: Dampening,
-        forget: &Buffer<D>,
-        retain: &Buffer<D>,
-        parameters: &mut Buffer<D>,
-    ) {
-        self.rejoin();
-        importance::dampen(self, dampening, forget, retain, parameters);
-    }
+fn copy_part<D: Driver>(
+    cuda: &Cuda<D>,
+    CopyPart { from, from_offset, to, to_offset, len }: CopyPart<'_, Buffer<D>>,
+) {
+    assert_eq!(from.element(), to.element(), "a copy converts nothing");
+    let bytes = from.element().bytes() * len;
+    let (from, to) = (from.address_of(from_offset, len), to.address_of(to_offset, len));
+    // SAFETY: both have so many reals there, and a buffer that is borrowed twice is not `to`.
+    cuda.operate(|driver| unsafe { driver.copy(from, to, bytes) });
 }
 
 #[cfg(test)]
@@ -675,7 +362,7 @@ mod tests {
         let mut buffer = ops.zeros(Purpose::Images, 3);
         ops.upload(&[1.0, 2.0, 3.0], &mut buffer);
         let begun = ops.begin_download(&buffer, 2).unwrap();
-        ops.clear(&mut buffer);
+        ops.run(Clear { buffer: &mut buffer });
         ops.zeros(Purpose::Images, 1 << 20);
         let message = ops.begin_download(&buffer, 2).unwrap_err().to_string();
         assert!(message.contains("not enough memory"), "{message}");
@@ -690,17 +377,17 @@ mod tests {
         let ops = Cuda::new(Emulated::new(Schedule::Forward, 1 << 20));
         let mut buffer = ops.zeros(Purpose::Images, 3);
         let mut tape = Tape::default();
-        ops.repeat(&mut tape, || ops.clear(&mut buffer));
+        ops.repeat(&mut tape, || ops.run(Clear { buffer: &mut buffer }));
         ops.repeat(&mut tape, || {
             ops.zeros(Purpose::Images, 1 << 20);
-            ops.clear(&mut buffer);
+            ops.run(Clear { buffer: &mut buffer });
         });
         let message = ops.finish().unwrap_err().to_string();
         assert!(message.contains("not enough memory"), "{message}");
 
         let mut values = [1.0; 3];
         ops.upload(&values, &mut buffer);
-        ops.repeat(&mut tape, || ops.clear(&mut buffer));
+        ops.repeat(&mut tape, || ops.run(Clear { buffer: &mut buffer }));
         ops.download(&buffer, &mut values);
         ops.finish().unwrap();
         assert_eq!(values, [0.0; 3]);

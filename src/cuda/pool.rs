@@ -1,6 +1,6 @@
 //! 2×2 average pooling, and the end of a skip connection's gradient.
 
-use crate::backend::{FeatureMap, MapGradient};
+use crate::backend::{AvgPool, AvgPoolBackward};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::{Buffer, Cuda, blocks, int, norm, statistics};
@@ -23,12 +23,8 @@ fn parts(pixels: usize) -> usize {
     pixels.div_ceil(PIXELS_PER_THREAD * THREADS as usize)
 }
 
-/// See [`crate::backend::Backend::avg_pool`].
-pub fn avg_pool<T: Stored, D: Driver>(
-    cuda: &Cuda<D>,
-    input: &FeatureMap<Buffer<D>>,
-    output: &mut FeatureMap<Buffer<D>>,
-) {
+/// See [`crate::backend::AvgPool`].
+pub fn avg_pool<T: Stored, D: Driver>(cuda: &Cuda<D>, AvgPool { input, output }: AvgPool<'_, Buffer<D>>) {
     let (full, small) = (input.shape, output.shape);
     kernel::avg_pool::<T, D>(
         cuda,
@@ -41,13 +37,10 @@ pub fn avg_pool<T: Stored, D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::avg_pool_backward`].
+/// See [`crate::backend::AvgPoolBackward`].
 pub fn avg_pool_backward<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    input: &FeatureMap<Buffer<D>>,
-    pooled: &FeatureMap<Buffer<D>>,
-    d_output: &MapGradient<Buffer<D>>,
-    d_input: &mut MapGradient<Buffer<D>>,
+    AvgPoolBackward { input, output: pooled, d_output, d_input }: AvgPoolBackward<'_, Buffer<D>>,
 ) {
     let full = input.shape;
     let parts = parts(full.pixels());

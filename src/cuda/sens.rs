@@ -1,6 +1,6 @@
 //! Sensitivity maps: normalised by their root sum of squares, and used to combine coils.
 
-use crate::backend::ImageShape;
+use crate::backend::{DivideByRss, DivideByRssBackward, ImageShape, SensReduce};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{C32, Const, Mut};
 use crate::cuda::{Buffer, Cuda, blocks, int};
@@ -22,12 +22,10 @@ fn pixelwise(shape: ImageShape) -> Launch {
     blocks(shape.pixels().div_ceil(THREADS as usize), shape.n, THREADS)
 }
 
-/// See [`crate::backend::Backend::divide_by_rss`].
+/// See [`crate::backend::DivideByRss`].
 pub fn divide_by_rss<D: Driver>(
     cuda: &Cuda<D>,
-    shape: ImageShape,
-    raw: &Buffer<D>,
-    sens_maps: &mut Buffer<D>,
+    DivideByRss { shape, raw, sens_maps }: DivideByRss<'_, Buffer<D>>,
 ) {
     kernel::divide_by_rss(
         cuda,
@@ -39,13 +37,10 @@ pub fn divide_by_rss<D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::sens_reduce`].
+/// See [`crate::backend::SensReduce`].
 pub fn sens_reduce<D: Driver>(
     cuda: &Cuda<D>,
-    shape: ImageShape,
-    sens_maps: &Buffer<D>,
-    images: &Buffer<D>,
-    combined: &mut Buffer<D>,
+    SensReduce { shape, sens_maps, images, combined }: SensReduce<'_, Buffer<D>>,
 ) {
     kernel::sens_reduce(
         cuda,
@@ -58,13 +53,10 @@ pub fn sens_reduce<D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::divide_by_rss_backward`].
+/// See [`crate::backend::DivideByRssBackward`].
 pub fn divide_by_rss_backward<D: Driver>(
     cuda: &Cuda<D>,
-    shape: ImageShape,
-    raw: &Buffer<D>,
-    sens_maps: &Buffer<D>,
-    d_sens: &mut Buffer<D>,
+    DivideByRssBackward { shape, raw, sens_maps, d_sens }: DivideByRssBackward<'_, Buffer<D>>,
 ) {
     kernel::divide_by_rss_backward(
         cuda,

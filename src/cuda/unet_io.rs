@@ -1,6 +1,6 @@
 //! In and out of a U-Net: a complex image becomes two normalised, padded channels, and two channels an image again.
 
-use crate::backend::{FeatureMap, ImageShape, MapGradient, MapShape};
+use crate::backend::*;
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{C32, Const, Mut, Stored};
 use crate::cuda::{Buffer, Cuda, blocks, int};
@@ -67,13 +67,10 @@ fn scratch<D: Driver>(cuda: &Cuda<D>, doubles: usize, reals: usize) -> (Mut<f64>
     (Mut::at(partial.address()), rest)
 }
 
-/// See [`crate::backend::Backend::unet_input`].
+/// See [`crate::backend::UnetInput`].
 pub fn unet_input<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    shape: ImageShape,
-    image: &Buffer<D>,
-    map: &mut FeatureMap<Buffer<D>>,
-    moments: &mut Buffer<D>,
+    UnetInput { shape, image, map, moments }: UnetInput<'_, Buffer<D>>,
 ) {
     let frame = frame(shape, map.shape);
     let image = image.read_complex(shape.combined());
@@ -93,13 +90,10 @@ pub fn unet_input<T: Stored, D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::unet_output`].
+/// See [`crate::backend::UnetOutput`].
 pub fn unet_output<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    shape: ImageShape,
-    map: &FeatureMap<Buffer<D>>,
-    moments: &Buffer<D>,
-    image: &mut Buffer<D>,
+    UnetOutput { shape, map, moments, image }: UnetOutput<'_, Buffer<D>>,
 ) {
     kernel::unet_output::<T, D>(
         cuda,
@@ -111,15 +105,10 @@ pub fn unet_output<T: Stored, D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::unet_output_backward`].
+/// See [`crate::backend::UnetOutputBackward`].
 pub fn unet_output_backward<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    shape: ImageShape,
-    map: &FeatureMap<Buffer<D>>,
-    moments: &Buffer<D>,
-    d_image: &Buffer<D>,
-    d_map: &mut MapGradient<Buffer<D>>,
-    d_moments: &mut Buffer<D>,
+    UnetOutputBackward { shape, map, moments, d_image, d_map, d_moments }: UnetOutputBackward<'_, Buffer<D>>,
 ) {
     let parts = map.shape.pixels().div_ceil(PART);
     let (partial, _) = scratch(cuda, 4 * shape.n * parts, 0);
@@ -137,15 +126,10 @@ pub fn unet_output_backward<T: Stored, D: Driver>(
     kernel::unet_output_d_moments(cuda, join(map.shape), partial.as_const(), d_moments, int(parts));
 }
 
-/// See [`crate::backend::Backend::unet_input_backward`].
+/// See [`crate::backend::UnetInputBackward`].
 pub fn unet_input_backward<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
-    shape: ImageShape,
-    map: &FeatureMap<Buffer<D>>,
-    moments: &Buffer<D>,
-    d_map: &MapGradient<Buffer<D>>,
-    d_moments: &Buffer<D>,
-    d_image: &mut Buffer<D>,
+    UnetInputBackward { shape, map, moments, d_map, d_moments, d_image }: UnetInputBackward<'_, Buffer<D>>,
 ) {
     let frame = frame(shape, map.shape);
     let (y, d) = (map.values.read(map.shape.len()), d_map.values.read(map.shape.len()));

@@ -1,6 +1,6 @@
 //! The optimiser: ℓ1 penalty, global norm, clip and Adam.
 
-use crate::backend::Update;
+use crate::backend::{AdamStep, Update};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut};
 use crate::cuda::{Buffer, Cuda, blocks, int};
@@ -38,7 +38,7 @@ crate::kernels! {
 
 impl AdamScalars {
     /// In double precision as Python computes them, then rounded once.
-    fn new(update: Update) -> Self {
+    fn new(update: AdamStep) -> Self {
         // Beyond 2³¹ steps both corrections are 1 anyway.
         let step = i32::try_from(update.step).unwrap_or(i32::MAX);
         let bias_correction1 = 1.0 - update.beta1.powi(step);
@@ -56,17 +56,13 @@ impl AdamScalars {
     }
 }
 
-/// See [`crate::backend::Backend::update`].
-#[allow(clippy::too_many_arguments)]
+/// See [`crate::backend::Update`].
 pub fn update<D: Driver>(
     cuda: &Cuda<D>,
-    update: Update,
-    parameters: &mut Buffer<D>,
-    mask: Option<&Buffer<D>>,
-    gradient: &Buffer<D>,
-    first_moment: &mut Buffer<D>,
-    second_moment: &mut Buffer<D>,
-    norm: &mut Buffer<D>,
+    Update { adam: update, parameters, mask, gradient, first_moment, second_moment, norm }: Update<
+        '_,
+        Buffer<D>,
+    >,
 ) {
     let len = parameters.len();
     let adam = AdamScalars::new(update);

@@ -1,6 +1,6 @@
 //! What an engine that learns keeps beside its parameters.
 
-use crate::backend::{Backend, LossWeights, Memory, Purpose, Update};
+use crate::backend::{AdamStep, Backend, CopyPart, LossWeights, Memory, Purpose, Update};
 use crate::engine::LossValue;
 use crate::error::Result;
 use crate::real::Real;
@@ -37,16 +37,30 @@ impl<B> Learning<B> {
         }
     }
 
-    pub(super) fn update<O: Backend<Buffer = B>>(&mut self, ops: &O, update: Update, parameters: &mut B) {
+    pub(super) fn update<O: Backend<Buffer = B>>(&mut self, ops: &O, adam: AdamStep, parameters: &mut B) {
         let Self { gradient, first_moment, second_moment, mask, results, .. } = self;
-        ops.update(update, parameters, mask.as_ref(), gradient, first_moment, second_moment, results);
+        ops.run(Update {
+            adam,
+            parameters,
+            mask: mask.as_ref(),
+            gradient,
+            first_moment,
+            second_moment,
+            norm: results,
+        });
     }
 
     /// Keeps the losses `[2]` of a batch.
     pub(super) fn keep<O: Backend<Buffer = B>>(&mut self, ops: &O, losses: &B, weights: LossWeights) {
         let batch = self.weights.len();
         assert!(batch < MOST_BATCHES, "the losses of {MOST_BATCHES} batches wait to be read");
-        ops.copy_part(losses, 0, &mut self.results, 1 + 2 * batch, 2);
+        ops.run(CopyPart {
+            from: losses,
+            from_offset: 0,
+            to: &mut self.results,
+            to_offset: 1 + 2 * batch,
+            len: 2,
+        });
         self.weights.push(weights);
     }
 

@@ -1,6 +1,6 @@
 //! Where batches of one shape are worked on: their buffers, and the passes that are replayed on them.
 
-use crate::backend::{Backend, ImageShape, LossShape, LossWeights, Memory, Purpose, Update};
+use crate::backend::*;
 use crate::engine::learning::Learning;
 use crate::engine::waiting::{Arrays, lens};
 use crate::error::Result;
@@ -113,8 +113,8 @@ impl<B> Buffers<B> {
                 let weights = LossWeights { ssim: 1.0, l1: 1.0 };
                 self.learn(ops, net, parameters, &mut learning.gradient, (weights, 1.0));
                 let (clip, l1) = (Some(1.0), 1.0);
-                let update = Update { lr: 0.0, beta1: 0.0, beta2: 0.0, eps: 1.0, step: 1, clip, l1 };
-                learning.update(ops, update, parameters);
+                let adam = AdamStep { lr: 0.0, beta1: 0.0, beta2: 0.0, eps: 1.0, step: 1, clip, l1 };
+                learning.update(ops, adam, parameters);
             }
             _ => self.reconstruct(ops, net, parameters),
         })
@@ -127,7 +127,7 @@ impl<B> Buffers<B> {
     /// Makes another network's images the targets.
     pub(super) fn teach<O: Backend<Buffer = B>>(&mut self, ops: &O, net: &VarNet, teacher: &B) {
         self.reconstruct(ops, net, teacher);
-        ops.crop_to_target(self.loss, &self.workspace.output, &mut self.target);
+        ops.run(CropToTarget { shape: self.loss, output: &self.workspace.output, target: &mut self.target });
     }
 
     /// Forward, loss and backward.
@@ -157,7 +157,16 @@ impl<B> Buffers<B> {
         let Self { workspace, input, loss, d_output, target, max_value, losses } = self;
         if part == 0 {
             net.forward(ops, parameters, input, workspace);
-            ops.image_loss(*loss, weights, scale, &workspace.output, target, max_value, losses, d_output);
+            ops.run(ImageLoss {
+                shape: *loss,
+                weights,
+                scale,
+                output: &workspace.output,
+                target,
+                max_value,
+                losses,
+                d_output,
+            });
         }
         net.backward_part(part, ops, parameters, input, workspace, d_output, d_parameters);
     }

@@ -4,7 +4,7 @@ use super::learning::Read;
 use super::room::Scalars;
 use super::transfer::{download, sum};
 use super::{Engine, Task};
-use crate::backend::{Backend, Dampening, LabelNoise, LossWeights, Update};
+use crate::backend::*;
 use crate::batch::{Batch, Reference};
 use crate::error::Result;
 use crate::ranks::Ranks;
@@ -17,7 +17,7 @@ pub struct Objective<'n> {
     /// Whose image is the target, in place of the batch's: a number that [`Engine::add_teacher`] returned.
     pub teacher: Option<usize>,
     /// On the targets, whosever they are: that of each slice, or none.
-    pub noise: &'n [LabelNoise],
+    pub noise: &'n [NoiseSource],
     /// Nothing is added to the gradient after it, and it is the ranks' sum that the next update takes: where their devices
     /// are connected, they begin to sum while the backward pass goes on. [`Engine::sum_gradient`] must follow.
     pub last: bool,
@@ -131,7 +131,12 @@ impl<B: Backend> Engine<'_, B> {
         let [height, width] = room.buffers.loss.target;
         assert!(noise.is_empty() || noise.len() == room.buffers.loss.n, "noise for every slice, or for none");
         for (slice, &noise) in noise.iter().enumerate() {
-            ops.label_noise(noise, slice * height * width, height * width, &mut room.buffers.target);
+            ops.run(LabelNoise {
+                noise,
+                first: slice * height * width,
+                len: height * width,
+                target: &mut room.buffers.target,
+            });
         }
         let scalars = Scalars { weights, scale, teacher: None, part: None };
         let gradient = &mut learning.gradient;
@@ -181,11 +186,11 @@ impl<B: Backend> Engine<'_, B> {
 
     /// Asks for an optimiser step on the gathered gradient, which is zero afterwards. Where its norm is not finite, the
     /// parameters stay as they are.
-    pub fn submit_update(&mut self, update: Update) {
+    pub fn submit_update(&mut self, adam: AdamStep) {
         let from = self.ops.mark();
         let learning = self.learning.as_mut().expect("an engine for training");
-        learning.update(self.ops, update, &mut self.parameters);
-        self.ops.clear(&mut learning.gradient);
+        learning.update(self.ops, adam, &mut self.parameters);
+        self.ops.run(Clear { buffer: &mut learning.gradient });
         self.marks.push([from, self.ops.mark()]);
     }
 
@@ -193,15 +198,15 @@ impl<B: Backend> Engine<'_, B> {
     pub fn submit_squares(&mut self, factor: f64, sums: &mut B::Buffer) {
         let from = self.ops.mark();
         let learning = self.learning.as_mut().expect("an engine for training");
-        self.ops.add_squares(factor, &learning.gradient, sums);
-        self.ops.clear(&mut learning.gradient);
+        self.ops.run(AddSquares { factor, gradient: &learning.gradient, sums });
+        self.ops.run(Clear { buffer: &mut learning.gradient });
         self.marks.push([from, self.ops.mark()]);
     }
 
     /// Dampens the parameters by their importance to the forget and the retain set.
     pub fn submit_dampening(&mut self, dampening: Dampening, forget: &B::Buffer, retain: &B::Buffer) {
         let from = self.ops.mark();
-        self.ops.dampen(dampening, forget, retain, &mut self.parameters);
+        self.ops.run(Dampen { dampening, forget, retain, parameters: &mut self.parameters });
         self.marks.push([from, self.ops.mark()]);
     }
 
@@ -257,8 +262,8 @@ impl<B: Backend> Engine<'_, B> {
     ///
     /// # Errors
     /// Where the device fails.
-    pub fn update(&mut self, update: Update) -> Result<f64> {
-        self.submit_update(update);
+    pub fn update(&mut self, adam: AdamStep) -> Result<f64> {
+        self.submit_update(adam);
         Ok(self.results()?.grad_norm)
     }
 

@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::transfer::{download, read, singles, sum};
-use crate::backend::{Backend, Purpose};
+use crate::backend::{Backend, Clear, Purpose};
 use crate::error::Result;
 use crate::ranks::Ranks;
 use crate::real::Real;
@@ -100,7 +100,7 @@ impl<B: Backend> Engine<'_, B> {
 
     /// Forgets the gathered gradient.
     pub fn clear_gradient(&mut self) {
-        self.ops.clear(&mut self.learning.as_mut().expect("an engine for training").gradient);
+        self.ops.run(Clear { buffer: &mut self.learning.as_mut().expect("an engine for training").gradient });
     }
 
     /// Sums numbers on the devices of the ranks, one for every parameter.

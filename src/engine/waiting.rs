@@ -1,6 +1,6 @@
 //! The batch that is brought to the device while it still works on the one before.
 
-use crate::backend::{Backend, ImageShape, Memory, Purpose};
+use crate::backend::{Backend, CopyPart, ImageShape, Memory, Purpose};
 use crate::batch::{Batch, Reference};
 use crate::engine::room::Task;
 use crate::engine::transfer::singles;
@@ -96,7 +96,7 @@ impl<B: Backend> Waiting<B> {
         let (shape, task) = self.batch.take().expect("a batch that waits");
         for ((from, to), len) in self.arrays.0.iter().zip(to).zip(lens(shape, task)) {
             if len > 0 {
-                ops.copy_part(from, 0, to, 0, len);
+                ops.run(CopyPart { from, from_offset: 0, to, to_offset: 0, len });
             }
         }
         self.taken = ops.mark();

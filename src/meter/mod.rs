@@ -9,12 +9,11 @@ pub mod ledger;
 mod operations;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use crate::backend::*;
 use crate::error::Result;
 use crate::precision::Precision;
-use cost::Cost;
 use ledger::Ledger;
 
 /// A backend whose operations are metered; buffers are its own.
@@ -57,7 +56,12 @@ impl<B> Flush<B> {
     fn carry_out<O: Backend<Buffer = B>>(&self, ops: &O) {
         let written = &mut *self.written.lock().expect("nothing panics while it holds this");
         // By reading: of lines that were written, the next operation would have to pay for their way back to memory.
-        ops.sens_reduce(self.shape, &self.read, &self.read, written);
+        ops.run(SensReduce {
+            shape: self.shape,
+            sens_maps: &self.read,
+            images: &self.read,
+            combined: written,
+        });
     }
 }
 
@@ -106,21 +110,6 @@ impl<'o, O: Backend> Metered<'o, O> {
     fn notes(&self) -> std::sync::MutexGuard<'_, Notes<O>> {
         self.notes.lock().expect("nothing panics while it holds this")
     }
-
-    fn meter(&self, operation: &'static str, shape: String, cost: Cost, run: impl FnOnce(&O)) {
-        if self.preparing.load(Ordering::Relaxed) {
-            return run(self.ops);
-        }
-        let entry = self.notes().ledger.call(operation, shape, cost);
-        let How::Time { flush } = &self.how else { return };
-        if let Some(flush) = flush {
-            flush.carry_out(self.ops);
-        }
-        let from = self.ops.mark();
-        run(self.ops);
-        let to = self.ops.mark();
-        self.notes().marks.push((entry, from, to));
-    }
 }
 
 #[cfg(test)]
@@ -135,7 +124,7 @@ mod tests {
         let ops = Cuda::new(Emulated::default());
         let metered = Metered::timing(&ops, Precision::Fp32, 5000);
         let mut buffer = metered.zeros(Purpose::Images, 3);
-        (0..2).for_each(|_| metered.clear(&mut buffer));
+        (0..2).for_each(|_| metered.run(Clear { buffer: &mut buffer }));
         let rows = metered.take().unwrap().rows(1, Ceiling::named("H100").unwrap());
         let called: Vec<_> = rows.iter().map(|row| (row.operation.as_str(), row.calls)).collect();
         assert_eq!(called, [("clear", 2.0)]);

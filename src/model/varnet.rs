@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use crate::backend::{Backend, ImageShape, Memory, Purpose, Span};
+use crate::backend::*;
 use crate::error::Result;
 use crate::model::architecture::{Architecture, ParameterLayout, VarNetSpans};
 use crate::model::norm_unet::{Activations, NormUnet, Passing};
@@ -218,19 +218,33 @@ impl VarNet {
         w: &mut Workspace<B::Buffer>,
     ) {
         let shape = w.shape;
-        ops.ifft2c(shape, &input.kspace, &input.mask, &mut w.x0);
-        ops.ifft2c(shape, &input.kspace, &input.centre, &mut w.raw_maps);
+        ops.run(Ifft2c { shape, kspace: &input.kspace, columns: &input.mask, images: &mut w.x0 });
+        ops.run(Ifft2c { shape, kspace: &input.kspace, columns: &input.centre, images: &mut w.raw_maps });
         for (i, group) in groups(shape.n * shape.coils, w.group.images).enumerate() {
             self.sens_net_forward(ops, parameters, w, i, group.clone());
             let image = 2 * shape.pixels();
-            ops.copy_part(&w.group.map, 0, &mut w.raw_maps, group.start * image, group.len() * image);
+            ops.run(CopyPart {
+                from: &w.group.map,
+                from_offset: 0,
+                to: &mut w.raw_maps,
+                to_offset: group.start * image,
+                len: group.len() * image,
+            });
         }
-        ops.divide_by_rss(shape, &w.raw_maps, &mut w.sens_maps);
+        ops.run(DivideByRss { shape, raw: &w.raw_maps, sens_maps: &mut w.sens_maps });
 
-        ops.sens_reduce(shape, &w.sens_maps, &w.x0, &mut w.m0);
-        ops.clear(&mut w.u[0]);
-        ops.clear(&mut w.v[0]);
-        ops.cascade_input(shape, &w.sens_maps, &input.mask, &w.m0, &w.u[0], &w.v[0], &mut w.m[0]);
+        ops.run(SensReduce { shape, sens_maps: &w.sens_maps, images: &w.x0, combined: &mut w.m0 });
+        ops.run(Clear { buffer: &mut w.u[0] });
+        ops.run(Clear { buffer: &mut w.v[0] });
+        ops.run(CascadeInput {
+            shape,
+            sens_maps: &w.sens_maps,
+            mask: &input.mask,
+            m0: &w.m0,
+            u: &w.u[0],
+            v: &w.v[0],
+            m: &mut w.m[0],
+        });
         let cascades = self.cascades.len();
         for t in 0..cascades {
             let (now, next) = (t % w.u.len(), (t + 1) % w.u.len());
@@ -239,18 +253,39 @@ impl VarNet {
             let m_next = (t + 1) % w.m.len();
             // v_{t+1} does not wait for the U-Net: nor does N v_{t+1}, from which only r_t is then missing.
             ops.beside(|| {
-                ops.cascade_dc(parameters, self.spans.cascades[t].0, u, v, v_next);
+                ops.run(CascadeDc { parameters, dc_weight: self.spans.cascades[t].0, u, v, v_out: v_next });
                 if t + 1 < cascades {
-                    ops.cascade_input(shape, &w.sens_maps, &input.mask, &w.m0, u, v_next, &mut w.m[m_next]);
+                    ops.run(CascadeInput {
+                        shape,
+                        sens_maps: &w.sens_maps,
+                        mask: &input.mask,
+                        m0: &w.m0,
+                        u,
+                        v: v_next,
+                        m: &mut w.m[m_next],
+                    });
                 }
             });
             let (m, kept) = (t % w.m.len(), t % w.cascades.len());
             let activations = &mut w.cascades[kept];
             self.cascades[t].forward(ops, parameters, &w.m[m], activations, &mut w.passing, &mut w.r);
-            ops.cascade_update(&w.r, u, u_next, (t + 1 < cascades).then(|| &mut w.m[m_next]));
+            ops.run(CascadeUpdate {
+                r: &w.r,
+                u,
+                u_out: u_next,
+                m: (t + 1 < cascades).then(|| &mut w.m[m_next]),
+            });
         }
         let last = cascades % w.u.len();
-        ops.rss_output(shape, &w.sens_maps, &input.mask, &w.x0, &w.u[last], &w.v[last], &mut w.output);
+        ops.run(RssOutput {
+            shape,
+            sens_maps: &w.sens_maps,
+            mask: &input.mask,
+            x0: &w.x0,
+            u: &w.u[last],
+            v: &w.v[last],
+            output: &mut w.output,
+        });
     }
 
     /// From one group's centre images, in `w.raw_maps`, to its maps in `w.group.map`.
@@ -266,7 +301,13 @@ impl VarNet {
         let Group { image: images, map, .. } = &mut w.group;
         ops.set_len(images, group.len() * image);
         ops.set_len(map, group.len() * image);
-        ops.copy_part(&w.raw_maps, group.start * image, images, 0, group.len() * image);
+        ops.run(CopyPart {
+            from: &w.raw_maps,
+            from_offset: group.start * image,
+            to: images,
+            to_offset: 0,
+            len: group.len() * image,
+        });
         let kept = number % w.sens.len();
         let activations = &mut w.sens[kept];
         activations.set_images(ops, group.len());
@@ -340,20 +381,20 @@ impl VarNet {
         let cascades = self.cascades.len();
         let (sens_maps, mask) = (&w.sens_maps, &input.mask);
 
-        ops.rss_output_backward(
+        ops.run(RssOutputBackward {
             shape,
             sens_maps,
             mask,
-            &w.x0,
-            &w.u[cascades],
-            &w.v[cascades],
-            &w.output,
+            x0: &w.x0,
+            u: &w.u[cascades],
+            v: &w.v[cascades],
+            output: &w.output,
             d_output,
-            &mut g.d_u,
-            &mut g.d_v,
-            &mut g.d_sens,
-        );
-        ops.clear(&mut g.d_m0);
+            d_u: &mut g.d_u,
+            d_v: &mut g.d_v,
+            d_sens: &mut g.d_sens,
+        });
+        ops.run(Clear { buffer: &mut g.d_m0 });
     }
 
     fn cascade_backward<B: Backend>(
@@ -376,20 +417,20 @@ impl VarNet {
         let [u, d_m] = pair(&mut w.u, t, t + 1);
         // r_t is added to u_t: its gradient is that of u_{t+1}.
         unet.backward(ops, parameters, activations, &mut w.passing, &g.d_u, d_parameters, Some(d_m));
-        ops.cascade_update_backward(
+        ops.run(CascadeUpdateBackward {
             parameters,
-            self.spans.cascades[t].0,
+            dc_weight: self.spans.cascades[t].0,
             u,
-            &w.v[t],
+            v: &w.v[t],
             d_m,
-            &mut g.d_u,
-            &mut g.d_v,
-            &mut g.d_m0,
+            d_u: &mut g.d_u,
+            d_v: &mut g.d_v,
+            d_m0: &mut g.d_m0,
             d_parameters,
-        );
+        });
         // v₀ and v₁ are zero whatever the parameters are: nobody asks for their gradients.
         if t > 1 {
-            ops.beside(|| ops.normal_operator(shape, sens_maps, mask, d_m, &mut g.d_v));
+            ops.beside(|| ops.run(NormalOperator { shape, sens_maps, mask, v: d_m, sum: &mut g.d_v }));
         }
     }
 
@@ -406,10 +447,18 @@ impl VarNet {
         let (sens_maps, mask, cascades) = (&w.sens_maps, &input.mask, self.cascades.len());
         // v₀ and v₁ are zero: the first cascades' normal operators give the maps nothing.
         let pairs: Vec<_> = (2..cascades).map(|t| (&w.v[t], &w.u[t + 1])).collect();
-        ops.sens_backward(shape, sens_maps, mask, &w.x0, &g.d_m0, &pairs, &mut g.d_sens);
-        ops.divide_by_rss_backward(shape, &w.raw_maps, sens_maps, &mut g.d_sens);
+        ops.run(SensBackward {
+            shape,
+            sens_maps,
+            mask,
+            x0: &w.x0,
+            d_m0: &g.d_m0,
+            pairs: &pairs,
+            d_sens: &mut g.d_sens,
+        });
+        ops.run(DivideByRssBackward { shape, raw: &w.raw_maps, sens_maps, d_sens: &mut g.d_sens });
         if !w.mode.keeps_maps() {
-            ops.ifft2c(shape, &input.kspace, &input.centre, &mut w.raw_maps);
+            ops.run(Ifft2c { shape, kspace: &input.kspace, columns: &input.centre, images: &mut w.raw_maps });
         }
         let image = 2 * shape.pixels();
         for (i, group) in groups(shape.n * shape.coils, w.group.images).enumerate() {
@@ -419,7 +468,13 @@ impl VarNet {
             let (d_map, kept) = (&mut w.group.map, i % w.sens.len());
             let d_sens = &w.backward.as_ref().expect("a training workspace").d_sens;
             ops.set_len(d_map, group.len() * image);
-            ops.copy_part(d_sens, group.start * image, d_map, 0, group.len() * image);
+            ops.run(CopyPart {
+                from: d_sens,
+                from_offset: group.start * image,
+                to: d_map,
+                to_offset: 0,
+                len: group.len() * image,
+            });
             let activations = &w.sens[kept];
             self.sens_net.backward(ops, parameters, activations, &mut w.passing, d_map, d_parameters, None);
         }

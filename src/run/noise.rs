@@ -2,16 +2,16 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::backend::LabelNoise;
+use crate::backend::NoiseSource;
 use crate::data::set::SliceId;
 use crate::run::schedule::{TargetNoise, Term};
 use crate::run::{Run, RunState};
 
 impl Run<'_> {
     /// The noise on the targets of a term's slices.
-    pub(super) fn noise(&self, state: &RunState, term: &Term, slices: &[SliceId]) -> Vec<LabelNoise> {
+    pub(super) fn noise(&self, state: &RunState, term: &Term, slices: &[SliceId]) -> Vec<NoiseSource> {
         let Some(TargetNoise { lambda, absolute }) = term.noise else { return Vec::new() };
-        let of = |&(volume, slice): &SliceId| LabelNoise {
+        let of = |&(volume, slice): &SliceId| NoiseSource {
             lambda,
             absolute,
             key: self.optimisation.seed,

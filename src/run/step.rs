@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::backend::{Backend, Update};
+use crate::backend::{AdamStep, Backend};
 use crate::engine::{Coming, Engine, Objective, Results};
 use crate::error::{Error, Result};
 use crate::ranks::tag;
@@ -55,7 +55,7 @@ impl Run<'_> {
             }
         }
         engine.sum_gradient(self.ranks)?;
-        engine.submit_update(Update {
+        engine.submit_update(AdamStep {
             lr: state.plateau.lr,
             beta1: BETA1,
             beta2: BETA2,

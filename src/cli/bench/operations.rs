@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::problem::Problem;
 use super::tilings::FromFile;
 use super::{Build, Mode, driver};
-use crate::backend::{Backend, ImageShape, Purpose};
+use crate::backend::{Backend, Clear, CopyPart, ImageShape, Purpose};
 use crate::cuda::Cuda;
 use crate::cuda::driver::dry::Dry;
 use crate::cuda::driver::gpus;
@@ -170,12 +170,12 @@ impl Work for Measurement {
 fn copied_bytes_per_second<B: Backend>(ops: &B) -> Result<f64> {
     let [mut from, mut to] = [0, 1].map(|_| ops.zeros(Purpose::Scratch, COPIED));
     // Memory that was never written may be no memory yet.
-    ops.clear(&mut from);
+    ops.run(Clear { buffer: &mut from });
     let mut read = [B::Real::zero()];
     let mut fastest = f64::INFINITY;
     for _ in 0..COPIES {
         let before = ops.mark();
-        ops.copy_part(&from, 0, &mut to, 0, COPIED);
+        ops.run(CopyPart { from: &from, from_offset: 0, to: &mut to, to_offset: 0, len: COPIED });
         let after = ops.mark();
         // What nobody reads need not be copied.
         ops.download(&to, &mut read);

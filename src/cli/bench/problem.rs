@@ -4,7 +4,7 @@ use num_complex::Complex32;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::{Backend, ImageShape, LossWeights, SSIM_WINDOW, Update};
+use crate::backend::{AdamStep, Backend, ImageShape, LossWeights, SSIM_WINDOW};
 use crate::batch::{Batch, Reference};
 use crate::cli::plan::countable;
 use crate::engine::{Engine, Objective};
@@ -172,7 +172,7 @@ impl Problem {
     pub fn train<B: Backend>(&self, engine: &mut Engine<'_, B>) -> Result<()> {
         engine.submit(LossWeights { ssim: 1.0, l1: 1e-5 }, Objective::DESCENT)?;
         let update =
-            Update { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1, clip: Some(0.5), l1: 0.0 };
+            AdamStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1, clip: Some(0.5), l1: 0.0 };
         engine.submit_update(update);
         engine.put(&self.batch, Some(&self.reference))?;
         if engine.results()?.grad_norm.is_finite() {

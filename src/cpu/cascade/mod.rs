@@ -19,7 +19,7 @@ use crate::cpu::fft::Projection;
 use crate::cpu::rows::{CHUNK, Row, complex, complex_mut, lane_sum};
 use crate::real::Real;
 
-/// See [`crate::backend::Backend::cascade_input`].
+/// See [`crate::backend::CascadeInput`].
 #[allow(clippy::too_many_arguments)]
 pub fn cascade_input<T: Real>(
     cpu: &Cpu<T>,
@@ -102,7 +102,7 @@ fn add_conjugate_product<T: Real>(a: &[Complex<T>], b: &[Complex<T>], sum: &mut 
     }
 }
 
-/// See [`crate::backend::Backend::cascade_dc`].
+/// See [`crate::backend::CascadeDc`].
 pub fn cascade_dc<T: Real>(
     cpu: &Cpu<T>,
     parameters: &[T],
@@ -125,7 +125,7 @@ pub fn cascade_dc<T: Real>(
     });
 }
 
-/// See [`crate::backend::Backend::cascade_update`].
+/// See [`crate::backend::CascadeUpdate`].
 pub fn cascade_update<T: Real>(cpu: &Cpu<T>, r: &[T], u: &[T], u_out: &mut [T], m: Option<&mut [T]>) {
     let steps = u_out.par_chunks_mut(CHUNK).zip(u.par_chunks(CHUNK)).zip(r.par_chunks(CHUNK));
     steps.for_each(|((u_out, u), r)| {
@@ -151,7 +151,7 @@ pub fn cascade_update<T: Real>(cpu: &Cpu<T>, r: &[T], u: &[T], u_out: &mut [T], 
     });
 }
 
-/// See [`crate::backend::Backend::cascade_update_backward`].
+/// See [`crate::backend::CascadeUpdateBackward`].
 #[allow(clippy::too_many_arguments)]
 pub fn cascade_update_backward<T: Real>(
     cpu: &Cpu<T>,
@@ -188,7 +188,7 @@ pub fn cascade_update_backward<T: Real>(
     d_parameters[dc_weight.offset] += T::real(d_lambda.iter().sum());
 }
 
-/// See [`crate::backend::Backend::normal_operator`].
+/// See [`crate::backend::NormalOperator`].
 pub fn normal_operator<T: Real>(
     cpu: &Cpu<T>,
     shape: ImageShape,

@@ -10,7 +10,7 @@ use crate::cpu::fft::Projection;
 use crate::cpu::rows::{Row, coil_rows, complex, complex_mut};
 use crate::real::Real;
 
-/// See [`crate::backend::Backend::rss_output`].
+/// See [`crate::backend::RssOutput`].
 #[allow(clippy::too_many_arguments)]
 pub fn rss_output<T: Real>(
     cpu: &Cpu<T>,
@@ -79,7 +79,7 @@ fn coil_image_row<T: Real>(
     );
 }
 
-/// See [`crate::backend::Backend::rss_output_backward`]. Where the output is 0 so is the gradient.
+/// See [`crate::backend::RssOutputBackward`]. Where the output is 0 so is the gradient.
 #[allow(clippy::too_many_arguments)]
 pub fn rss_output_backward<T: Real>(
     cpu: &Cpu<T>,

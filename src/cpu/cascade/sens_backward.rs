@@ -10,7 +10,7 @@ use crate::cpu::fft::Projection;
 use crate::cpu::rows::{Row, coil_rows, complex, complex_mut};
 use crate::real::Real;
 
-/// See [`crate::backend::Backend::sens_backward`].
+/// See [`crate::backend::SensBackward`].
 #[allow(clippy::too_many_arguments)]
 pub fn sens_backward<T: Real>(
     cpu: &Cpu<T>,

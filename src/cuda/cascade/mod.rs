@@ -10,7 +10,7 @@ pub use rss_output::{rss_output, rss_output_backward};
 pub use sens_backward::sens_backward;
 pub use update::{cascade_dc, cascade_update, cascade_update_backward};
 
-use crate::backend;
+use crate::backend::{CascadeInput, NormalOperator};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::fft::{FftPlan, LONGEST, rows_at_once, shared_bytes, threads};
 use crate::cuda::kernel::{C32, Const, ImageShape, Mut};
@@ -33,7 +33,7 @@ crate::kernels! {
 }
 
 /// A block for each row of each slice, with so many rows of sums, and how many coils it has at once.
-fn block_per_row(shape: backend::ImageShape, sums: usize) -> (Launch, i32) {
+fn block_per_row(shape: crate::backend::ImageShape, sums: usize) -> (Launch, i32) {
     let at_once = rows_at_once(shape.columns, shape.coils);
     (blocks_of_lines([shape.rows, shape.n, 1], at_once, sums, shape.columns), int(at_once))
 }
@@ -44,17 +44,10 @@ fn blocks_of_lines([x, y, z]: [usize; 3], lines: usize, sums: usize, columns: us
     blocks_with(x, y, z, threads, shared_bytes(lines, columns) + 2 * size_of::<f32>() * sums * columns)
 }
 
-/// See [`crate::backend::Backend::cascade_input`].
-#[allow(clippy::too_many_arguments)]
+/// See [`crate::backend::CascadeInput`].
 pub fn cascade_input<D: Driver>(
     cuda: &Cuda<D>,
-    shape: backend::ImageShape,
-    sens_maps: &Buffer<D>,
-    mask: &Buffer<D>,
-    m0: &Buffer<D>,
-    u: &Buffer<D>,
-    v: &Buffer<D>,
-    m: &mut Buffer<D>,
+    CascadeInput { shape, sens_maps, mask, m0, u, v, m }: CascadeInput<'_, Buffer<D>>,
 ) {
     let (launch, at_once) = block_per_row(shape, 1);
     kernel::cascade_input(
@@ -72,14 +65,10 @@ pub fn cascade_input<D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::normal_operator`].
+/// See [`crate::backend::NormalOperator`].
 pub fn normal_operator<D: Driver>(
     cuda: &Cuda<D>,
-    shape: backend::ImageShape,
-    sens_maps: &Buffer<D>,
-    mask: &Buffer<D>,
-    v: &Buffer<D>,
-    sum: &mut Buffer<D>,
+    NormalOperator { shape, sens_maps, mask, v, sum }: NormalOperator<'_, Buffer<D>>,
 ) {
     let (launch, at_once) = block_per_row(shape, 1);
     kernel::normal_operator(

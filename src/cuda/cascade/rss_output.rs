@@ -1,7 +1,7 @@
 //! The final coil combination: the image from u and v.
 
 use super::block_per_row;
-use crate::backend;
+use crate::backend::{RssOutput, RssOutputBackward};
 use crate::cuda::driver::Driver;
 use crate::cuda::fft::FftPlan;
 use crate::cuda::kernel::{C32, Const, ImageShape, Mut};
@@ -19,17 +19,10 @@ crate::kernels! {
     );
 }
 
-/// See [`crate::backend::Backend::rss_output`].
-#[allow(clippy::too_many_arguments)]
+/// See [`crate::backend::RssOutput`].
 pub fn rss_output<D: Driver>(
     cuda: &Cuda<D>,
-    shape: backend::ImageShape,
-    sens_maps: &Buffer<D>,
-    mask: &Buffer<D>,
-    x0: &Buffer<D>,
-    u: &Buffer<D>,
-    v: &Buffer<D>,
-    output: &mut Buffer<D>,
+    RssOutput { shape, sens_maps, mask, x0, u, v, output }: RssOutput<'_, Buffer<D>>,
 ) {
     let (launch, at_once) = block_per_row(shape, 1);
     kernel::rss_output(
@@ -47,21 +40,10 @@ pub fn rss_output<D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::rss_output_backward`].
-#[allow(clippy::too_many_arguments)]
+/// See [`crate::backend::RssOutputBackward`].
 pub fn rss_output_backward<D: Driver>(
     cuda: &Cuda<D>,
-    shape: backend::ImageShape,
-    sens_maps: &Buffer<D>,
-    mask: &Buffer<D>,
-    x0: &Buffer<D>,
-    u: &Buffer<D>,
-    v: &Buffer<D>,
-    output: &Buffer<D>,
-    d_output: &Buffer<D>,
-    d_u: &mut Buffer<D>,
-    d_v: &mut Buffer<D>,
-    d_sens: &mut Buffer<D>,
+    RssOutputBackward { shape, sens_maps, mask, x0, u, v, output, d_output, d_u, d_v, d_sens }: RssOutputBackward<'_, Buffer<D>>,
 ) {
     let (launch, at_once) = block_per_row(shape, 2);
     kernel::rss_output_backward(

@@ -1,7 +1,7 @@
 //! What all cascades together give the sensitivity maps.
 
 use super::blocks_of_lines;
-use crate::backend;
+use crate::backend::SensBackward;
 use crate::cuda::driver::Driver;
 use crate::cuda::fft::FftPlan;
 use crate::cuda::kernel::{C32, Const, ImageShape, Mut};
@@ -28,17 +28,10 @@ crate::kernels! {
     );
 }
 
-/// See [`crate::backend::Backend::sens_backward`].
-#[allow(clippy::too_many_arguments)]
+/// See [`crate::backend::SensBackward`].
 pub fn sens_backward<D: Driver>(
     cuda: &Cuda<D>,
-    shape: backend::ImageShape,
-    sens_maps: &Buffer<D>,
-    mask: &Buffer<D>,
-    x0: &Buffer<D>,
-    d_m0: &Buffer<D>,
-    pairs: &[(&Buffer<D>, &Buffer<D>)],
-    d_sens: &mut Buffer<D>,
+    SensBackward { shape, sens_maps, mask, x0, d_m0, pairs, d_sens }: SensBackward<'_, Buffer<D>>,
 ) {
     let coils = COILS.min(shape.coils);
     // Each coil is two lines and a sum.

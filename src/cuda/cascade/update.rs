@@ -1,6 +1,6 @@
 //! What changes u, v and m between cascades, and λ's gradient.
 
-use crate::backend::Span;
+use crate::backend::{CascadeDc, CascadeUpdate, CascadeUpdateBackward};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut};
 use crate::cuda::{Buffer, Cuda, blocks, int, partial};
@@ -22,14 +22,10 @@ fn parts(len: usize) -> usize {
     len.div_ceil(REALS_PER_THREAD * THREADS as usize)
 }
 
-/// See [`crate::backend::Backend::cascade_dc`].
+/// See [`crate::backend::CascadeDc`].
 pub fn cascade_dc<D: Driver>(
     cuda: &Cuda<D>,
-    parameters: &Buffer<D>,
-    dc_weight: Span,
-    u: &Buffer<D>,
-    v: &Buffer<D>,
-    v_out: &mut Buffer<D>,
+    CascadeDc { parameters, dc_weight, u, v, v_out }: CascadeDc<'_, Buffer<D>>,
 ) {
     let len = u.len();
     kernel::cascade_dc(
@@ -43,13 +39,10 @@ pub fn cascade_dc<D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::cascade_update`].
+/// See [`crate::backend::CascadeUpdate`].
 pub fn cascade_update<D: Driver>(
     cuda: &Cuda<D>,
-    r: &Buffer<D>,
-    u: &Buffer<D>,
-    u_out: &mut Buffer<D>,
-    m: Option<&mut Buffer<D>>,
+    CascadeUpdate { r, u, u_out, m }: CascadeUpdate<'_, Buffer<D>>,
 ) {
     let len = u.len();
     kernel::cascade_update(
@@ -63,19 +56,10 @@ pub fn cascade_update<D: Driver>(
     );
 }
 
-/// See [`crate::backend::Backend::cascade_update_backward`].
-#[allow(clippy::too_many_arguments)]
+/// See [`crate::backend::CascadeUpdateBackward`].
 pub fn cascade_update_backward<D: Driver>(
     cuda: &Cuda<D>,
-    parameters: &Buffer<D>,
-    dc_weight: Span,
-    u: &Buffer<D>,
-    v: &Buffer<D>,
-    d_m: &Buffer<D>,
-    d_u: &mut Buffer<D>,
-    d_v: &mut Buffer<D>,
-    d_m0: &mut Buffer<D>,
-    d_parameters: &mut Buffer<D>,
+    CascadeUpdateBackward { parameters, dc_weight, u, v, d_m, d_u, d_v, d_m0, d_parameters }: CascadeUpdateBackward<'_, Buffer<D>>,
 ) {
     let len = u.len();
     let parts = parts(len);

@@ -5,9 +5,7 @@ mod rooms;
 
 use std::mem::swap;
 
-use crate::backend::{
-    Backend, Convolution, FeatureMap, ImageShape, InputGradient, MapGradient, MapShape, Pass,
-};
+use crate::backend::*;
 use crate::error::{Error, Result};
 use crate::model::architecture::{ConvBlockSpans, UnetSpans};
 pub use rooms::{Activations, Passing};
@@ -136,12 +134,17 @@ impl NormUnet {
     ) {
         let conv_block =
             |input: &[&FeatureMap<B::Buffer>], spans: ConvBlockSpans, block: &mut ConvBlock<B::Buffer>| {
-                ops.conv3x3(input, parameters, spans[0], &mut block.first);
-                ops.conv3x3(&[&block.first], parameters, spans[1], &mut block.second);
+                ops.run(Conv3x3 { inputs: input, parameters, weight: spans[0], output: &mut block.first });
+                ops.run(Conv3x3 {
+                    inputs: &[&block.first],
+                    parameters,
+                    weight: spans[1],
+                    output: &mut block.second,
+                });
             };
         let pooled = &mut passing.pooled;
-        ops.announce(parameters, &self.convolutions(a.shape));
-        ops.unet_input(a.shape, image, &mut a.input, &mut a.moments);
+        ops.run(Announce { parameters, convolutions: &self.convolutions(a.shape) });
+        ops.run(UnetInput { shape: a.shape, image, map: &mut a.input, moments: &mut a.moments });
         for level in 0..self.pools() {
             let above = if level == 0 { &a.input } else { &*pooled };
             conv_block(&[above], self.spans.down[level], &mut a.down[level]);
@@ -150,12 +153,23 @@ impl NormUnet {
         conv_block(&[pooled], self.spans.bottom, &mut a.bottom);
         for (i, level) in (0..self.pools()).rev().enumerate() {
             let below = if i == 0 { &a.bottom.second } else { &a.up[i - 1].second };
-            ops.conv_transpose(below, parameters, self.spans.up_transpose[i], &mut a.transposed[i]);
+            ops.run(ConvTranspose {
+                input: below,
+                parameters,
+                weight: self.spans.up_transpose[i],
+                output: &mut a.transposed[i],
+            });
             conv_block(&[&a.transposed[i], &a.down[level].second], self.spans.up[i], &mut a.up[i]);
         }
         let top = &a.up[self.pools() - 1].second;
-        ops.conv1x1(top, parameters, self.spans.head_weight, self.spans.head_bias, &mut a.output);
-        ops.unet_output(a.shape, &a.output, &a.moments, result);
+        ops.run(Conv1x1 {
+            input: top,
+            parameters,
+            weight: self.spans.head_weight,
+            bias: self.spans.head_bias,
+            output: &mut a.output,
+        });
+        ops.run(UnetOutput { shape: a.shape, map: &a.output, moments: &a.moments, image: result });
     }
 
     /// What level `level` hands down, in forward and again in backward.
@@ -168,7 +182,7 @@ impl NormUnet {
     ) {
         pooled.shape = self.pooled(a.shape, level);
         ops.set_len(&mut pooled.values, pooled.shape.len());
-        ops.avg_pool(&a.down[level].second, pooled);
+        ops.run(AvgPool { input: &a.down[level].second, output: pooled });
     }
 
     /// Adds to `d_parameters`; from `d_result` to `d_image`, which may be left out where nobody asks for it.
@@ -187,112 +201,118 @@ impl NormUnet {
         d_image: Option<&mut B::Buffer>,
     ) {
         let pools = self.pools();
-        let (spans, p) = (&self.spans, parameters);
+        let spans = &self.spans;
         let Passing { pooled, gradients } = passing;
         let Gradients { skip, working, plain, moments } =
             gradients.as_mut().expect("room for a backward pass");
         // The gradient that the next operation reads, and the one that it writes.
         let [mut from, mut to] = working.each_mut();
+        let convolutions = self.backward_convolutions(a.shape, d_image.is_some());
         ops.set_len(moments, 4 * a.shape.n);
-        ops.announce(p, &self.backward_convolutions(a.shape, d_image.is_some()));
+        ops.run(Announce { parameters, convolutions: &convolutions });
         ops.beside(|| self.pool(ops, a, pools - 1, pooled));
 
         fit(ops, plain, &a.output);
-        ops.unet_output_backward(a.shape, &a.output, &a.moments, d_result, plain, moments);
+        ops.run(UnetOutputBackward {
+            shape: a.shape,
+            map: &a.output,
+            moments: &a.moments,
+            d_image: d_result,
+            d_map: plain,
+            d_moments: moments,
+        });
         let top = &a.up[pools - 1].second;
         fit(ops, to, top);
-        ops.conv1x1_backward(top, p, spans.head_weight, spans.head_bias, &a.output, plain, d_parameters, to);
+        ops.run(Conv1x1Backward {
+            input: top,
+            parameters,
+            weight: spans.head_weight,
+            bias: spans.head_bias,
+            output: &a.output,
+            d_output: plain,
+            d_parameters,
+            d_input: to,
+        });
         swap(&mut from, &mut to);
+        let mut layers = Layers { ops, parameters, d_parameters };
         for (level, skip) in skip[..pools].iter_mut().enumerate() {
             let i = pools - 1 - level;
-            fit(ops, to, &a.up[i].first);
-            ops.conv3x3_backward(
-                &[&a.up[i].first],
-                p,
-                spans.up[i][1],
-                &a.up[i].second,
-                from,
-                d_parameters,
-                &mut [finished(to)],
-            );
+            let Activations { down, transposed, up, .. } = a;
+            layers.conv([&up[i].first], spans.up[i][1], &up[i].second, from, [finished(to)]);
             swap(&mut from, &mut to);
-            fit(ops, to, &a.transposed[i]);
-            fit(ops, skip, &a.down[level].second);
-            ops.conv3x3_backward(
-                &[&a.transposed[i], &a.down[level].second],
-                p,
-                spans.up[i][0],
-                &a.up[i].first,
-                from,
-                d_parameters,
-                &mut [finished(to), partial(skip)],
-            );
+            let both = [&transposed[i], &down[level].second];
+            layers.conv(both, spans.up[i][0], &up[i].first, from, [finished(to), partial(skip)]);
             swap(&mut from, &mut to);
-            let below = if i == 0 { &a.bottom.second } else { &a.up[i - 1].second };
-            fit(ops, to, below);
-            ops.conv_transpose_backward(
-                below,
-                p,
-                spans.up_transpose[i],
-                &a.transposed[i],
-                from,
-                d_parameters,
-                to,
-            );
+            let below = if i == 0 { &a.bottom.second } else { &up[i - 1].second };
+            layers.conv_transpose(below, spans.up_transpose[i], &transposed[i], from, to);
             swap(&mut from, &mut to);
         }
-        fit(ops, to, &a.bottom.first);
-        ops.conv3x3_backward(
-            &[&a.bottom.first],
-            p,
-            spans.bottom[1],
-            &a.bottom.second,
-            from,
-            d_parameters,
-            &mut [finished(to)],
-        );
+        let bottom = &a.bottom;
+        layers.conv([&bottom.first], spans.bottom[1], &bottom.second, from, [finished(to)]);
         swap(&mut from, &mut to);
-        fit(ops, plain, pooled);
-        ops.conv3x3_backward(
-            &[pooled],
-            p,
-            spans.bottom[0],
-            &a.bottom.first,
-            from,
-            d_parameters,
-            &mut [finished(plain)],
-        );
+        layers.conv([pooled], spans.bottom[0], &bottom.first, from, [finished(plain)]);
         for (level, skip) in skip[..pools].iter_mut().enumerate().rev() {
-            let block = &a.down[level];
-            ops.avg_pool_backward(&block.second, pooled, plain, skip);
+            let ConvBlock { first, second } = &a.down[level];
+            ops.run(AvgPoolBackward { input: second, output: pooled, d_output: plain, d_input: skip });
             if level > 0 {
                 ops.beside(|| self.pool(ops, a, level - 1, pooled));
             }
-            fit(ops, to, &block.first);
-            ops.conv3x3_backward(
-                &[&block.first],
-                p,
-                spans.down[level][1],
-                &block.second,
-                skip,
-                d_parameters,
-                &mut [finished(to)],
-            );
+            layers.conv([first], spans.down[level][1], second, skip, [finished(to)]);
             swap(&mut from, &mut to);
             let (source, asked) = if level == 0 { (&a.input, d_image.is_some()) } else { (&*pooled, true) };
-            fit(ops, plain, source);
-            ops.conv3x3_backward(
-                &[source],
-                p,
-                spans.down[level][0],
-                &block.first,
-                from,
-                d_parameters,
-                &mut [if asked { finished(plain) } else { None }],
-            );
+            let d_source = if asked { finished(plain) } else { None };
+            layers.conv([source], spans.down[level][0], first, from, [d_source]);
         }
         if let Some(d_image) = d_image {
-            ops.unet_input_backward(a.shape, &a.input, &a.moments, plain, moments, d_image);
+            ops.run(UnetInputBackward {
+                shape: a.shape,
+                map: &a.input,
+                moments: &a.moments,
+                d_map: plain,
+                d_moments: moments,
+                d_image,
+            });
         }
+    }
+}
+
+/// The layers of a backward pass, with what all of them have in common. Gradients are made to fit before they are written.
+struct Layers<'l, B: Backend> {
+    ops: &'l B,
+    parameters: &'l B::Buffer,
+    d_parameters: &'l mut B::Buffer,
+}
+
+impl<B: Backend> Layers<'_, B> {
+    fn conv<const N: usize>(
+        &mut self,
+        inputs: [&FeatureMap<B::Buffer>; N],
+        weight: Span,
+        output: &FeatureMap<B::Buffer>,
+        d_output: &MapGradient<B::Buffer>,
+        d_inputs: [Option<InputGradient<'_, B::Buffer>>; N],
+    ) {
+        let Self { ops, parameters, d_parameters } = self;
+        let mut d_inputs = d_inputs;
+        for (input, d_input) in inputs.iter().zip(&mut d_inputs) {
+            if let Some(d_input) = d_input {
+                fit(*ops, d_input.gradient, input);
+            }
+        }
+        let (inputs, d_inputs) = (&inputs, &mut d_inputs);
+        ops.run(Conv3x3Backward { inputs, parameters, weight, output, d_output, d_parameters, d_inputs });
+    }
+
+    fn conv_transpose(
+        &mut self,
+        input: &FeatureMap<B::Buffer>,
+        weight: Span,
+        output: &FeatureMap<B::Buffer>,
+        d_output: &MapGradient<B::Buffer>,
+        d_input: &mut MapGradient<B::Buffer>,
+    ) {
+        let Self { ops, parameters, d_parameters } = self;
+        fit(*ops, d_input, input);
+        ops.run(ConvTransposeBackward { input, parameters, weight, output, d_output, d_parameters, d_input });
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::backend::{Convolution, InputGradient, MapShape, Pass};
+use crate::backend::{Convolution, InputGradient, MapShape, Pass, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::maps::{gain, sum_over_pixels};
@@ -73,12 +73,17 @@ impl Family for Announce {
                 Convolution { transposed: false, weight: spans[layer], inputs, output: map, pass }
             })
             .collect();
-        rig.ops().announce(&parameters, &announced);
+        rig.ops().run(operation::Announce { parameters: &parameters, convolutions: &announced });
         if !backward {
             for layer in (0..layers).rev() {
                 let name = label("output", layer);
                 let mut output = rig.empty_map(&name, map, true);
-                rig.ops().conv3x3(&[&input], &parameters, spans[layer], &mut output);
+                rig.ops().run(operation::Conv3x3 {
+                    inputs: &[&input],
+                    parameters: &parameters,
+                    weight: spans[layer],
+                    output: &mut output,
+                });
                 rig.map_result(&name, &output, Tolerance::sum(terms_in).times(filtering).products(precision));
             }
         } else {
@@ -90,15 +95,15 @@ impl Family for Announce {
                 let mut gradient =
                     asked(layer).then(|| rig.empty_gradient(&name, map.with_channels(inputs), true));
                 let place = gradient.as_mut().map(|gradient| InputGradient { gradient, partial: false });
-                rig.ops().conv3x3_backward(
-                    &[&input],
-                    &parameters,
-                    spans[layer],
-                    &output,
-                    &d_output,
-                    &mut d_parameters,
-                    &mut [place],
-                );
+                rig.ops().run(operation::Conv3x3Backward {
+                    inputs: &[&input],
+                    parameters: &parameters,
+                    weight: spans[layer],
+                    output: &output,
+                    d_output: &d_output,
+                    d_parameters: &mut d_parameters,
+                    d_inputs: &mut [place],
+                });
                 if let Some(gradient) = &gradient {
                     rig.gradient_result(
                         &name,

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::images;
-use crate::backend::ImageShape;
+use crate::backend::{ImageShape, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::Random;
@@ -80,7 +80,15 @@ impl Cascade {
         let mask = rig.input("mask", mask);
         let [m0, u, v] = [("m0", m0), ("u", u), ("v", v)].map(|(label, values)| rig.input(label, values));
         let mut m = rig.output("m", shape.combined());
-        rig.ops().cascade_input(shape, &sens_maps, &mask, &m0, &u, &v, &mut m);
+        rig.ops().run(operation::CascadeInput {
+            shape,
+            sens_maps: &sens_maps,
+            mask: &mask,
+            m0: &m0,
+            u: &u,
+            v: &v,
+            m: &mut m,
+        });
         rig.result("m", &m, Self::tolerance(shape));
         rig.all_unchanged(&[("sens_maps", &sens_maps), ("mask", &mask), ("m0", &m0), ("u", &u), ("v", &v)]);
     }
@@ -93,7 +101,13 @@ impl Cascade {
             rig.input(label, values)
         });
         let mut v_out = rig.output("v_out", len);
-        rig.ops().cascade_dc(&parameters, spans[0], &u, &v, &mut v_out);
+        rig.ops().run(operation::CascadeDc {
+            parameters: &parameters,
+            dc_weight: spans[0],
+            u: &u,
+            v: &v,
+            v_out: &mut v_out,
+        });
         // Two products and two sums.
         rig.result("v_out", &v_out, Tolerance::roundings(1.0).scale(1.0));
         rig.all_unchanged(&[("parameters", &parameters), ("u", &u), ("v", &v)]);
@@ -108,8 +122,8 @@ impl Cascade {
         let values = rig.random.values(len);
         let mut m = rig.in_out("m", values);
         let [mut u_out, mut u_alone] = ["u_out", "u_alone"].map(|label| rig.output(label, len));
-        rig.ops().cascade_update(&r, &u, &mut u_out, Some(&mut m));
-        rig.ops().cascade_update(&r, &u, &mut u_alone, None);
+        rig.ops().run(operation::CascadeUpdate { r: &r, u: &u, u_out: &mut u_out, m: Some(&mut m) });
+        rig.ops().run(operation::CascadeUpdate { r: &r, u: &u, u_out: &mut u_alone, m: None });
         for (label, result) in [("u_out", &u_out), ("u_alone", &u_alone), ("m", &m)] {
             rig.result(label, result, Tolerance::roundings(0.5).scale(1.0));
         }
@@ -124,17 +138,17 @@ impl Cascade {
             rig.in_out(label, values)
         });
         let mut d_parameters = rig.parameter_gradient(&spans);
-        rig.ops().cascade_update_backward(
-            &parameters,
-            spans[0],
-            &u,
-            &v,
-            &d_m,
-            &mut d_u,
-            &mut d_v,
-            &mut d_m0,
-            &mut d_parameters,
-        );
+        rig.ops().run(operation::CascadeUpdateBackward {
+            parameters: &parameters,
+            dc_weight: spans[0],
+            u: &u,
+            v: &v,
+            d_m: &d_m,
+            d_u: &mut d_u,
+            d_v: &mut d_v,
+            d_m0: &mut d_m0,
+            d_parameters: &mut d_parameters,
+        });
         rig.result("d_u", &d_u, Tolerance::roundings(1.5).scale(1.0));
         rig.result("d_v", &d_v, Tolerance::roundings(1.0).scale(1.0));
         rig.result("d_m0", &d_m0, Tolerance::roundings(0.5).scale(1.0));
@@ -153,7 +167,13 @@ impl Cascade {
             .map(|(label, values)| rig.input(label, values));
         let values = rig.random.values(shape.combined());
         let mut sum = rig.in_out("sum", values);
-        rig.ops().normal_operator(shape, &sens_maps, &mask, &v, &mut sum);
+        rig.ops().run(operation::NormalOperator {
+            shape,
+            sens_maps: &sens_maps,
+            mask: &mask,
+            v: &v,
+            sum: &mut sum,
+        });
         rig.result("sum", &sum, Self::tolerance(shape));
         rig.all_unchanged(&[("sens_maps", &sens_maps), ("mask", &mask), ("v", &v)]);
     }

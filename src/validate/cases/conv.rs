@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::{PAPER_POOLS, paper_maps};
-use crate::backend::{FeatureMap, InputGradient, MapShape};
+use crate::backend::{FeatureMap, InputGradient, MapShape, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::maps::{gain, sum_over_pixels};
@@ -175,7 +175,12 @@ impl Family for Conv {
         let (parameters, spans) = rig.parameters(&[terms_in * out], gain);
         if !self.backward {
             let mut output = rig.empty_map("output", self.output, true);
-            rig.ops().conv3x3(&maps, &parameters, spans[0], &mut output);
+            rig.ops().run(operation::Conv3x3 {
+                inputs: &maps,
+                parameters: &parameters,
+                weight: spans[0],
+                output: &mut output,
+            });
             rig.map_result("output", &output, Tolerance::sum(terms_in).times(filtering).products(precision));
         } else {
             let output = rig.written_map("output", self.output, true);
@@ -197,15 +202,15 @@ impl Family for Conv {
                 })
                 .collect();
             let ops = rig.ops();
-            ops.conv3x3_backward(
-                &maps,
-                &parameters,
-                spans[0],
-                &output,
-                &d_output,
-                &mut d_parameters,
-                &mut places,
-            );
+            ops.run(operation::Conv3x3Backward {
+                inputs: &maps,
+                parameters: &parameters,
+                weight: spans[0],
+                output: &output,
+                d_output: &d_output,
+                d_parameters: &mut d_parameters,
+                d_inputs: &mut places,
+            });
             for (i, (gradient, input)) in gradients.iter().zip(self.inputs()).enumerate() {
                 let tolerance = Tolerance::sum(9 * out).times(filtering).products(precision);
                 match gradient {

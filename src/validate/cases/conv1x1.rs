@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::{paper_maps, pass, raw};
-use crate::backend::MapShape;
+use crate::backend::{MapShape, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::maps::{gain, sum_over_pixels};
@@ -77,23 +77,29 @@ impl Family for Conv1x1 {
         let (parameters, spans) = rig.parameters(&[channels * self.out, self.out], gain);
         if !self.backward {
             let mut output = rig.empty_map("output", shape, false);
-            rig.ops().conv1x1(&input, &parameters, spans[0], spans[1], &mut output);
+            rig.ops().run(operation::Conv1x1 {
+                input: &input,
+                parameters: &parameters,
+                weight: spans[0],
+                bias: spans[1],
+                output: &mut output,
+            });
             rig.map_result("output", &output, Tolerance::sum(channels));
         } else {
             let output = rig.written_map("output", shape, false);
             let d_output = rig.gradient("d_output", shape, false);
             let mut d_parameters = rig.parameter_gradient(&spans);
             let mut d_input = rig.empty_gradient("d_input", self.input, self.stats);
-            rig.ops().conv1x1_backward(
-                &input,
-                &parameters,
-                spans[0],
-                spans[1],
-                &output,
-                &d_output,
-                &mut d_parameters,
-                &mut d_input,
-            );
+            rig.ops().run(operation::Conv1x1Backward {
+                input: &input,
+                parameters: &parameters,
+                weight: spans[0],
+                bias: spans[1],
+                output: &output,
+                d_output: &d_output,
+                d_parameters: &mut d_parameters,
+                d_input: &mut d_input,
+            });
             rig.gradient_result("d_input", &d_input, Tolerance::sum(self.out));
             let tolerance = sum_over_pixels(shape.n * shape.pixels());
             let parts = [("weight", spans[0], tolerance), ("bias", spans[1], tolerance)];

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::{paper_maps, pass, raw};
-use crate::backend::MapShape;
+use crate::backend::{MapShape, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::maps::{gain, sum_over_pixels};
@@ -94,22 +94,27 @@ impl Family for ConvTranspose {
         let (parameters, spans) = rig.parameters(&[4 * channels * self.out], gain);
         if !self.backward {
             let mut output = rig.empty_map("output", shape, true);
-            rig.ops().conv_transpose(&input, &parameters, spans[0], &mut output);
+            rig.ops().run(operation::ConvTranspose {
+                input: &input,
+                parameters: &parameters,
+                weight: spans[0],
+                output: &mut output,
+            });
             rig.map_result("output", &output, Tolerance::sum(channels).products(precision));
         } else {
             let output = rig.written_map("output", shape, true);
             let d_output = rig.gradient("d_output", shape, true);
             let mut d_parameters = rig.parameter_gradient(&spans);
             let mut d_input = rig.empty_gradient("d_input", self.input, self.stats);
-            rig.ops().conv_transpose_backward(
-                &input,
-                &parameters,
-                spans[0],
-                &output,
-                &d_output,
-                &mut d_parameters,
-                &mut d_input,
-            );
+            rig.ops().run(operation::ConvTransposeBackward {
+                input: &input,
+                parameters: &parameters,
+                weight: spans[0],
+                output: &output,
+                d_output: &d_output,
+                d_parameters: &mut d_parameters,
+                d_input: &mut d_input,
+            });
             let tolerance = Tolerance::sum(4 * self.out).products(precision);
             rig.gradient_result("d_input", &d_input, tolerance);
             let weight = ("weight", spans[0], sum_over_pixels(n * height * width).products(precision));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::backend::LossShape;
+use crate::backend::{LossShape, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::Random;
@@ -41,7 +41,7 @@ impl Family for CropToTarget {
         let [output, target] = [output, target].map(|[rows, columns]| rig.random.values(n * rows * columns));
         let output = rig.input("output", output);
         let mut target = rig.in_out("target", target);
-        rig.ops().crop_to_target(self.0, &output, &mut target);
+        rig.ops().run(operation::CropToTarget { shape: self.0, output: &output, target: &mut target });
         rig.result("target", &target, Tolerance::EXACT);
         rig.unchanged("output", &output);
     }

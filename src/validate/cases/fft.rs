@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::images;
-use crate::backend::ImageShape;
+use crate::backend::{ImageShape, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::Random;
@@ -58,7 +58,12 @@ impl Family for Ifft2c {
         };
         let columns = rig.input("columns", columns);
         let mut images = rig.output("images", self.shape.multicoil());
-        rig.ops().ifft2c(self.shape, &kspace, &columns, &mut images);
+        rig.ops().run(operation::Ifft2c {
+            shape: self.shape,
+            kspace: &kspace,
+            columns: &columns,
+            images: &mut images,
+        });
         rig.result("images", &images, Tolerance::roundings(images::transform_roundings(self.shape.pixels())));
         rig.all_unchanged(&[("kspace", &kspace), ("columns", &columns)]);
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::backend::Dampening;
+use crate::backend::{Dampening, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::Random;
@@ -60,7 +60,7 @@ impl Family for Importance {
                 let sums = rig.random.uniforms(0.0..1.0, len);
                 let gradient = rig.input("gradient", gradient);
                 let mut sums = rig.in_out("sums", sums);
-                rig.ops().add_squares(factor, &gradient, &mut sums);
+                rig.ops().run(operation::AddSquares { factor, gradient: &gradient, sums: &mut sums });
                 rig.result("sums", &sums, Tolerance::roundings(1.0));
                 rig.unchanged("gradient", &gradient);
             }
@@ -76,7 +76,12 @@ impl Family for Importance {
                 let forget = rig.input("forget", forget);
                 let retain = rig.input("retain", retain);
                 let mut parameters = rig.in_out("parameters", parameters);
-                rig.ops().dampen(dampening, &forget, &retain, &mut parameters);
+                rig.ops().run(operation::Dampen {
+                    dampening,
+                    forget: &forget,
+                    retain: &retain,
+                    parameters: &mut parameters,
+                });
                 rig.result("parameters", &parameters, Tolerance::roundings(2.0));
                 rig.all_unchanged(&[("forget", &forget), ("retain", &retain)]);
             }

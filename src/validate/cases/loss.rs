@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::backend::{LossShape, LossWeights};
+use crate::backend::{LossShape, LossWeights, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::Random;
@@ -86,16 +86,16 @@ impl Family for Loss {
         let max_value = rig.input("max_value", max_value);
         let mut losses = rig.output("losses", 2);
         let mut d_output = rig.output("d_output", n * self.shape.output[0] * self.shape.output[1]);
-        rig.ops().image_loss(
-            self.shape,
-            self.weights,
-            self.scale,
-            &output,
-            &target,
-            &max_value,
-            &mut losses,
-            &mut d_output,
-        );
+        rig.ops().run(operation::ImageLoss {
+            shape: self.shape,
+            weights: self.weights,
+            scale: self.scale,
+            output: &output,
+            target: &target,
+            max_value: &max_value,
+            losses: &mut losses,
+            d_output: &mut d_output,
+        });
         // Two numbers of very different sizes.
         rig.result("losses", &losses, Tolerance::roundings(2.0).scale(0.0));
         rig.result("d_output", &d_output, Tolerance::roundings(2.0));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::backend::{Purpose, Span};
+use crate::backend::{Purpose, Span, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::Random;
@@ -62,7 +62,7 @@ impl Family for Memory {
             Clear => {
                 let values = rig.random.values(self.len);
                 let mut buffer = rig.in_out("buffer", values);
-                rig.ops().clear(&mut buffer);
+                rig.ops().run(operation::Clear { buffer: &mut buffer });
                 rig.result("buffer", &buffer, Tolerance::EXACT);
             }
             Upload => {
@@ -80,7 +80,13 @@ impl Family for Memory {
                 let to = rig.random.values(2 * self.offset + self.len + 3);
                 let from = rig.input("from", from);
                 let mut to = rig.in_out("to", to);
-                rig.ops().copy_part(&from, self.offset, &mut to, 2 * self.offset, self.len);
+                rig.ops().run(operation::CopyPart {
+                    from: &from,
+                    from_offset: self.offset,
+                    to: &mut to,
+                    to_offset: 2 * self.offset,
+                    len: self.len,
+                });
                 let part = ("the part", Span { offset: 2 * self.offset, len: self.len }, Tolerance::EXACT);
                 rig.result_in_parts("to", &to, &[part]);
                 rig.unchanged("from", &from);
@@ -130,15 +136,21 @@ impl Memory {
             ops.in_one_block(build).expect("a device has room for a few kilobytes");
         let values: Vec<f64> = rig.random.values(all).into_iter().map(|value| rig.as_stored(value)).collect();
         ops.upload(&reals(&values), &mut from);
-        ops.copy_part(&from, self.offset, &mut to, 0, self.len);
+        ops.run(operation::CopyPart {
+            from: &from,
+            from_offset: self.offset,
+            to: &mut to,
+            to_offset: 0,
+            len: self.len,
+        });
         let exact = Tolerance::EXACT;
         for (label, buffer) in [("uploaded", &from), ("between", &between), ("copied to", &to)] {
             rig.plain_result(label, buffer, all, exact);
         }
         ops.set_len(&mut to, self.len);
-        ops.clear(&mut to);
+        ops.run(operation::Clear { buffer: &mut to });
         ops.set_len(&mut to, all);
-        ops.clear(&mut from);
+        ops.run(operation::Clear { buffer: &mut from });
         ops.upload(&reals(&values[..self.len]), &mut from);
         for (label, buffer) in [("uploaded again", &from), ("cleared", &to)] {
             rig.plain_result(label, buffer, self.len, exact);
@@ -155,10 +167,16 @@ impl Memory {
         let mut taken = ops.mark();
         for (i, values) in values.iter().enumerate() {
             ops.upload_after(&taken, &reals(values), &mut waiting);
-            ops.clear(&mut busy);
-            ops.copy_part(&waiting, 0, &mut kept, i * self.len, self.len);
+            ops.run(operation::Clear { buffer: &mut busy });
+            ops.run(operation::CopyPart {
+                from: &waiting,
+                from_offset: 0,
+                to: &mut kept,
+                to_offset: i * self.len,
+                len: self.len,
+            });
             taken = ops.mark();
-            ops.clear(&mut busy);
+            ops.run(operation::Clear { buffer: &mut busy });
         }
         rig.result("kept", &kept, Tolerance::EXACT);
     }
@@ -169,10 +187,22 @@ impl Memory {
         let [mut a, mut b, mut c] = [0, 1, 2].map(|i| rig.in_out(["a", "b", "c"][i], values[i].clone()));
         let ops = rig.ops();
         let prepared = ops.prepare(|| {
-            ops.cascade_dc(&parameters, spans[0], &a, &a, &mut b);
-            ops.cascade_update(&a, &a, &mut c, Some(&mut b));
-            ops.copy_part(&b, 0, &mut a, 0, self.len);
-            ops.clear(&mut b);
+            ops.run(operation::CascadeDc {
+                parameters: &parameters,
+                dc_weight: spans[0],
+                u: &a,
+                v: &a,
+                v_out: &mut b,
+            });
+            ops.run(operation::CascadeUpdate { r: &a, u: &a, u_out: &mut c, m: Some(&mut b) });
+            ops.run(operation::CopyPart {
+                from: &b,
+                from_offset: 0,
+                to: &mut a,
+                to_offset: 0,
+                len: self.len,
+            });
+            ops.run(operation::Clear { buffer: &mut b });
         });
         prepared.expect("a device has room for a few kilobytes");
         for (label, buffer) in [("a", &a), ("b", &b), ("c", &c)] {
@@ -193,8 +223,14 @@ impl Memory {
                 ops.upload(&reals(values), buffer);
             }
             ops.repeat(&mut tape, || {
-                ops.cascade_dc(&parameters, spans[0], &u, &v, &mut v_out);
-                ops.cascade_update(&r, &u, &mut u_out, None);
+                ops.run(operation::CascadeDc {
+                    parameters: &parameters,
+                    dc_weight: spans[0],
+                    u: &u,
+                    v: &v,
+                    v_out: &mut v_out,
+                });
+                ops.run(operation::CascadeUpdate { r: &r, u: &u, u_out: &mut u_out, m: None });
             });
             for (label, buffer) in [("u_out", &u_out), ("v_out", &v_out)] {
                 let tolerance = Tolerance::roundings(1.0).scale(1.0);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::backend::LabelNoise;
+use crate::backend::{NoiseSource, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::Random;
@@ -11,7 +11,7 @@ use crate::validate::tolerance::Tolerance;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
-    noise: LabelNoise,
+    noise: NoiseSource,
     /// Values before those that noise is added to.
     first: usize,
     len: usize,
@@ -27,14 +27,14 @@ impl Family for Noise {
             let absolute = i % 2 == 1;
             // Keys and streams with something in both halves.
             let (key, stream) = [(0, 0), (7, 3), (0x1234_5678_9abc_def0, 1 << 40 | 5)][i % 3];
-            let noise = LabelNoise { lambda: [1.0, 1e-4, 0.3][i % 3], absolute, key, stream };
+            let noise = NoiseSource { lambda: [1.0, 1e-4, 0.3][i % 3], absolute, key, stream };
             cases.push(Self { noise, first: [0, 3, 1024][i % 3], len, rest: i % 2 * 5 });
         }
         cases
     }
 
     fn random(random: &mut Random) -> Self {
-        let noise = LabelNoise {
+        let noise = NoiseSource {
             lambda: random.one_of(&[1.0, 0.1, 1e-3]),
             absolute: random.coin(),
             key: random.size(0, usize::MAX >> 1) as u64,
@@ -46,7 +46,12 @@ impl Family for Noise {
     fn run<B: Checked>(&self, rig: &mut Rig<'_, B>) {
         let target = rig.random.uniforms(0.0..1.0, self.first + self.len + self.rest);
         let mut target = rig.in_out("target", target);
-        rig.ops().label_noise(self.noise, self.first, self.len, &mut target);
+        rig.ops().run(operation::LabelNoise {
+            noise: self.noise,
+            first: self.first,
+            len: self.len,
+            target: &mut target,
+        });
         let span = crate::backend::Span { offset: self.first, len: self.len };
         rig.result_in_parts(
             "target",
@@ -58,7 +63,7 @@ impl Family for Noise {
 
 impl fmt::Display for Noise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { noise: LabelNoise { lambda, absolute, key, stream }, first, len, rest } = *self;
+        let Self { noise: NoiseSource { lambda, absolute, key, stream }, first, len, rest } = *self;
         let absolute = if absolute { " absolute" } else { "" };
         write!(f, "label_noise {first}+{len}+{rest} lambda {lambda}{absolute} key {key:x} stream {stream:x}")
     }

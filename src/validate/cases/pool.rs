@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::{PAPER_POOLS, paper_maps, pass, raw};
-use crate::backend::MapShape;
+use crate::backend::{MapShape, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::Random;
@@ -64,13 +64,18 @@ impl Family for Pool {
         let input = rig.map("input", self.input, self.stats);
         if !self.backward {
             let mut output = rig.empty_map("output", pooled, false);
-            rig.ops().avg_pool(&input, &mut output);
+            rig.ops().run(operation::AvgPool { input: &input, output: &mut output });
             rig.map_result("output", &output, Tolerance::roundings(3.0));
         } else {
             let output = rig.written_map("output", pooled, false);
             let d_output = rig.gradient("d_output", pooled, false);
             let mut d_input = rig.gradient("d_input", self.input, self.stats);
-            rig.ops().avg_pool_backward(&input, &output, &d_output, &mut d_input);
+            rig.ops().run(operation::AvgPoolBackward {
+                input: &input,
+                output: &output,
+                d_output: &d_output,
+                d_input: &mut d_input,
+            });
             rig.gradient_result("d_input", &d_input, Tolerance::roundings(3.0));
             rig.map_unchanged("output", &output);
             rig.gradient_unchanged("d_output", &d_output);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::cascade::Cascade;
 use super::{images, pass};
-use crate::backend::ImageShape;
+use crate::backend::{ImageShape, operation};
 use crate::cpu::{Cpu, cascade};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
@@ -88,7 +88,7 @@ impl Family for RssOutput {
         let tolerance = Cascade::tolerance(shape);
         if !self.backward {
             let mut output = rig.output("output", shape.combined() / 2);
-            rig.ops().rss_output(shape, sens_maps, mask, x0, u, v, &mut output);
+            rig.ops().run(operation::RssOutput { shape, sens_maps, mask, x0, u, v, output: &mut output });
             rig.result("output", &output, tolerance);
         } else {
             let output = rig.input("output", output_values);
@@ -96,19 +96,19 @@ impl Family for RssOutput {
             let d_output = rig.input("d_output", d_output);
             let [mut d_u, mut d_v] = ["d_u", "d_v"].map(|label| rig.output(label, shape.combined()));
             let mut d_sens = rig.output("d_sens", shape.multicoil());
-            rig.ops().rss_output_backward(
+            rig.ops().run(operation::RssOutputBackward {
                 shape,
                 sens_maps,
                 mask,
                 x0,
                 u,
                 v,
-                &output,
-                &d_output,
-                &mut d_u,
-                &mut d_v,
-                &mut d_sens,
-            );
+                output: &output,
+                d_output: &d_output,
+                d_u: &mut d_u,
+                d_v: &mut d_v,
+                d_sens: &mut d_sens,
+            });
             for (label, buffer) in [("d_u", &d_u), ("d_v", &d_v), ("d_sens", &d_sens)] {
                 rig.result(label, buffer, tolerance);
             }

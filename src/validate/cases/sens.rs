@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::images;
-use crate::backend::ImageShape;
+use crate::backend::{ImageShape, operation};
 use crate::cpu::{Cpu, sens};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
@@ -59,7 +59,7 @@ impl Family for Sens {
                 let raw = self.raw(&mut rig.random);
                 let raw = rig.input("raw", raw);
                 let mut sens_maps = rig.output("sens_maps", shape.multicoil());
-                rig.ops().divide_by_rss(shape, &raw, &mut sens_maps);
+                rig.ops().run(operation::DivideByRss { shape, raw: &raw, sens_maps: &mut sens_maps });
                 rig.result("sens_maps", &sens_maps, tolerance);
                 rig.unchanged("raw", &raw);
             }
@@ -69,7 +69,12 @@ impl Family for Sens {
                 let images = rig.random.values(shape.multicoil());
                 let images = rig.input("images", images);
                 let mut combined = rig.output("combined", shape.combined());
-                rig.ops().sens_reduce(shape, &sens_maps, &images, &mut combined);
+                rig.ops().run(operation::SensReduce {
+                    shape,
+                    sens_maps: &sens_maps,
+                    images: &images,
+                    combined: &mut combined,
+                });
                 // An image of one pixel may cancel.
                 rig.result("combined", &combined, tolerance.scale(0.6));
                 rig.all_unchanged(&[("sens_maps", &sens_maps), ("images", &images)]);
@@ -82,7 +87,12 @@ impl Family for Sens {
                 let sens_maps = rig.input("sens_maps", sens_maps.into_iter().map(single).collect());
                 let d_sens = rig.random.values(shape.multicoil());
                 let mut d_sens = rig.in_out("d_sens", d_sens);
-                rig.ops().divide_by_rss_backward(shape, &raw, &sens_maps, &mut d_sens);
+                rig.ops().run(operation::DivideByRssBackward {
+                    shape,
+                    raw: &raw,
+                    sens_maps: &sens_maps,
+                    d_sens: &mut d_sens,
+                });
                 // With one coil only the part across S remains of d, divided by a size of at least 1/2.
                 rig.result("d_sens", &d_sens, tolerance.scale(2.0));
                 rig.all_unchanged(&[("raw", &raw), ("sens_maps", &sens_maps)]);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::images;
-use crate::backend::ImageShape;
+use crate::backend::{ImageShape, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::Random;
@@ -57,7 +57,15 @@ impl Family for SensBackward {
             })
             .collect();
         let pairs: Vec<(&B::Buffer, &B::Buffer)> = buffers.iter().map(|[v, g]| (v, g)).collect();
-        rig.ops().sens_backward(shape, &sens_maps, &mask, &x0, &d_m0, &pairs, &mut d_sens);
+        rig.ops().run(operation::SensBackward {
+            shape,
+            sens_maps: &sens_maps,
+            mask: &mask,
+            x0: &x0,
+            d_m0: &d_m0,
+            pairs: &pairs,
+            d_sens: &mut d_sens,
+        });
         let terms = 1.0 + 2.0 * self.pairs as f64;
         let roundings = 1.5 * images::transform_roundings(shape.columns) + terms.sqrt();
         rig.result("d_sens", &d_sens, Tolerance::roundings(roundings).scale(terms.sqrt()));

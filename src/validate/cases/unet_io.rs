@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::{PAPER, PAPER_SIZE, pass};
-use crate::backend::{FeatureMap, ImageShape, MapGradient, MapShape};
+use crate::backend::*;
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::{Random, single};
@@ -140,7 +140,12 @@ impl UnetIo {
         let image = rig.input("image", image);
         let mut map = rig.empty_map("map", self.map(), false);
         let mut found = rig.output("moments", moments.len());
-        rig.ops().unet_input(self.shape, &image, &mut map, &mut found);
+        rig.ops().run(operation::UnetInput {
+            shape: self.shape,
+            image: &image,
+            map: &mut map,
+            moments: &mut found,
+        });
         let far = if self.content == FarMean { 10.0 } else { 1.0 };
         // Whatever the order, many threads add up an image: their sums' errors grow with the logarithm.
         let tolerance = Tolerance::roundings(4.0 + (self.shape.pixels() as f64).log2() / 2.0);
@@ -152,7 +157,12 @@ impl UnetIo {
     fn output<B: Checked>(&self, rig: &mut Rig<'_, B>) {
         let (map, moments) = self.map_and_moments(rig);
         let mut image = rig.output("image", self.shape.combined());
-        rig.ops().unet_output(self.shape, &map, &moments, &mut image);
+        rig.ops().run(operation::UnetOutput {
+            shape: self.shape,
+            map: &map,
+            moments: &moments,
+            image: &mut image,
+        });
         rig.result("image", &image, Tolerance::roundings(2.0));
         rig.map_unchanged("map", &map);
         rig.unchanged("moments", &moments);
@@ -165,7 +175,14 @@ impl UnetIo {
         let mut d_map = rig.empty_gradient("d_map", self.map(), false);
         let mut d_moments = rig.output("d_moments", 4 * self.shape.n);
         let ops = rig.ops();
-        ops.unet_output_backward(self.shape, &map, &moments, &d_image, &mut d_map, &mut d_moments);
+        ops.run(operation::UnetOutputBackward {
+            shape: self.shape,
+            map: &map,
+            moments: &moments,
+            d_image: &d_image,
+            d_map: &mut d_map,
+            d_moments: &mut d_moments,
+        });
         rig.gradient_result("d_map", &d_map, Tolerance::roundings(1.0));
         // Sums over an image that cancel: their terms' size grows with the root of their number.
         let pixels = self.shape.pixels();
@@ -180,7 +197,14 @@ impl UnetIo {
         let d_moments = rig.random.values(4 * self.shape.n);
         let d_moments = rig.input("d_moments", d_moments);
         let mut d_image = rig.output("d_image", self.shape.combined());
-        rig.ops().unet_input_backward(self.shape, &map, &moments, &d_map, &d_moments, &mut d_image);
+        rig.ops().run(operation::UnetInputBackward {
+            shape: self.shape,
+            map: &map,
+            moments: &moments,
+            d_map: &d_map,
+            d_moments: &d_moments,
+            d_image: &mut d_image,
+        });
         rig.result("d_image", &d_image, Tolerance::roundings(6.0));
         rig.all_unchanged(&[("moments", &moments), ("d_moments", &d_moments)]);
         rig.map_unchanged("map", &map);

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::backend::Update;
+use crate::backend::{AdamStep, operation};
 use crate::validate::case::Family;
 use crate::validate::checked::Checked;
 use crate::validate::random::Random;
@@ -87,16 +87,16 @@ impl Family for Adam {
         let mut first = rig.in_out("first_moment", first);
         let mut second = rig.in_out("second_moment", second);
         let mut norm = rig.output("norm", 1);
-        let update = Update { lr, beta1, beta2: 0.999, eps: 1e-8, step, clip, l1 };
-        rig.ops().update(
-            update,
-            &mut parameters,
-            mask.as_ref(),
-            &gradient,
-            &mut first,
-            &mut second,
-            &mut norm,
-        );
+        let adam = AdamStep { lr, beta1, beta2: 0.999, eps: 1e-8, step, clip, l1 };
+        rig.ops().run(operation::Update {
+            adam,
+            parameters: &mut parameters,
+            mask: mask.as_ref(),
+            gradient: &gradient,
+            first_moment: &mut first,
+            second_moment: &mut second,
+            norm: &mut norm,
+        });
         let of_norm = 2.0 + (len as f64).sqrt() / 4.0;
         rig.result("norm", &norm, Tolerance::roundings(of_norm).scale(0.0));
         if broken.is_some() && !masked {
