@@ -245,16 +245,32 @@ def files():
     put("bad_target_type.h5", seed=41, recon=kspace(41)[:, 0])
     put("bad_mask_width.h5", seed=42, recon=False, mask=np.ones(COLUMNS - 2, bool))
     put("bad_mask_2d.h5", seed=43, recon=False, mask=np.ones((ROWS, COLUMNS), bool))
+    put("bad_mask_values.h5", seed=43, recon=False, mask=np.full(COLUMNS, 0.5))
     put("bad_mask_type.h5", seed=43, recon=False, mask=np.bytes_("1111111111"))
     # HDF5 2.0 has a storage layout that hdf5-pure does not know yet.
     put("bad_layout.h5", seed=46, recon=False, libver="latest", options={"kspace": dict(chunks=(1, 1, 4, 10), **gzip)})
     with h5py.File(GOLDEN / "bad_kspace_group.h5", "w") as file:
         file.create_group("kspace")
         file["ismrmrd_header"] = np.bytes_(header())
+    put_links()
     # Lenient where fastMRI raises: no limits, no namespace.
     put("lenient_no_limits.h5", seed=44, xml=header(limits=False))
     put("lenient_no_namespace.h5", seed=45, xml=header(namespace=""))
     return [describe(name) for name in readable]
+
+
+def put_links():
+    """k-space that is somewhere else: behind a link, and in another file."""
+    shape = (SLICES, COILS, ROWS, COLUMNS)
+    with h5py.File(GOLDEN / "bad_soft_link.h5", "w") as file:
+        file["measured"] = np.zeros(shape, np.complex64)
+        file["kspace"] = h5py.SoftLink("/measured")
+        file["ismrmrd_header"] = np.bytes_(header())
+    with h5py.File(GOLDEN / "bad_virtual.h5", "w") as file:
+        layout = h5py.VirtualLayout(shape, np.complex64)
+        layout[:] = h5py.VirtualSource("elsewhere.h5", "kspace", shape)
+        file.create_virtual_dataset("kspace", layout)
+        file["ismrmrd_header"] = np.bytes_(header())
 
 
 def sha256(array, dtype):

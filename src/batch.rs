@@ -46,9 +46,9 @@ pub enum MaskSeeding {
     Filename,
 }
 
-/// How k-space is undersampled, where it is not already.
+/// How k-space is undersampled, where it is not already; by default as in the paper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     #[serde(with = "mask_kind")]
     pub mask: MaskKind,
@@ -56,8 +56,20 @@ pub struct Sampling {
     pub center_fractions: Vec<f64>,
     pub mask_seed: MaskSeeding,
     /// The most coils that the network sees: what volumes have more is compressed to these.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_coils: Option<usize>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            mask: MaskKind::Equispaced,
+            accelerations: vec![8],
+            center_fractions: vec![0.04],
+            mask_seed: MaskSeeding::Random,
+            virtual_coils: None,
+        }
+    }
 }
 
 mod mask_kind {
@@ -138,7 +150,7 @@ impl Sampler {
         if calibration.sampled() == 0 {
             return Err(named(Error::input(
                 "no column in the centre of k-space is in every mask, and virtual coils are made from those: use a larger \
-                 center fraction, or do without --virtual-coils",
+                 center fraction, or masks with a centre, or do without --virtual-coils",
             )));
         }
         Ok(calibration.columns)
@@ -165,10 +177,13 @@ impl Sampler {
         };
         mask.apply_padding(volume.padding_left, volume.padding_right).map_err(named)?;
         if !mask.center_band().any(|x| mask.columns[x]) {
-            return Err(named(Error::input(
-                "the mask samples no column of the centre of k-space, which sensitivity maps are made from; use a \
-                 larger center fraction",
-            )));
+            let remedy = match volume.mask {
+                Some(_) => "the mask is the file's own: leave the volume out, or mend its mask",
+                None => "use a larger center fraction",
+            };
+            return Err(named(Error::input(format!(
+                "the mask samples no column of the centre of k-space, which sensitivity maps are made from; {remedy}"
+            ))));
         }
         Ok(mask)
     }

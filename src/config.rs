@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::backend::LossWeights;
 use crate::batch::Sampling;
@@ -138,7 +138,7 @@ pub struct TrainConfig {
     /// Directories, files or manifests of the training set.
     pub data: Vec<PathBuf>,
     /// Likewise of the validation set; empty for none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
     pub validation: Vec<PathBuf>,
     #[serde(default, skip_serializing_if = "KeepBest::is_none")]
     pub keep_best: KeepBest,
@@ -148,6 +148,20 @@ pub struct TrainConfig {
     pub network: Architecture,
     pub sampling: Sampling,
     pub optimisation: Optimisation,
+}
+
+/// There was one validation set at the most, once.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<PathBuf>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Paths {
+        One(PathBuf),
+        Several(Vec<PathBuf>),
+    }
+    Ok(match Paths::deserialize(deserializer)? {
+        Paths::One(path) => vec![path],
+        Paths::Several(paths) => paths,
+    })
 }
 
 impl TrainConfig {

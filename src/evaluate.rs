@@ -11,10 +11,12 @@ use crate::backend::Backend;
 use crate::batch::Sampler;
 use crate::crop::{center_crop, smaller};
 use crate::data::fastmri::VolumeFile;
+use crate::data::inspect::beyond_range;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::{self, Images, ScoreSummary, Scores, VolumeScores};
+use crate::progress::warn_once;
 use crate::ranks::{Ranks, tag};
 use crate::reconstruct::reconstruct_until;
 
@@ -59,6 +61,9 @@ impl Comparison {
         let scores = Images::new(&self.targets, shape)
             .and_then(|targets| metrics::evaluate(targets, Images::new(&self.images, shape)?, file.max))
             .map_err(|error| error.of_file(&file.path))?;
+        if let Some(warning) = beyond_range(&file.path, file.max, &self.targets) {
+            warn_once(&warning);
+        }
         Ok(VolumeResult {
             volume: file.name.clone(),
             path: file.path.clone(),

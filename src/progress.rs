@@ -1,7 +1,9 @@
 //! How far a command has come: a bar on a terminal, plain lines elsewhere, both on standard error.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -33,6 +35,14 @@ pub fn say(text: &str) {
 /// What the user may not have meant, and what to do if so.
 pub fn warn(text: &str) {
     say(&format!("warning: {text}"));
+}
+
+/// The same, but once: for what is found again and again.
+pub fn warn_once(text: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_string()) {
+        warn(text);
+    }
 }
 
 static DONE: AtomicU64 = AtomicU64::new(0);

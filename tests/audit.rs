@@ -18,14 +18,14 @@ use kerase::audit::interval::{Estimate, Interval, t_quantile};
 use kerase::audit::membership::{Auc, AucDifference};
 use kerase::audit::observe::Network;
 use kerase::audit::record::digest;
-use kerase::audit::settings::Role;
-use kerase::audit::training::Training;
-use kerase::audit::{Audit, Observed, Request, Settings, Subject};
+use kerase::audit::settings::SetRole;
+use kerase::audit::{Audit, AuditSettings, Observed, Request, Subject};
 use kerase::cpu::Cpu;
 use kerase::model::Weights;
 use kerase::provenance::Provenance;
 use kerase::simulate::Anatomy;
 use kerase::unlearn::config::NamedSet;
+use kerase::unlearn::trained_on::TrainedOn;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -253,7 +253,10 @@ fn an_audit_says_what_was_done_and_is_verified() {
     assert_eq!(audit.weights.before.as_ref().unwrap().sha256, record["weights_before_sha256"]);
     assert_eq!(audit.weights.after.as_ref().unwrap().sha256, record["weights_after_sha256"]);
     let shown: Vec<_> = audit.sets.iter().map(|set| (set.set.as_str(), set.role, set.slices)).collect();
-    assert_eq!(shown, [("forget", Role::Forget, 6), ("unseen", Role::Unseen, 9), ("brain", Role::Test, 9)]);
+    assert_eq!(
+        shown,
+        [("forget", SetRole::Forget, 6), ("unseen", SetRole::Unseen, 9), ("brain", SetRole::Test, 9)]
+    );
 
     // The record's numbers follow from the losses and scores that it has itself, and those are kerase evaluate's.
     let forget = audit.sets[0].scores.after.as_ref().unwrap();
@@ -346,7 +349,7 @@ fn tampering(folder: &Folder) {
         std::fs::write(folder.path(file), bytes).unwrap();
         folder.kerase("verify run/audit.json").failed(1, parts);
         std::fs::write(folder.path(file), kept).unwrap();
-        folder.kerase("verify run/audit.json").succeeded();
+        folder.kerase("verify run").succeeded();
     };
     let replace = |from: &'static str, to: &'static str| {
         move |bytes: &mut Vec<u8>| {
@@ -485,8 +488,10 @@ fn one_volume(folder: &Folder) {
 fn diverged(folder: &Folder) {
     let subject = || Subject::read(&folder.path("run"), false).unwrap();
     let tests = vec![NamedSet { name: "brain".into(), path: folder.path("test") }];
-    let settings =
-        Settings { relearn_steps: 2, ..Settings::new(&subject().config, folder.path("unseen"), tests) };
+    let settings = AuditSettings {
+        relearn_steps: 2,
+        ..AuditSettings::new(&subject().config, folder.path("unseen"), tests)
+    };
     let (cpu, stop) = (Cpu::<f32>::default(), AtomicBool::new(false));
     let look = |weights: &Weights, goal: Option<f64>| {
         let network = Network { name: "a network", weights, goal };
@@ -512,12 +517,12 @@ fn diverged(folder: &Folder) {
         let (sets, settings) = (settings.open().unwrap(), settings.clone());
         let files = sets.digests().unwrap();
         subject.check_forgotten(sets.forget(), &files[0]).unwrap();
-        let trained = || Some(Training { sets: vec!["somewhere".into()], compared: true });
+        let trained = || Some(TrainedOn { sets: vec!["somewhere".into()], compared: true });
         let findings = Findings {
             subject,
             sets,
             files,
-            trainings: Each { before: trained(), after: trained(), oracle: trained() },
+            trained_on: Each { before: trained(), after: trained(), oracle: trained() },
             settings,
             before,
             after,
@@ -565,4 +570,7 @@ fn diverged(folder: &Folder) {
     assert_eq!(kinds(&audit), [Kind::Diverged]);
     assert_eq!(audit.weights.after, None);
     std::fs::write(folder.path("run/unlearning.json"), record_of_run).unwrap();
+    folder
+        .kerase("verify run/unlearning.json")
+        .failed(2, &["run/unlearning.json", "kerase audit makes a record"]);
 }

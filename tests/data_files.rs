@@ -117,6 +117,8 @@ fn bad_files_are_refused_with_what_is_wrong() {
         ("bad_no_coils.h5", &["empty", "0 coils"]),
         ("bad_layout.h5", &["cannot read 'kspace'", "layout version: 5", "libver='earliest'"]),
         ("bad_kspace_group.h5", &["'kspace' is a group"]),
+        ("bad_soft_link.h5", &["'kspace' is a link", "h5copy"]),
+        ("bad_virtual.h5", &["'kspace' is a virtual dataset", "h5repack"]),
         ("bad_no_header.h5", &["no dataset 'ismrmrd_header'", "crop size"]),
         ("bad_header_xml.h5", &["not XML"]),
         ("bad_header_recon.h5", &["encoding/reconSpace/matrixSize/x"]),
@@ -127,6 +129,7 @@ fn bad_files_are_refused_with_what_is_wrong() {
         ("bad_target_type.h5", &["'reconstruction_rss'", "float32"]),
         ("bad_mask_width.h5", &["mask has 8 columns, k-space has 10"]),
         ("bad_mask_2d.h5", &["[4, 10]", "2-D masks are not supported"]),
+        ("bad_mask_values.h5", &["'mask' contains 0.5"]),
         ("bad_mask_type.h5", &["mask"]),
     ];
     for (name, parts) in cases {

@@ -111,6 +111,18 @@ fn named<'r>(results: &'r Value, label: &str) -> Vec<&'r Value> {
     results["runs"].as_array().unwrap().iter().filter(|run| run["label"] == label).collect()
 }
 
+/// The paper's masks, where nobody says.
+#[test]
+fn sampling_has_defaults() {
+    let (before, rest) = STUDY.split_once("[sampling]").unwrap();
+    let (_, after) = rest.split_once("[training]").unwrap();
+    let settings = Settings::parse(&format!("{before}[training]{after}")).unwrap();
+    assert_eq!(
+        (&settings.sampling.accelerations[..], &settings.sampling.center_fractions[..]),
+        (&[8][..], &[0.04][..])
+    );
+}
+
 #[test]
 fn sets_of_one_kind_are_called_by_what_becomes_of_them() {
     let one_kind = STUDY
@@ -522,6 +534,10 @@ fn what_cannot_be_studied_is_refused_before_anything_starts() {
         &["method cf-k", "the network has 1"],
     );
     refused(&STUDY.replace("pools = 1", "pools = 6"), &["too small for 6 pools"]);
+    refused(
+        &STUDY.replace("mask = \"equispaced_fraction\"", "mask = \"radial\""),
+        &["unknown mask 'radial'"],
+    );
     refused(&format!("device = \"gpu\"\n{STUDY}"), &["unknown device 'gpu'"]);
     refused(&format!("precision = \"tf32\"\ndevice = \"cpu\"\n{STUDY}"), &["the CPU computes in fp32 only"]);
     folder.study("list.txt", "brain/file_brain_AXT2_200_0000001.h5\nbrain/missing.h5\n");

@@ -558,6 +558,25 @@ fn the_nearest_is_nearest_over_all_three_sets() {
 }
 
 #[test]
+fn what_does_nothing_is_nearest_to_nothing() {
+    // G is nearer to the oracle than what forgets too much.
+    let mut runs = vec![
+        training(G, 1, [39.0, 33.0, 33.0]),
+        training(ORACLE, 1, [39.4, 31.0, 32.0]),
+        unlearning("SSD", "ssd", 0.1, 1, Some([39.0, 33.0, 33.0])),
+        unlearning("NL-FT", "nl-ft", 0.1, 1, Some([38.0, 25.0, 26.0])),
+    ];
+    let with_idle = results(runs.clone());
+    let study = Study::new(&with_idle);
+    assert_eq!(study.nearest().unwrap().0.label, "NL-FT");
+    let page = Report::new(&with_idle, Path::new("")).unwrap().page().unwrap();
+    assert!(page.contains("Nothing was done to the network by SSD."), "{page}");
+    // By a last digit it is something.
+    runs[2] = unlearning("SSD", "ssd", 0.1, 1, Some([39.0, 33.0, 32.999]));
+    assert_eq!(Study::new(&results(runs)).nearest().unwrap().0.label, "SSD");
+}
+
+#[test]
 fn the_command_writes_the_page_and_says_what_is_wrong() {
     let folder = Folder::new();
     std::fs::create_dir(folder.path("empty")).unwrap();

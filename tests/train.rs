@@ -308,6 +308,35 @@ fn batches_hold_slices_of_one_shape_and_every_slice_once() {
     }
 }
 
+/// Nothing is lost of a run that has saved nothing.
+#[test]
+fn what_failed_before_it_saved_anything_is_begun_again() {
+    let folder = Folder::new();
+    folder.sets();
+    let mut bad = volume(Anatomy::Brain, 9, 3, 24);
+    bad.kspace[7].re = f32::NAN;
+    std::fs::create_dir(folder.path("odd")).unwrap();
+    write_odd(&folder.path("odd/odd.h5"), &bad, Oddity::default());
+    let odd = train("run", "--epochs 1").replace("--data brain", "--data odd");
+    folder.kerase(&odd).failed(2, &["odd.h5", "NaN"]);
+    assert!(folder.path("run/config.toml").exists() && !folder.path("run/state.safetensors").exists());
+    let said =
+        folder.shell(&format!("$KERASE {} 2>&1", train("run", "--validation test --epochs 2"))).succeeded();
+    for part in ["training, epoch 1 of 2: mean loss 0.", "; validation: PSNR ", "training, epoch 2 of 2: "] {
+        assert!(said.contains(part), "'{part}' is not in: {said}");
+    }
+    folder.kerase(&train("run", "--epochs 2")).failed(2, &["already holds a run"]);
+
+    folder.kerase("info --data odd --check").failed(2, &["odd/odd.h5", "slice 0", "NaN"]);
+    folder.kerase("info --data brain --check").succeeded();
+    let scaled = volume(Anatomy::Brain, 9, 3, 24);
+    write_odd(&folder.path("odd/odd.h5"), &scaled, Oddity { max: Some(Some(1e-9)), ..Oddity::default() });
+    folder.kerase("info --data odd --check").failed(2, &["odd/odd.h5", "was the volume scaled?"]);
+    let evaluate = format!("$KERASE evaluate --model run --data odd {SAMPLING} 2>&1");
+    let said = folder.shell(&evaluate).succeeded();
+    assert_eq!(said.matches("was the volume scaled?").count(), 1, "{said}");
+}
+
 #[test]
 fn validation_sets_are_joined() {
     let folder = Folder::new();

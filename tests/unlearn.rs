@@ -486,6 +486,29 @@ fn ascent_that_diverges_says_so() {
 }
 
 #[test]
+fn what_was_never_learned_is_said_to_be() {
+    let folder = trained(1);
+    folder.add("unknown", Anatomy::Knee, 5..=6);
+    let line = unlearn("ft", "run", "--epochs 1").replace("--forget knee", "--forget unknown");
+    let said = folder.shell(&format!("$KERASE {line} 2>&1")).succeeded();
+    let warning = "2 of 2 volumes of the forget set are not among what the network was trained on";
+    assert!(said.contains(warning), "{said}");
+    let warnings = folder.json("run/unlearning.json")["warnings"].to_string();
+    assert!(warnings.contains(warning), "{warnings}");
+    // A network of which nothing is known may have learned anything.
+    std::fs::create_dir(folder.path("bare")).unwrap();
+    std::fs::copy(folder.path("trained/model.safetensors"), folder.path("bare/model.safetensors")).unwrap();
+    let bare = line.replace("trained/model.safetensors", "bare").replace("--out run", "--out other");
+    folder.kerase(&format!("{bare} --optimizer-state fresh")).succeeded();
+    assert_eq!(folder.json("other/unlearning.json")["warnings"], serde_json::json!([]));
+    // What cannot be read is no reason to take nothing for granted in silence.
+    std::fs::write(folder.path("trained/config.toml"), "data = 7").unwrap();
+    folder
+        .kerase(&line.replace("--out run", "--out new"))
+        .failed(2, &["trained/config.toml does not say what the network beside it was trained on"]);
+}
+
+#[test]
 fn requests_that_make_no_sense_are_refused_before_anything_is_written() {
     let folder = trained(1);
     std::fs::create_dir(folder.path("empty")).unwrap();
@@ -504,6 +527,16 @@ fn requests_that_make_no_sense_are_refused_before_anything_is_written() {
     folder.kerase(&forget("brain")).failed(2, &["retain", "forget", "the same file"]);
     folder.kerase(&forget("both.txt")).failed(2, &["both.txt", brain]);
     folder.kerase(&forget("copies")).failed(2, &["copies/another_name.h5", brain, "the same bytes"]);
+    // A copy that has lost what usually tells volumes apart, and one whose `max` somebody has changed.
+    let copy = || volume(Anatomy::Brain, 2, 3, 24);
+    for (name, odd) in [
+        ("bare", Oddity { no_target: true, max: Some(None) }),
+        ("other", Oddity { max: Some(Some(7.0)), ..Oddity::default() }),
+    ] {
+        std::fs::create_dir(folder.path(name)).unwrap();
+        write_odd(&folder.path(&format!("{name}/copy.h5")), &copy(), odd);
+        folder.kerase(&forget(name)).failed(2, &["copy.h5", brain, "the same k-space"]);
+    }
     folder.kerase(&forget("empty")).failed(2, &["empty", "no *.h5 files"]);
     folder.kerase(&forget("odd")).failed(2, &["odd/odd.h5", "reconstruction_rss"]);
     folder

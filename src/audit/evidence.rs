@@ -10,11 +10,11 @@ use crate::audit::interval::Estimate;
 use crate::audit::membership::{Auc, AucDifference};
 use crate::audit::observe::VolumeObserved;
 use crate::audit::relearn::Relearned;
-use crate::audit::settings::{Role, Settings};
-use crate::audit::training::Training;
+use crate::audit::settings::{AuditSettings, SetRole};
 use crate::data::digest::VolumeDigest;
 use crate::metrics::Scores;
 use crate::provenance::Provenance;
+use crate::unlearn::trained_on::TrainedOn;
 
 /// Grows when a record means something else than before.
 pub const FORMAT: u32 = 3;
@@ -57,7 +57,7 @@ pub struct WeightsFile {
     pub path: PathBuf,
     /// Of the parameters as numbers, whatever else the file says.
     pub sha256: String,
-    pub training: Training,
+    pub training: TrainedOn,
 }
 
 /// Something of each network; none of one that diverged or is not there.
@@ -137,7 +137,7 @@ impl NetworkScores {
 #[serde(deny_unknown_fields)]
 pub struct SetEvidence {
     pub set: String,
-    pub role: Role,
+    pub role: SetRole,
     pub path: PathBuf,
     pub volumes: usize,
     pub slices: usize,
@@ -185,7 +185,7 @@ pub struct Audit {
     pub weights: Each<WeightsFile>,
     /// How many a network has.
     pub parameters: usize,
-    pub settings: Settings,
+    pub settings: AuditSettings,
     /// Of every interval.
     pub confidence: f64,
     /// The forget set first, then the unseen one.
@@ -228,7 +228,7 @@ impl Audit {
         &self.sets[0]
     }
 
-    pub fn set(&self, role: Role) -> Option<&SetEvidence> {
+    pub fn set(&self, role: SetRole) -> Option<&SetEvidence> {
         self.sets.iter().find(|set| set.role == role)
     }
 }

@@ -8,7 +8,7 @@ use crate::audit::evidence::{Audit, NetworkScores, SetEvidence, WeightsFile};
 use crate::audit::interval::{Estimate, Interval};
 use crate::audit::membership::{Auc, AucDifference};
 use crate::audit::relearn::Relearned;
-use crate::audit::settings::Role;
+use crate::audit::settings::SetRole;
 
 /// Differences of the mean PSNR that are smaller are not worth a flag, in dB.
 pub const SMALLEST: f64 = 0.1;
@@ -64,7 +64,7 @@ pub fn flags(audit: &Audit) -> Vec<Flag> {
     }
     for set in &audit.sets {
         let Some(difference) = set.against_oracle_psnr else { continue };
-        let kind = if set.role == Role::Test { Kind::RetainDamaged } else { Kind::OverForgetting };
+        let kind = if set.role == SetRole::Test { Kind::RetainDamaged } else { Kind::OverForgetting };
         let clearly = difference.interval.is_some_and(|interval| interval.high < 0.0);
         if clearly && difference.mean < -SMALLEST {
             flag(kind, format!("{}: PSNR is {} against the oracle's", set.set, decibels(difference)));

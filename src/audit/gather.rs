@@ -9,21 +9,21 @@ use crate::audit::evidence::{
 };
 use crate::audit::interval::CONFIDENCE;
 use crate::audit::observe::{Network, Observed};
+use crate::audit::opened::Opened;
 use crate::audit::record::digest;
 use crate::audit::relearn::measured_slices;
-use crate::audit::settings::{AuditSet, Role, Sets, Settings};
+use crate::audit::settings::{AuditSet, AuditSets, AuditSettings, SetRole};
 use crate::audit::subject::Subject;
-use crate::audit::training::Training;
 use crate::backend::Backend;
 use crate::data::digest::VolumeDigest;
 use crate::data::overlap::volumes_of_same_patients;
 use crate::error::{Error, Result};
-use crate::model::{VarNet, Weights};
+use crate::model::Weights;
 use crate::paths::absolute;
 use crate::provenance::Provenance;
-use crate::run::check::measurable;
 use crate::sha256;
 use crate::unlearn::record::NOTE;
+use crate::unlearn::trained_on::TrainedOn;
 
 /// A network that has been looked at, and where its weights lie.
 pub struct Seen {
@@ -35,12 +35,12 @@ pub struct Seen {
 /// Everything that a record is made of.
 pub struct Findings {
     pub subject: Subject,
-    pub sets: Sets,
+    pub sets: AuditSets,
     /// Of each set.
     pub files: Vec<Vec<VolumeDigest>>,
-    pub settings: Settings,
+    pub settings: AuditSettings,
     /// Of the original, the unlearned network and the oracle.
-    pub trainings: Each<Training>,
+    pub trained_on: Each<TrainedOn>,
     pub before: Observed,
     /// None of a run that diverged.
     pub after: Option<Observed>,
@@ -49,47 +49,12 @@ pub struct Findings {
     pub provenance: Provenance,
 }
 
-/// An oracle's weights, read and of the run's architecture.
-///
-/// # Errors
-/// Weights that cannot be read, or are of another network.
-pub fn read_oracle(path: &Path, subject: &Subject) -> Result<Weights> {
-    let weights = Weights::read(path)?;
-    let same = |other: &Weights| weights.parameters == other.parameters;
-    let own = [("original", Some(&subject.before)), ("unlearned", subject.after.as_ref())];
-    if let Some((name, _)) = own.iter().find(|(_, other)| other.is_some_and(same)) {
-        return Err(Error::input(format!(
-            "{} holds the weights of the {name} network: an oracle was trained without the forget set",
-            path.display()
-        )));
-    }
-    if weights.architecture == subject.before.architecture {
-        return Ok(weights);
-    }
-    Err(Error::input(format!(
-        "{} is a network of {}, the run's has {}: an oracle is the same network, trained without the forget set",
-        path.display(),
-        weights.architecture,
-        subject.before.architecture
-    )))
-}
-
 /// Looks at the networks of a run and puts together what was found. None where `stop` was raised meanwhile.
 ///
 /// # Errors
 /// What data or device refuse, and a forget set that is not what was forgotten.
-pub fn audit<B: Backend>(
-    ops: &B,
-    subject: Subject,
-    settings: Settings,
-    oracle: Option<(PathBuf, Weights)>,
-    trainings: Each<Training>,
-    (request, provenance): (Request, Provenance),
-    stop: &AtomicBool,
-) -> Result<Option<Audit>> {
-    let sets = settings.open()?;
-    let net = VarNet::new(subject.before.architecture)?;
-    sets.sets.iter().try_for_each(|of| measurable(&of.set, &net))?;
+pub fn audit<B: Backend>(ops: &B, opened: Opened, stop: &AtomicBool) -> Result<Option<Audit>> {
+    let Opened { subject, settings, sets, oracle, trained_on, request, provenance } = opened;
     let files = sets.digests()?;
     subject.check_forgotten(sets.forget(), &files[0])?;
     let look = |name: &str, weights: &Weights, goal: Option<f64>| {
@@ -112,7 +77,7 @@ pub fn audit<B: Backend>(
         None => None,
     };
     let findings =
-        Findings { subject, sets, files, settings, trainings, before, after, oracle, request, provenance };
+        Findings { subject, sets, files, settings, trained_on, before, after, oracle, request, provenance };
     findings.record().map(Some)
 }
 
@@ -122,17 +87,17 @@ impl Findings {
     /// # Errors
     /// Where the run's settings cannot be read any more.
     pub fn record(self) -> Result<Audit> {
-        let Self { subject, sets, files, settings, trainings, before, after, oracle, request, provenance } =
+        let Self { subject, sets, files, settings, trained_on, before, after, oracle, request, provenance } =
             self;
         let config = std::fs::read_to_string(subject.directory.join("config.toml"))
             .map_err(|e| Error::io("read", subject.directory.join("config.toml"), e))?;
-        let weights = |path: &Path, weights: &Weights, training: &Option<Training>| WeightsFile {
+        let weights = |path: &Path, weights: &Weights, training: &Option<TrainedOn>| WeightsFile {
             path: absolute(path),
             sha256: sha256::of_parameters(&weights.parameters),
             training: training.clone().unwrap_or_default(),
         };
         let model = subject.directory.join("model.safetensors");
-        let Each { before: of_before, after: of_after, oracle: of_oracle } = &trainings;
+        let Each { before: of_before, after: of_after, oracle: of_oracle } = &trained_on;
         let weights = Each {
             before: Some(weights(&subject.config.model, &subject.before, of_before)),
             after: subject.after.as_ref().map(|after| weights(&model, after, of_after)),
@@ -194,7 +159,11 @@ impl Findings {
     }
 }
 
-fn set_evidence(sets: &Sets, files: Vec<Vec<VolumeDigest>>, networks: Each<&Observed>) -> Vec<SetEvidence> {
+fn set_evidence(
+    sets: &AuditSets,
+    files: Vec<Vec<VolumeDigest>>,
+    networks: Each<&Observed>,
+) -> Vec<SetEvidence> {
     let of_set = |(index, (AuditSet { name, role, set }, files)): (usize, (&AuditSet, _))| SetEvidence {
         set: name.clone(),
         role: *role,
@@ -202,8 +171,8 @@ fn set_evidence(sets: &Sets, files: Vec<Vec<VolumeDigest>>, networks: Each<&Obse
         volumes: set.volumes().len(),
         slices: set.slice_count(),
         of_forgotten_patients: match role {
-            Role::Forget => 0,
-            Role::Unseen | Role::Test => volumes_of_same_patients(sets.forget(), set),
+            SetRole::Forget => 0,
+            SetRole::Unseen | SetRole::Test => volumes_of_same_patients(sets.forget(), set),
         },
         files,
         scores: networks.as_ref().and_then(|network| NetworkScores::of(network.sets[index].clone()?)),

@@ -85,7 +85,11 @@ impl AucDifference {
         let parts = [mine.forget.minus(&other.forget), mine.unseen.minus(&other.unseen)];
         let interval = match parts.map(|set| set.spread(difference)) {
             [Some(forget), Some(unseen)] => half_width([forget, unseen])
-                .map(|half| Interval { low: difference - half, high: difference + half }),
+                // What a difference of two AUCs can be.
+                .map(|half| Interval {
+                    low: (difference - half).max(-1.0),
+                    high: (difference + half).min(1.0),
+                }),
             _ => None,
         };
         Some(Self { difference, interval })

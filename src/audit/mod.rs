@@ -1,8 +1,8 @@
 //! Evidence of forgetting: what an unlearning run did to a network, measured from outside, and a record of it that can be
 //! verified later.
 //!
-//! [`subject`] reads the run, [`observe`] looks at one network on all sets, [`membership`], [`relearn`], [`distance`] and
-//! [`interval`] are the measures, [`training`] knows what networks were trained on, [`flags`] says what stands out.
+//! [`subject`] reads the run, [`opened`] all that is to be looked at, [`observe`] looks at one network on all sets, [`membership`], [`relearn`], [`distance`] and
+//! [`interval`] are the measures, [`flags`] says what stands out.
 //! [`evidence`] is what a record says, [`gather`] makes one, [`record`] writes and reads it, and [`verify`] says whether
 //! record, data and weights still belong together. What each number means and what it does not: docs/audit.md.
 
@@ -13,14 +13,14 @@ pub mod gather;
 pub mod interval;
 pub mod membership;
 pub mod observe;
+pub mod opened;
 pub mod record;
 pub mod relearn;
 pub mod settings;
 pub mod subject;
-pub mod training;
 pub mod verify;
 
 pub use evidence::{Audit, Request};
 pub use observe::Observed;
-pub use settings::Settings;
+pub use settings::AuditSettings;
 pub use subject::Subject;

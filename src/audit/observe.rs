@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::relearn::{self, Relearned};
-use crate::audit::settings::{Sets, Settings};
+use crate::audit::settings::{AuditSets, AuditSettings};
 use crate::backend::{Backend, LossWeights};
 use crate::batch::Sampler;
 use crate::crop::{center_crop, smaller};
@@ -59,8 +59,8 @@ impl Observed {
     pub fn of<B: Backend>(
         ops: &B,
         network: &Network<'_>,
-        sets: &Sets,
-        settings: &Settings,
+        sets: &AuditSets,
+        settings: &AuditSettings,
         stop: &AtomicBool,
     ) -> Result<Option<Self>> {
         let Network { name, weights: Weights { architecture, parameters, .. }, goal } = *network;

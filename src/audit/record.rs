@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::atomic;
 use crate::audit::evidence::{Audit, FORMAT};
-use crate::audit::settings::Role;
+use crate::audit::settings::SetRole;
 use crate::error::{Error, Result};
 use crate::sha256::hex;
 
@@ -43,6 +43,14 @@ impl Audit {
             Error::input(format!("{} is no audit record that this version can read: {e}", path.display()))
         };
         let value: Value = serde_json::from_str(&text).map_err(refused)?;
+        let is_of_run = value.get("forgotten").is_some() && value.get("weights_after_sha256").is_some();
+        if is_of_run {
+            return Err(Error::input(format!(
+                "{} is what an unlearning run says of itself: kerase audit makes a record of it that can be verified, \
+                 audit.json",
+                path.display()
+            )));
+        }
         let format = value.get("format").and_then(Value::as_u64);
         if let Some(other) = format.filter(|&format| format != u64::from(FORMAT)) {
             return Err(Error::input(format!(
@@ -52,8 +60,8 @@ impl Audit {
         }
         let digest = digest(&value);
         let audit: Self = serde_json::from_value(value).map_err(refused)?;
-        let roles: Vec<Role> = audit.sets.iter().take(2).map(|set| set.role).collect();
-        if roles != [Role::Forget, Role::Unseen] {
+        let roles: Vec<SetRole> = audit.sets.iter().take(2).map(|set| set.role).collect();
+        if roles != [SetRole::Forget, SetRole::Unseen] {
             return Err(Error::input(format!(
                 "{} is no audit record that this version can read: its sets begin with {roles:?}, not with the forget \
                  set and the unseen one",

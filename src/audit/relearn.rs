@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::observe::{Network, VolumeObserved, on_set};
-use crate::audit::settings::{Sets, Settings};
+use crate::audit::settings::{AuditSets, AuditSettings};
 use crate::backend::{AdamStep, Backend};
 use crate::data::loader::LoaderOptions;
 use crate::data::order::epoch_order;
@@ -93,8 +93,8 @@ pub fn relearn<B: Backend>(
     network: &Network<'_>,
     goal: f64,
     first: f64,
-    sets: &Sets,
-    settings: &Settings,
+    sets: &AuditSets,
+    settings: &AuditSettings,
     stop: &AtomicBool,
 ) -> Result<Option<Relearned>> {
     if first <= goal {

@@ -28,7 +28,7 @@ pub const UNSEEN: &str = "unseen";
 /// What a set is to the audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub enum SetRole {
     /// What was to be forgotten.
     Forget,
     /// Volumes of the same kind that no network has seen.
@@ -40,7 +40,7 @@ pub enum Role {
 /// All that an audit's numbers depend on beside networks and data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct AuditSettings {
     pub forget: PathBuf,
     pub unseen: PathBuf,
     pub tests: Vec<NamedSet>,
@@ -62,18 +62,18 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct AuditSet {
     pub name: String,
-    pub role: Role,
+    pub role: SetRole,
     pub set: Arc<VolumeSet>,
 }
 
 /// The sets of an audit, opened: the forget set first, then the unseen one.
 #[derive(Clone, Debug)]
-pub struct Sets {
+pub struct AuditSets {
     pub sets: Vec<AuditSet>,
     pub sampler: Sampler,
 }
 
-impl Settings {
+impl AuditSettings {
     /// Those that follow from a run's, with the defaults for the rest.
     pub fn new(config: &UnlearnConfig, unseen: PathBuf, tests: Vec<NamedSet>) -> Self {
         let o = &config.optimisation;
@@ -92,12 +92,12 @@ impl Settings {
     }
 
     /// # Errors
-    /// Sets that cannot be opened, or have volumes without targets; names that are taken.
-    pub fn open(&self) -> Result<Sets> {
+    /// AuditSets that cannot be opened, or have volumes without targets; names that are taken.
+    pub fn open(&self) -> Result<AuditSets> {
         let sampler = Sampler::fixed(&self.sampling)?;
         let mut sets: Vec<AuditSet> = Vec::new();
-        let named = [(FORGET, &self.forget, Role::Forget), (UNSEEN, &self.unseen, Role::Unseen)];
-        let tests = self.tests.iter().map(|test| (test.name.as_str(), &test.path, Role::Test));
+        let named = [(FORGET, &self.forget, SetRole::Forget), (UNSEEN, &self.unseen, SetRole::Unseen)];
+        let tests = self.tests.iter().map(|test| (test.name.as_str(), &test.path, SetRole::Test));
         for (name, path, role) in named.into_iter().chain(tests) {
             if sets.iter().any(|known| known.name == name) {
                 return Err(Error::input(format!(
@@ -109,11 +109,11 @@ impl Settings {
             let set = sampler.compressed(set)?;
             sets.push(AuditSet { name: name.into(), role, set: Arc::new(set) });
         }
-        Ok(Sets { sets, sampler })
+        Ok(AuditSets { sets, sampler })
     }
 }
 
-impl Sets {
+impl AuditSets {
     pub fn forget(&self) -> &Arc<VolumeSet> {
         &self.sets[0].set
     }

@@ -1,24 +1,22 @@
 //! `kerase audit`: evidence of what an unlearning run did.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use super::args::DeviceArgs;
+use super::labelled::weights_argument;
 use super::output::{check_file, print};
 use super::request_args::named_set;
-use crate::audit::evidence::{Audit, Each, Request};
-use crate::audit::gather::{audit, read_oracle};
-use crate::audit::settings::{RELEARN_STEPS, Settings};
+use crate::audit::evidence::{Audit, Request};
+use crate::audit::gather::audit;
+use crate::audit::opened::Opened;
+use crate::audit::settings::{AuditSettings, RELEARN_STEPS};
 use crate::audit::subject::Subject;
-use crate::audit::training::Training;
 use crate::backend::Backend;
-use crate::data::set::VolumeSet;
 use crate::device::Work;
-use crate::error::Result;
-use crate::model::Weights;
+use crate::error::{Error, Result};
 use crate::provenance::Provenance;
 use crate::report::audit::{text, write_page};
-use crate::run::check::learnable;
 use crate::unlearn::config::NamedSet;
 
 const EXAMPLE: &str = "\
@@ -45,8 +43,8 @@ pub struct Args {
     #[arg(long = "test", value_name = "NAME=SET", value_parser = named_set)]
     tests: Vec<NamedSet>,
 
-    /// Weights of the same network trained without the forget set
-    #[arg(long, value_name = "FILE")]
+    /// Weights of the same network trained without the forget set, or the run that left them
+    #[arg(long, value_name = "FILE", value_parser = weights_argument)]
     oracle: Option<PathBuf>,
 
     /// What the request to forget is called, for the record
@@ -73,22 +71,12 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-struct Plan {
-    subject: Subject,
-    settings: Settings,
-    oracle: Option<(PathBuf, Weights)>,
-    trainings: Each<Training>,
-    request: Request,
-    provenance: Provenance,
-}
-
-impl Work for Plan {
+impl Work for Opened {
     type Output = Result<Option<Audit>>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let Self { subject, settings, oracle, trainings, request, provenance } = self;
         // Nothing is saved on the way: a signal ends the program as it always does.
-        audit(ops, subject, settings, oracle, trainings, (request, provenance), &AtomicBool::new(false))
+        audit(ops, self, &AtomicBool::new(false))
     }
 }
 
@@ -98,36 +86,20 @@ impl Args {
     pub fn run(self) -> Result<()> {
         let path = self.run.join("audit.json");
         let subject = Subject::read(&self.run, false)?;
-        check_file(&path, self.overwrite)?;
+        if path.exists() && !self.overwrite {
+            return Err(Error::input(format!(
+                "{} exists: give --overwrite, or move it away to keep it",
+                path.display()
+            )));
+        }
+        check_file(&path, true)?;
         let device = self.device.start()?;
-        let mut settings = Settings::new(&subject.config, self.unseen, self.tests);
+        let mut settings = AuditSettings::new(&subject.config, self.unseen, self.tests);
         settings.relearn_steps = self.relearn_steps;
         settings.seed = self.seed.unwrap_or(settings.seed);
-        let oracle = match self.oracle {
-            Some(path) => Some((path.clone(), read_oracle(&path, &subject)?)),
-            None => None,
-        };
-        let sets = settings.open()?;
-        learnable(
-            sets.forget(),
-            &crate::model::VarNet::new(subject.before.architecture)?,
-            settings.loss.weights(),
-        )?;
-        sets.check_unseen(&VolumeSet::open(&subject.config.retain)?)?;
-        let before = Training::of(&subject.config.model).compare("the original", &sets.sets[1..])?;
-        let of_oracle = |path: &Path| Training::of(path).compare("the oracle", &sets.sets);
-        let trainings = Each {
-            // Its run's own sets were compared above.
-            after: Some(Training {
-                compared: before.compared,
-                ..Training::of(&self.run.join("model.safetensors"))
-            }),
-            before: Some(before),
-            oracle: oracle.as_ref().map(|(path, _)| of_oracle(path)).transpose()?,
-        };
         let request = Request { id: self.request_id, reason: self.reason };
-        let plan = Plan { subject, settings, oracle, trainings, request, provenance: Provenance::of(device) };
-        let record = device.run(plan)??.expect("nobody asked it to stop");
+        let opened = Opened::new(subject, settings, self.oracle, request, Provenance::of(device))?;
+        let record = device.run(opened)??.expect("nobody asked it to stop");
         record.write(&path)?;
         let page = write_page(&path)?;
         print(text(&record))?;

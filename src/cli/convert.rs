@@ -41,9 +41,9 @@ pub struct Args {
     #[arg(long)]
     images: bool,
 
-    /// What a set is converted to
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Fastmri)]
-    to: Format,
+    /// What a set is converted to [default: fastmri]; of a file its name says it
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    to: Option<Format>,
 
     /// Size of the reference images that k-space of BART gets, from their middle [default: that of k-space]
     #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"])]
@@ -98,7 +98,14 @@ impl Args {
                 "--recon is for k-space of BART's: other volumes bring their reference images",
             ));
         }
-        match (from, Format::of(&self.output)) {
+        let named = Format::of(&self.output);
+        if self.to.is_some() && named.is_some_and(|named| self.to != Some(named)) {
+            return Err(Error::input(format!(
+                "{} is not named as what --to asks for: leave --to out, or name another file",
+                self.output.display()
+            )));
+        }
+        match (from, named) {
             (Some(Format::Bart), Some(Format::Fastmri)) => self.bart_to_hdf5(),
             (Some(Format::Bart), _) => Err(Error::input(format!(
                 "{} is BART's already: name a file .h5 that it is to become",
@@ -149,11 +156,12 @@ impl Args {
                 self.output.display()
             )));
         }
+        let to = self.to.unwrap_or(Format::Fastmri);
         let set = VolumeSet::open(&self.input)?;
         let out = OutputDirectory::create(&self.output)?;
         let mut places = Vec::new();
         for volume in set.volumes() {
-            let place = match self.to {
+            let place = match to {
                 Format::Fastmri => out.file(&volume.name, self.overwrite)?,
                 Format::Bart => {
                     let [header, data] = cfl::pair(&Path::new(&volume.name).with_extension("cfl"));
@@ -169,12 +177,12 @@ impl Args {
                 )));
             }
             refuse_itself(&volume.path, &place)?;
-            self.to.check(volume)?;
+            to.check(volume)?;
             places.push(place);
         }
         let mut progress = Progress::new(places.len() as u64, "converting");
         for (volume, place) in set.volumes().iter().zip(&places) {
-            convert(volume, place, self.to)?;
+            convert(volume, place, to)?;
             progress.step("");
         }
         progress.finish();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::args::{DeviceArgs, SamplingArgs};
-use super::labelled::{Labelled, check_distinct};
+use super::labelled::{Labelled, check_distinct, labelled_weights};
 use super::output::{Compressed, check_files, compressed, json, print};
 use super::rank_args::RankArgs;
 use super::trained_with::{draws_masks, warn_of_other_sampling};
@@ -38,8 +38,8 @@ Several models come as the rows of one table:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// Weights to evaluate; may be given several times
-    #[arg(long, required = true, value_name = "[NAME=]FILE")]
+    /// Weights to evaluate, or the run that left them; may be given several times
+    #[arg(long, required = true, value_name = "[NAME=]FILE", value_parser = labelled_weights)]
     model: Vec<Labelled>,
 
     /// A directory, file or manifest of volumes with targets; may be given several times

@@ -2,21 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
 use super::build_info::Build;
+use super::labelled::weights_argument;
 use super::output::{print, print_json};
 use super::plan::{self, PlanArgs};
+use crate::data::inspect::problems;
 use crate::data::set::VolumeSet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
+use crate::progress::{Progress, say};
 
 const EXAMPLE: &str = "\
 Example:
   kerase info                                 what this build computes with
   kerase info --model run/model.safetensors   architecture, parameters and metadata of weights
   kerase info --data brain/train --json       volumes, slices and shapes of a set
+  kerase info --data brain/train --check      … and whether every slice of it can be used
   kerase info --plan --data brain/train --batch 2
                                               the memory that the largest slices of a set need
   kerase info --plan --coils 15 --matrix 640 372 --batch 2 --precision bf16
@@ -26,13 +31,17 @@ Example:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// Weights to describe
-    #[arg(long, value_name = "FILE")]
+    /// Weights to describe, or the run that left them
+    #[arg(long, value_name = "FILE", value_parser = weights_argument)]
     model: Option<PathBuf>,
 
     /// A directory, file or manifest of volumes to describe
     #[arg(long, value_name = "SET")]
     data: Option<PathBuf>,
+
+    /// Read every slice of the set too, and say what a training would stumble over
+    #[arg(long, requires = "data")]
+    check: bool,
 
     #[command(flatten)]
     plan: PlanArgs,
@@ -99,8 +108,29 @@ impl Args {
             plan,
             data: set.as_ref().map(Data::of),
         };
-        if self.json { print_json(&report) } else { print(report) }
+        if self.json {
+            print_json(&report)?
+        } else {
+            print(report)?
+        }
+        match set.filter(|_| self.check) {
+            Some(set) => check(&set),
+            None => Ok(()),
+        }
     }
+}
+
+fn check(set: &VolumeSet) -> Result<()> {
+    let progress = Mutex::new(Progress::new(set.slice_count() as u64, "reading"));
+    let step = || progress.lock().unwrap_or_else(PoisonError::into_inner).step("");
+    let problems = problems(set, step);
+    drop(progress);
+    if problems.is_empty() {
+        say("every slice can be read and used");
+        return Ok(());
+    }
+    let lines: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+    Err(Error::input(format!("{} has what cannot be used:{lines}", set.source().display())))
 }
 
 impl Model {

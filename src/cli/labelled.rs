@@ -1,6 +1,7 @@
 //! Paths with a name for tables: `knee=data/knee/test`.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -20,8 +21,24 @@ impl Labelled {
     }
 }
 
+/// The weights at a path: of a run, where it is a directory.
+pub fn weights(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() }
+}
+
+/// [`weights`], for an argument.
+pub fn weights_argument(text: &str) -> std::result::Result<PathBuf, Infallible> {
+    Ok(weights(Path::new(text)))
+}
+
+/// [`weights`] with a name, for an argument.
+pub fn labelled_weights(text: &str) -> std::result::Result<Labelled, Infallible> {
+    let Labelled { name, path } = text.parse()?;
+    Ok(Labelled { name, path: weights(&path) })
+}
+
 impl FromStr for Labelled {
-    type Err = std::convert::Infallible;
+    type Err = Infallible;
 
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         Ok(match text.split_once('=') {

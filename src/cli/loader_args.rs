@@ -24,5 +24,5 @@ fn gib(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|gib| (0.0..=1e6).contains(gib))
-        .ok_or_else(|| "expected 0 or more, in GiB".into())
+        .ok_or_else(|| "expected a number from 0 to 1000000, in GiB".into())
 }

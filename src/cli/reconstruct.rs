@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::args::{DeviceArgs, SamplingArgs};
-use super::labelled::Labelled;
+use super::labelled::{Labelled, labelled_weights};
 use super::output::{Compressed, OutputDirectory, compressed, json, print};
 use super::trained_with::{draws_masks, warn_of_other_sampling};
 use super::volume_figure::{Row, chosen, figure};
@@ -41,8 +41,8 @@ of fastMRI's test sets, are taken as they are.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// Weights to reconstruct with
-    #[arg(long, value_name = "[NAME=]FILE")]
+    /// Weights to reconstruct with, or the run that left them
+    #[arg(long, value_name = "[NAME=]FILE", value_parser = labelled_weights)]
     model: Labelled,
 
     /// A directory, file or manifest of volumes

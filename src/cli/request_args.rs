@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::cli::labelled::weights_argument;
 use crate::data::set::FractionOf;
 use crate::error::Result;
 use crate::unlearn::config::NamedSet;
@@ -13,8 +14,8 @@ pub struct RequestArgs {
     #[arg(long, value_name = "METHOD")]
     pub method: Option<String>,
 
-    /// The trained weights
-    #[arg(long, value_name = "FILE")]
+    /// The trained weights, or the run that left them
+    #[arg(long, value_name = "FILE", value_parser = weights_argument)]
     pub model: Option<PathBuf>,
 
     /// Directory, file or manifest of the volumes to keep
@@ -41,7 +42,7 @@ pub struct RequestArgs {
     #[arg(long, value_name = "W")]
     pub forget_weight: Option<f64>,
 
-    /// Standard deviation of the label noise, λ [default: 1e-5]
+    /// Standard deviation of the label noise, λ, in the units of the targets: fastMRI's are around 1e-4 [default: 1e-5]
     #[arg(long, value_name = "LAMBDA")]
     pub noise: Option<f64>,
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::backend::Backend;
 use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, NetworkArgs, SamplingArgs};
+use crate::cli::labelled::weights_argument;
 use crate::cli::loader_args::LoaderArgs;
 use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
@@ -41,8 +42,8 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "MEASURE")]
     keep_best: Option<KeepBest>,
 
-    /// Weights to start from (.safetensors with fastMRI's names); the network is the file's
-    #[arg(long, value_name = "FILE")]
+    /// Weights to start from (.safetensors with fastMRI's names), or the run that left them; the network is the file's
+    #[arg(long, value_name = "FILE", value_parser = weights_argument)]
     init: Option<PathBuf>,
 
     #[command(flatten)]

@@ -34,11 +34,21 @@ impl Minimised {
     }
 }
 
-/// The settings beside weights. None where it is no run's, or of another version: then there is nothing to compare with.
+/// The settings beside weights; none where there are none. What cannot be read is warned of: then nothing is compared.
 fn beside(model: &Path) -> Option<(PathBuf, Config)> {
     let path = model.with_file_name("config.toml");
     let text = std::fs::read_to_string(&path).ok()?;
-    Some((path, toml::from_str(&text).ok()?))
+    match toml::from_str(&text) {
+        Ok(config) => Some((path, config)),
+        Err(why) => {
+            warn(&format!(
+                "{} does not say what the network beside it was trained with: {}",
+                path.display(),
+                why.message()
+            ));
+            None
+        }
+    }
 }
 
 /// Whether masks are drawn for any volume: those with a mask of their own keep it.
@@ -108,14 +118,17 @@ fn difference(trained: &Sampling, used: &Sampling, masked: bool) -> Option<Strin
     if coils {
         options.push(match trained.virtual_coils {
             Some(count) => format!("--virtual-coils {count}"),
-            None => "no --virtual-coils".into(),
+            None => "(without --virtual-coils)".into(),
         });
     }
+    let remedy = match mask || trained.virtual_coils.is_some() {
+        true => format!("give  {}", options.join(" ")),
+        false => "leave out --virtual-coils".into(),
+    };
     Some(format!(
-        "the network was trained with {}, and is used with {}: for what it was trained with, give  {}",
+        "the network was trained with {}, and is used with {}: for what it was trained with, {remedy}",
         words(trained),
         words(used),
-        options.join(" ")
     ))
 }
 
@@ -162,9 +175,11 @@ mod tests {
         let text = difference(&fewer, &eight, true).unwrap();
         assert!(text.contains("trained with 6 virtual coils, and is used with all coils"), "{text}");
         assert!(text.ends_with("give  --virtual-coils 6"), "{text}");
-        assert!(difference(&eight, &fewer, true).unwrap().ends_with("give  no --virtual-coils"));
+        assert!(difference(&eight, &fewer, true).unwrap().ends_with("with, leave out --virtual-coils"));
         assert!(
-            difference(&four, &fewer, true).unwrap().ends_with("--center-fraction 0.08 no --virtual-coils")
+            difference(&four, &fewer, true)
+                .unwrap()
+                .ends_with("--center-fraction 0.08 (without --virtual-coils)")
         );
     }
 

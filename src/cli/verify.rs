@@ -1,5 +1,6 @@
 //! `kerase verify`: whether an audit's record, data and weights still belong together.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -21,8 +22,8 @@ The exit code is 0 where everything agrees, 1 where something does not, and 2 fo
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
-    /// The record that kerase audit wrote
-    #[arg(value_name = "AUDIT.json")]
+    /// The record that kerase audit wrote, or the run that it is of
+    #[arg(value_name = "AUDIT.json", value_parser = record)]
     audit: PathBuf,
 
     /// Where data and weights lie if they were moved: each file is looked for there by as much of its old path as there
@@ -32,6 +33,12 @@ pub struct Args {
 
     #[command(flatten)]
     threads: ThreadArgs,
+}
+
+/// A run's record where a run is named.
+fn record(text: &str) -> std::result::Result<PathBuf, Infallible> {
+    let path = PathBuf::from(text);
+    Ok(if path.is_dir() { path.join("audit.json") } else { path })
 }
 
 impl Args {

@@ -91,6 +91,13 @@ pub fn file_sample(path: &Path) -> Result<[u8; 32]> {
     Ok(hash.finalize().into())
 }
 
+/// SHA-256 of values as little-endian float32, in hexadecimal.
+pub fn values_sha256(values: &[f32]) -> String {
+    let mut hash = Sha256::new();
+    update(&mut hash, values);
+    hex(hash)
+}
+
 /// SHA-256 of a slice's k-space as little-endian complex64 followed by its target (if any) as little-endian
 /// float32, in hexadecimal. It does not depend on how the file stores them.
 pub fn slice_sha256(slice: &Slice) -> String {

@@ -72,7 +72,7 @@ impl VolumeFile {
         let kspace = file.dataset("kspace")?.ok_or_else(|| {
             file.error(format!(
                 "no dataset 'kspace' (found {}): expected a multi-coil volume as fastMRI and M4Raw have them, or one of \
-                 CMRxRecon with 'kspace_full', 'kspace_sub04' or 'kus'",
+                 CMRxRecon with 'kspace_full', 'kspace_sub04' or 'kus'; links to other places are not followed",
                 file.names()
             ))
         })?;
@@ -142,6 +142,27 @@ impl VolumeFile {
         self.read_stored(index, true, Vec::new())
     }
 
+    /// The target of a slice alone; none where there is none, or where it is made of k-space (CMRxRecon).
+    ///
+    /// # Errors
+    /// As [`Self::read_slice`].
+    pub fn read_target(&self, index: usize) -> Result<Option<Vec<f32>>> {
+        match (self.target, self.layout) {
+            (Some(size), Layout::FastMri) => {
+                with_container(&self.path, |file| self.target_row(file, size, index)).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn target_row(&self, file: &Container, [height, width]: [usize; 2], index: usize) -> Result<Vec<f32>> {
+        let target = file.dataset("reconstruction_rss")?.ok_or_else(|| changed(file))?;
+        if target.shape != [self.slices, height, width] {
+            return Err(changed(file));
+        }
+        target.real_row(index)
+    }
+
     /// How many times slices are the same ones at another time: slice `t * slices / frames + z` is slice z of frame t.
     pub fn frames(&self) -> usize {
         match self.layout {
@@ -165,29 +186,25 @@ impl VolumeFile {
             )));
         }
         with_container(&self.path, |file| {
-            let changed = || file.error("the file has changed since it was opened; start again");
             if let Layout::CmrxRecon { variable, .. } = self.layout {
-                return cmrxrecon::read_slice(file, self, variable, index, target)?.ok_or_else(changed);
+                return cmrxrecon::read_slice(file, self, variable, index, target)?
+                    .ok_or_else(|| changed(file));
             }
-            let kspace = file.dataset("kspace")?.ok_or_else(changed)?;
+            let kspace = file.dataset("kspace")?.ok_or_else(|| changed(file))?;
             if kspace.shape != [self.slices, self.stored_coils(), self.matrix[0], self.matrix[1]] {
-                return Err(changed());
+                return Err(changed(file));
             }
             let kspace = kspace.complex_row(index, memory)?;
 
-            let target = match self.target.filter(|_| target) {
-                None => None,
-                Some([height, width]) => {
-                    let target = file.dataset("reconstruction_rss")?.ok_or_else(changed)?;
-                    if target.shape != [self.slices, height, width] {
-                        return Err(changed());
-                    }
-                    Some(target.real_row(index)?)
-                }
-            };
+            let target = self.target.filter(|_| target);
+            let target = target.map(|size| self.target_row(file, size, index)).transpose()?;
             Ok(Slice { kspace, target })
         })
     }
+}
+
+fn changed(file: &Container) -> Error {
+    file.error("the file has changed since it was opened; start again")
 }
 
 fn kspace_shape(file: &Container, kspace: &Dataset) -> Result<[usize; 4]> {

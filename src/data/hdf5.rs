@@ -104,6 +104,12 @@ impl Container {
     }
 
     fn damaged(&self, name: &str, error: &Hdf5Error) -> Error {
+        // In older files a soft link has this address in place of an object's.
+        if error.to_string().contains(&u64::MAX.to_string()) {
+            return self.error(format!(
+                "'{name}' is a link, which kerase does not follow: copy the dataset into the file, as h5copy does"
+            ));
+        }
         self.error(format!(
             "cannot read '{name}' ({error}): copy or download the file again, or, if h5py reads it, rewrite it with \
              libver='earliest' (h5repack does that too)"
@@ -124,7 +130,12 @@ impl Container {
         };
         let shape = dataset.shape().map_err(|error| self.damaged(name, &error))?;
         // Asked here so that a storage layout which cannot be read is found on opening, not at some slice.
-        dataset.layout().map_err(|error| self.damaged(name, &error))?;
+        let layout = dataset.layout().map_err(|error| self.damaged(name, &error))?;
+        if matches!(layout, Layout::Virtual { .. }) {
+            return Err(self.error(format!(
+                "'{name}' is a virtual dataset, whose numbers are in other files: copy them into one, as h5repack does"
+            )));
+        }
         let shape = shape
             .iter()
             .map(|&size| usize::try_from(size).map_err(|_| self.error(format!("'{name}' is {size} long"))))
@@ -354,8 +365,8 @@ impl Dataset<'_> {
             }
             Datatype::FloatingPoint { .. } => {
                 let values = self.dataset.read_f64().map_err(|error| self.damaged(&error))?;
-                if values.iter().any(|value| value.is_nan()) {
-                    return Err(self.container.error(format!("'{}' contains NaN", self.name)));
+                if let Some(other) = values.iter().find(|value| ![0.0, 1.0].contains(*value)) {
+                    return Err(self.container.error(format!("'{}' contains {other}: expected 0 or 1", self.name)));
                 }
                 Ok(values.into_iter().map(|value| value != 0.0).collect())
             }

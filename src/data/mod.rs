@@ -9,6 +9,7 @@ pub mod digest;
 pub mod fastmri;
 mod hdf5;
 pub mod images;
+pub mod inspect;
 pub mod ismrmrd;
 pub mod loader;
 pub mod mask;

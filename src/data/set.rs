@@ -449,6 +449,13 @@ fn manifest_entries(manifest: &Path) -> Result<Vec<Entry>> {
             continue;
         }
         let (path, slices) = match line.rsplit_once(char::is_whitespace) {
+            Some((_, last)) if is_meant_as_slices(last) => {
+                return Err(Error::input(format!(
+                    "{} line {}: '{last}': expected slices=FROM..TO without blanks, such as slices=3..20 for slices 3 to 19",
+                    manifest.display(),
+                    number + 1
+                )));
+            }
             Some((path, last)) if last.starts_with("slices=") => {
                 let slices = slice_range(&last["slices=".len()..]).ok_or_else(|| {
                     Error::input(format!(
@@ -477,13 +484,19 @@ fn manifest_entries(manifest: &Path) -> Result<Vec<Entry>> {
         .collect();
     if !missing.is_empty() {
         return Err(Error::input(format!(
-            "{} lists {} files that do not exist:{}",
+            "{} lists {} files that do not exist, relative to it:{}",
             manifest.display(),
             missing.len(),
             listed(missing)
         )));
     }
     Ok(entries)
+}
+
+/// A range that does not stand behind `slices=`.
+fn is_meant_as_slices(word: &str) -> bool {
+    let range = word.rsplit('=').next().and_then(slice_range);
+    range.is_some() && !word.starts_with("slices=")
 }
 
 fn slice_range(text: &str) -> Option<Range<usize>> {

@@ -11,8 +11,7 @@ use crate::audit::evidence::{Each, FORMAT};
 use crate::audit::gather::{Findings, Seen};
 use crate::audit::observe::Network;
 use crate::audit::relearn::{MEASURED_SLICES, checks};
-use crate::audit::training::Training;
-use crate::audit::{Audit, Observed, Request, Settings as AuditSettings, Subject};
+use crate::audit::{Audit, AuditSettings, Observed, Request, Subject};
 use crate::backend::Backend;
 use crate::data::digest::{VolumeDigest, file_sha256};
 use crate::error::{Error, Result};
@@ -27,6 +26,7 @@ use crate::precision::Precision;
 use crate::run::Outcome;
 use crate::unlearn::UnlearnConfig;
 use crate::unlearn::config::NamedSet;
+use crate::unlearn::trained_on::TrainedOn;
 
 /// What a network's look leaves in its node's directory.
 const OBSERVED: &str = "observed.json";
@@ -214,17 +214,17 @@ pub(super) fn audit<B: Backend>(
     };
     let path = nodes[*oracle_training].weights();
     // Studies compare their sets before anything is run.
-    let trainings = Each {
-        before: Some(Training::of(&subject.config.model)),
-        after: Some(Training::of(&run.weights())),
-        oracle: Some(Training::of(&path)),
+    let trained_on = Each {
+        before: Some(TrainedOn::of(&subject.config.model)?),
+        after: Some(TrainedOn::of(&run.weights())?),
+        oracle: Some(TrainedOn::of(&path)?),
     };
     let oracle = Seen { weights: Weights::read(&path)?, path, observed: read(&nodes[*oracle], OBSERVED)? };
     let findings = Findings {
         subject,
         sets,
         files,
-        trainings,
+        trained_on,
         settings: settings.as_ref().clone(),
         before,
         after,

@@ -25,7 +25,7 @@ use crate::experiment::node_files::{Claim, Done, WorstSlice};
 use crate::experiment::results::{Epoch, Measured, VolumeScores};
 use crate::experiment::settings::{Settings, Subjects};
 use crate::model::Weights;
-use crate::progress::Progress;
+use crate::progress::{Progress, warn};
 use crate::provenance::Provenance;
 use crate::ranks::ALONE;
 use crate::run::{Best, Outcome, RunState, Start};
@@ -227,7 +227,10 @@ impl Experiment<'_> {
         let (mut warnings, mut diverged) = (Vec::new(), false);
         match outcome {
             Ok((Outcome::Stopped, _)) => return Ok(Outcome::Stopped),
-            Ok((Outcome::Finished, record)) => warnings.extend(record.warnings),
+            Ok((Outcome::Finished, record)) => {
+                record.warnings.iter().for_each(|warning| warn(&format!("{}: {warning}", node.name)));
+                warnings.extend(record.warnings);
+            }
             Err(Error::NotFinite(message)) => {
                 warnings.push(message);
                 diverged = true;

@@ -42,6 +42,7 @@ pub struct Settings {
     pub simulate: Option<Simulate>,
     #[serde(default)]
     pub network: Architecture,
+    #[serde(default)]
     pub sampling: Sampling,
     #[serde(default)]
     pub training: Training,

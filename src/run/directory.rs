@@ -25,6 +25,9 @@ const FILES: [&str; 12] = [
     "unlearning.json",
 ];
 
+/// Of these, what a run has before it has saved anything, and may lose: one that failed or was killed before is begun again.
+const BEGINNING: [&str; 2] = ["config.toml", "metrics.jsonl"];
+
 /// Those that are written when a run ends, or later.
 const RESULTS: [&str; 4] = ["audit.html", "audit.json", "summary.json", "unlearning.json"];
 
@@ -72,7 +75,7 @@ impl RunDirectory {
         }
         let held: Vec<&str> = FILES.into_iter().filter(|f| path.join(f).exists()).collect();
         match start {
-            Start::New if !held.is_empty() => Err(Error::input(format!(
+            Start::New if held.iter().any(|file| !BEGINNING.contains(file)) => Err(Error::input(format!(
                 "{shown} already holds a run ({}): continue it with --resume, replace it with --overwrite, or \
                  choose another --out",
                 held.join(", ")

@@ -13,6 +13,7 @@ use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::metrics::Scores;
+use crate::progress::say;
 use crate::ranks::Ranks;
 use crate::run::board::{Board, Pace};
 use crate::run::feed::Feed;
@@ -119,8 +120,8 @@ impl Run<'_> {
             }
             let (step, epoch) = (state.step, state.epoch);
             let complete = state.step_in_epoch == steps.len();
+            let mean_loss = state.epoch_loss / steps.len() as f64;
             if complete {
-                let mean_loss = state.epoch_loss / steps.len() as f64;
                 state.plateau.epoch(self.optimisation.plateau, mean_loss);
                 let seconds = started.elapsed().as_secs_f64();
                 let line = Line::Epoch { step, epoch, mean_loss, lr: state.plateau.lr, seconds };
@@ -132,6 +133,9 @@ impl Run<'_> {
                 // The run that goes on measures, and closes the epoch.
                 return Ok(Outcome::Stopped);
             };
+            if complete && self.shown {
+                say(&told_of_epoch(self, epoch, mean_loss, validation.as_ref()));
+            }
             if let Some(Validation { volumes, psnr, ssim, nmse, picture }) = validation {
                 let line = Line::Validation { step, epoch, volumes, psnr, ssim, nmse };
                 log.write(&line)?;
@@ -221,4 +225,13 @@ impl Run<'_> {
         told.step(&line, slices, feed.waited(), engine)?;
         Ok(stopping)
     }
+}
+
+/// A line for whoever watches: what has become of an epoch.
+fn told_of_epoch(run: &Run<'_>, epoch: u64, mean_loss: f64, validation: Option<&Validation>) -> String {
+    let of = run.optimisation.epochs.map_or(String::new(), |epochs| format!(" of {epochs}"));
+    let measured = validation.map_or(String::new(), |v| {
+        format!("; validation: PSNR {:.2} dB, SSIM {:.4}, NMSE {:.4}", v.psnr, v.ssim, v.nmse)
+    });
+    format!("{}, epoch {}{of}: mean loss {mean_loss:.4}{measured}", run.title, epoch + 1)
 }

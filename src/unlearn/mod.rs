@@ -29,6 +29,7 @@ pub mod scrub;
 mod sets;
 pub mod ssd;
 pub mod strength;
+pub mod trained_on;
 mod warnings;
 
 pub use config::{OptimizerState, UnlearnConfig};

@@ -102,7 +102,7 @@ impl Record {
             .collect();
         let nothing_dampened =
             (!method.has_steps() && selected == Some(0)).then(|| warnings::nothing_dampened(sets));
-        let warnings = [found.diverged, nothing_dampened, sets.warning()];
+        let odd = [found.diverged, nothing_dampened];
         Self {
             kerase: VERSION,
             by: found.by,
@@ -124,9 +124,10 @@ impl Record {
             weights_after_sha256: sha256::of_parameters(after),
             weights: after.len(),
             weights_selected: selected,
-            warnings: warnings
+            warnings: odd
                 .into_iter()
                 .flatten()
+                .chain(sets.warnings())
                 .chain(warnings::ruined(method, &config.strength(), &metrics))
                 .collect(),
             metrics,

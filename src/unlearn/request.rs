@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
+use crate::progress::warn;
 use crate::provenance::Provenance;
 use crate::ranks::Ranks;
 use crate::reconstruct::make_rooms;
@@ -72,6 +73,9 @@ impl Unlearning<'_> {
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
         let fixed = Sampler::fixed(&config.sampling)?;
         let sets = Sets::open(config, method, &sampler)?;
+        if self.shown {
+            sets.warnings().iter().for_each(|warning| warn(warning));
+        }
 
         let mut engine = Engine::for_training(ops, weights.architecture, &weights.parameters)?
             .recomputing(config.optimisation.low_memory);

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::evaluate::check_targets;
 use crate::unlearn::config::{NamedSet, UnlearnConfig};
 use crate::unlearn::method::Method;
+use crate::unlearn::trained_on::TrainedOn;
 
 /// With virtual coils, where they are asked for.
 pub(super) struct Sets {
@@ -20,6 +21,8 @@ pub(super) struct Sets {
     pub measured: Vec<(String, Arc<VolumeSet>)>,
     /// Volumes of the retain set that are of patients whom the forget set has volumes of.
     of_forgotten_patients: usize,
+    /// Volumes of the forget set that the network never learned, as far as that is known.
+    never_learned: usize,
 }
 
 impl Sets {
@@ -30,6 +33,7 @@ impl Sets {
         let forget = VolumeSet::open(&config.forget)?;
         check_disjoint(&retain, &forget, ["retain", "forget"])?;
         let of_forgotten_patients = volumes_of_same_patients(&forget, &retain);
+        let never_learned = TrainedOn::of(&config.model)?.missing(&forget)?.unwrap_or(0);
         let retain = sampler.compressed(retain)?;
         let forget = sampler.compressed(forget)?;
         let used = if method.uses_retain_set() { config.retain_part(&retain)? } else { retain.clone() };
@@ -40,7 +44,7 @@ impl Sets {
         if config.measure {
             measured.iter().try_for_each(|(_, set)| check_targets(set))?;
         }
-        Ok(Self { retain, used, forget, measured, of_forgotten_patients })
+        Ok(Self { retain, used, forget, measured, of_forgotten_patients, never_learned })
     }
 
     /// What the forget set is of the slices of both.
@@ -49,15 +53,26 @@ impl Sets {
         forget / (forget + retain)
     }
 
-    /// Who asks to be forgotten may have been scanned more than once.
-    pub fn warning(&self) -> Option<String> {
-        (self.of_forgotten_patients > 0).then(|| {
-            format!(
+    /// What may not have been meant.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.never_learned > 0 {
+            warnings.push(format!(
+                "{} of {} volumes of the forget set are not among what the network was trained on, by the config.toml \
+                 beside its weights: of them there is nothing to forget",
+                self.never_learned,
+                self.forget.volumes().len()
+            ));
+        }
+        // Who asks to be forgotten may have been scanned more than once.
+        if self.of_forgotten_patients > 0 {
+            warnings.push(format!(
                 "{} of {} volumes of the retain set are, by the patient that their files name, of somebody whom the \
                  forget set has volumes of: they are not forgotten",
                 self.of_forgotten_patients,
                 self.retain.volumes().len()
-            )
-        })
+            ));
+        }
+        warnings
     }
 }

@@ -12,7 +12,7 @@ use crate::audit::distance::Moved;
 use crate::audit::evidence::{Each, NetworkScores, SetEvidence, WeightsFile};
 use crate::audit::flags;
 use crate::audit::interval::Estimate;
-use crate::audit::settings::Role;
+use crate::audit::settings::SetRole;
 use crate::data::digest::VolumeDigest;
 use crate::error::Result;
 use crate::provenance::Provenance;
@@ -217,7 +217,7 @@ fn forgotten(audit: &Audit) -> Part {
         }
         details {
             summary { "Files of the other sets" }
-            @for set in audit.sets.iter().filter(|set| set.role != Role::Forget) {
+            @for set in audit.sets.iter().filter(|set| set.role != SetRole::Forget) {
                 @let files: Vec<Vec<String>> = set.files.iter().map(file).collect();
                 h3 { (set.set) }
                 (grid(&words(&["file", "slices", "SHA-256 of the file"]), &files, 1, false))
@@ -261,5 +261,5 @@ fn settings(audit: &Audit) -> Part {
         h3 { "The run's settings" }
         pre.scroll tabindex="0" { (audit.run.settings) }
     };
-    Some(("settings", "Settings, hardware and versions", body))
+    Some(("settings", "AuditSettings, hardware and versions", body))
 }

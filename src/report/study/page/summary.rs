@@ -101,6 +101,10 @@ fn found(study: &Study, findings: &[Finding]) -> String {
             format!("{}{at} ({} of {} seeds)", c.label, c.seeds().diverged, c.seeds().all)
         })
         .collect();
+    let idle: Vec<&str> = study.compared().filter(|c| study.does_nothing(c)).map(|c| c.label).collect();
+    if !idle.is_empty() {
+        sentences.push(format!("Nothing was done to the network by {}.", listed(&idle)));
+    }
     if !diverged.is_empty() {
         sentences.push(format!("Diverged: {}.", listed(&diverged)));
     }
