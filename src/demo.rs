@@ -24,8 +24,8 @@ use crate::progress::Progress;
 use crate::ranks::ALONE;
 use crate::reconstruct::reconstruct_set;
 use crate::report::comparison::{Candidate, comparison};
+use crate::report::evaluation::{Entry, Evaluation};
 use crate::report::panel::Panel;
-use crate::report::table::{Entry, Evaluation};
 use crate::run::plateau::PlateauSettings;
 use crate::run::{Outcome, Start};
 use crate::simulate::{Anatomy, SimulateConfig, file_name, simulate_volume};
@@ -227,15 +227,8 @@ impl Demo<'_> {
         for set in ["brain", "knee"] {
             let volumes = Arc::new(VolumeSet::open(self.out.join("data").join(set).join("test"))?);
             for (model, engine) in &mut engines {
-                for result in evaluate(engine, &volumes, &sampler, || ())? {
-                    entries.push(Entry {
-                        set: set.into(),
-                        model: (*model).into(),
-                        volume: result.volume,
-                        slices: result.slices.len(),
-                        scores: result.scores.volume,
-                    });
-                }
+                let results = evaluate(engine, &volumes, &sampler, || ())?;
+                entries.extend(results.into_iter().map(|result| Entry::new(set, model, result)));
             }
             panels.push(self.panel(set, &volumes, &mut engines, &sampler)?);
         }

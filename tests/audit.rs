@@ -11,8 +11,7 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use kerase::audit::evidence::Each;
-use kerase::audit::flags::Kind;
+use kerase::audit::evidence::{Each, Kind};
 use kerase::audit::gather::{Findings, Seen};
 use kerase::audit::interval::{Estimate, Interval, t_quantile};
 use kerase::audit::membership::{Auc, AucDifference};

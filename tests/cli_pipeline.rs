@@ -6,7 +6,7 @@ mod support;
 use kerase::data::fastmri::VolumeFile;
 use kerase::data::set::VolumeSet;
 use kerase::metrics::{self, Images};
-use kerase::report::table::Evaluation;
+use kerase::report::evaluation::Evaluation;
 use support::{Folder, golden};
 
 const SAMPLING: &str = "--mask equispaced_fraction --acceleration 4 --center-fraction 0.08";
@@ -60,7 +60,8 @@ fn what_reconstruct_writes_is_what_evaluate_scores() {
                 volume.max,
             )
             .unwrap();
-            let entry = |e: &&kerase::report::table::Entry| (&*e.set, &*e.volume) == (label, &*volume.name);
+            let entry =
+                |e: &&kerase::report::evaluation::Entry| (&*e.set, &*e.volume) == (label, &*volume.name);
             let found = evaluation.volumes.iter().find(entry).unwrap();
             assert_eq!(found.scores, scores.volume);
 

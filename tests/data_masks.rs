@@ -67,12 +67,8 @@ fn masks_are_fastmris_to_the_column() {
         let kind: MaskKind = draw[0].as_str().unwrap().parse().unwrap();
         let width = draw[1].as_u64().unwrap() as usize;
         let (fractions, accelerations) = (floats(&draw[2]), numbers::<u32>(&draw[3]));
-        let function = if draw[5].as_bool().unwrap() {
-            MaskFunction::with_any_combination(kind, &fractions, &accelerations)
-        } else {
-            MaskFunction::new(kind, &fractions, &accelerations)
-        };
-        let mask = function.unwrap().sample(width, seed(&draw[4]));
+        let function = MaskFunction::new(kind, &fractions, &accelerations).unwrap();
+        let mask = function.sample(width, seed(&draw[4]));
         if case.get("error").is_some() {
             let message = mask.unwrap_err().to_string();
             assert!(message.contains(kind.name()) && message.contains(&width.to_string()), "{message}");
@@ -94,7 +90,7 @@ fn masks_are_fastmris_to_the_column() {
         }
         compared[MaskKind::ALL.iter().position(|&other| other == kind).unwrap()] += 1;
     }
-    assert!(compared.iter().all(|&count| count > 40), "{compared:?}");
+    assert!(compared.iter().all(|&count| count >= 40), "{compared:?}");
     assert!(refused > 20, "{refused}");
 }
 

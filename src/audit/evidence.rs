@@ -1,18 +1,16 @@
-//! What the record of an audit says, and what follows from it.
+//! What the record of an audit says.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::audit::distance::PartDistance;
-use crate::audit::flags::{self, Flag};
 use crate::audit::interval::Estimate;
 use crate::audit::membership::{Auc, AucDifference};
 use crate::audit::observe::VolumeObserved;
 use crate::audit::relearn::Relearned;
 use crate::audit::settings::{AuditSettings, SetRole};
 use crate::data::digest::VolumeDigest;
-use crate::metrics::Scores;
 use crate::provenance::Provenance;
 use crate::unlearn::trained_on::TrainedOn;
 
@@ -110,28 +108,6 @@ pub struct NetworkScores {
     pub volumes: Vec<VolumeObserved>,
 }
 
-impl NetworkScores {
-    pub(super) fn of(volumes: Vec<VolumeObserved>) -> Option<Self> {
-        let over = |number: fn(&Scores) -> f64| {
-            Estimate::of(&volumes.iter().map(|v| number(&v.scores)).collect::<Vec<_>>())
-        };
-        let mean = |v: &VolumeObserved| v.losses.iter().sum::<f64>() / v.losses.len() as f64;
-        Some(Self {
-            psnr: over(|scores| scores.psnr)?,
-            ssim: over(|scores| scores.ssim)?,
-            nmse: over(|scores| scores.nmse)?,
-            loss: Estimate::of(&volumes.iter().map(mean).collect::<Vec<_>>())?,
-            volumes,
-        })
-    }
-
-    /// By how many dB this network's PSNR is above another's, over the volumes that both saw.
-    fn psnr_above(&self, other: &Self) -> Option<Estimate> {
-        let pairs = self.volumes.iter().zip(&other.volumes);
-        Estimate::of(&pairs.map(|(a, b)| a.scores.psnr - b.scores.psnr).collect::<Vec<_>>())
-    }
-}
-
 /// One set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -151,14 +127,6 @@ pub struct SetEvidence {
     pub against_oracle_psnr: Option<Estimate>,
 }
 
-impl SetEvidence {
-    /// Of each network: those of each volume's slices.
-    fn losses(&self) -> Each<Vec<Vec<f64>>> {
-        let of = |scores: &NetworkScores| scores.volumes.iter().map(|volume| volume.losses.clone()).collect();
-        self.scores.as_ref().and_then(|scores| Some(of(scores)))
-    }
-}
-
 /// How the networks relearn the forget set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -171,6 +139,48 @@ pub struct Relearning {
     /// The loss is a mean over so many slices of the forget set.
     pub measured_slices: usize,
     pub networks: Each<Relearned>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The run's loss, or the network's images, are not finite.
+    Diverged,
+    /// Worse than the oracle on the forget set or on unseen volumes like it.
+    OverForgetting,
+    /// Worse than the oracle on another test set.
+    RetainDamaged,
+    /// The forget set is reconstructed as before.
+    NothingForgotten,
+    /// Losses still tell the forget set from unseen volumes, by being smaller; where there is an oracle, smaller than it
+    /// has them.
+    StillRecognised,
+    /// Likewise, by being larger.
+    StandsOut,
+    /// The loss on the forget set is back much sooner than from the oracle.
+    RelearnsFast,
+}
+
+impl Kind {
+    /// What people read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Diverged => "diverged",
+            Self::OverForgetting => "over-forgetting",
+            Self::RetainDamaged => "retained quality damaged",
+            Self::NothingForgotten => "nothing forgotten",
+            Self::StillRecognised => "still recognised",
+            Self::StandsOut => "stands out",
+            Self::RelearnsFast => "relearns fast",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flag {
+    pub kind: Kind,
+    pub text: String,
 }
 
 /// All of it.
@@ -205,24 +215,6 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// With all that follows from what was measured worked out: means and intervals, differences, AUCs, flags and notes.
-    pub fn concluded(mut self) -> Self {
-        for set in &mut self.sets {
-            set.scores = set.scores.as_ref().and_then(|scores| NetworkScores::of(scores.volumes.clone()));
-            let Each { before, after, oracle } = &set.scores;
-            let above = |other: &Option<NetworkScores>| after.as_ref()?.psnr_above(other.as_ref()?);
-            (set.change_psnr, set.against_oracle_psnr) = (above(before), above(oracle));
-        }
-        let losses = self.sets[0].losses().zip(self.sets[1].losses());
-        self.membership = losses.as_ref().and_then(|(forget, unseen)| Auc::of(forget, unseen));
-        let Each { after, oracle, .. } = losses;
-        self.membership_against_oracle = after
-            .zip(oracle)
-            .and_then(|(after, oracle)| AucDifference::of([&after.0, &after.1], [&oracle.0, &oracle.1]));
-        (self.flags, self.notes) = (flags::flags(&self), flags::notes(&self));
-        self
-    }
-
     /// The set that was forgotten.
     pub fn forget(&self) -> &SetEvidence {
         &self.sets[0]

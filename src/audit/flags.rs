@@ -2,9 +2,7 @@
 
 use std::cmp::Ordering;
 
-use serde::{Deserialize, Serialize};
-
-use crate::audit::evidence::{Audit, NetworkScores, SetEvidence, WeightsFile};
+use crate::audit::evidence::{Audit, Flag, Kind, NetworkScores, SetEvidence, WeightsFile};
 use crate::audit::interval::{Estimate, Interval};
 use crate::audit::membership::{Auc, AucDifference};
 use crate::audit::relearn::Relearned;
@@ -12,48 +10,6 @@ use crate::audit::settings::SetRole;
 
 /// Differences of the mean PSNR that are smaller are not worth a flag, in dB.
 pub const SMALLEST: f64 = 0.1;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// The run's loss, or the network's images, are not finite.
-    Diverged,
-    /// Worse than the oracle on the forget set or on unseen volumes like it.
-    OverForgetting,
-    /// Worse than the oracle on another test set.
-    RetainDamaged,
-    /// The forget set is reconstructed as before.
-    NothingForgotten,
-    /// Losses still tell the forget set from unseen volumes, by being smaller; where there is an oracle, smaller than it
-    /// has them.
-    StillRecognised,
-    /// Likewise, by being larger.
-    StandsOut,
-    /// The loss on the forget set is back much sooner than from the oracle.
-    RelearnsFast,
-}
-
-impl Kind {
-    /// What people read.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Diverged => "diverged",
-            Self::OverForgetting => "over-forgetting",
-            Self::RetainDamaged => "retained quality damaged",
-            Self::NothingForgotten => "nothing forgotten",
-            Self::StillRecognised => "still recognised",
-            Self::StandsOut => "stands out",
-            Self::RelearnsFast => "relearns fast",
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Flag {
-    pub kind: Kind,
-    pub text: String,
-}
 
 /// All that stands out.
 pub fn flags(audit: &Audit) -> Vec<Flag> {

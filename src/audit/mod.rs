@@ -4,8 +4,10 @@
 //! [`subject`] reads the run, [`opened`] all that is to be looked at, [`observe`] looks at one network on all sets, [`membership`], [`relearn`], [`distance`] and
 //! [`interval`] are the measures, [`flags`] says what stands out.
 //! [`evidence`] is what a record says, [`gather`] makes one, [`record`] writes and reads it, and [`verify`] says whether
-//! record, data and weights still belong together. What each number means and what it does not: docs/audit.md.
+//! record, data and weights still belong together. [`conclude`] works out what follows from what was measured. What each
+//! number means and what it does not: docs/audit.md.
 
+pub mod conclude;
 pub mod distance;
 pub mod evidence;
 pub mod flags;

@@ -16,13 +16,14 @@ use crate::batch::{MaskSeeding, Sampler, Sampling};
 use crate::data::set::{VolumeSet, own_masks_summary};
 use crate::device::{Device, Work};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices};
 use crate::metrics::Scores;
 use crate::model::{VarNet, Weights};
 use crate::progress::{Progress, say};
 use crate::ranks::Ranks;
-use crate::report::table::{Entry, Evaluation, Style};
+use crate::report::evaluation::{Entry, Evaluation};
+use crate::report::table::{Style, csv};
 use crate::run::check::{fingerprint, measurable};
 use crate::sha256;
 
@@ -189,7 +190,7 @@ impl Work for Plan<'_> {
                     evaluate_together(self.ranks, &mut engine, set, &self.sampler, || progress.step(""))?;
                 for result in results {
                     slices.extend(slice_entries(&data.name, &model.name, &result));
-                    volumes.push(volume_entry(&data.name, &model.name, result));
+                    volumes.push(Entry::new(&data.name, &model.name, result));
                 }
             }
         }
@@ -231,7 +232,7 @@ impl Plan<'_> {
             atomic::write_bytes(path, evaluation.volume_csv()?.as_bytes())?;
         }
         if let Some(path) = &self.csv_slices {
-            atomic::write_bytes(path, &slice_csv(slices)?)?;
+            atomic::write_bytes(path, slice_csv(slices)?.as_bytes())?;
         }
         if evaluation.volumes.len() <= 20 {
             print(evaluation.volume_table(Style::Terminal) + "\n")?;
@@ -242,16 +243,6 @@ impl Plan<'_> {
 
 fn source(labelled: &Labelled) -> Source<'_> {
     Source { name: &labelled.name, path: &labelled.path }
-}
-
-fn volume_entry(set: &str, model: &str, result: VolumeResult) -> Entry {
-    Entry {
-        set: set.into(),
-        model: model.into(),
-        volume: result.volume,
-        slices: result.slices.len(),
-        scores: result.scores.volume,
-    }
 }
 
 fn slice_entries(set: &str, model: &str, result: &VolumeResult) -> Vec<SliceEntry> {
@@ -268,18 +259,15 @@ fn slice_entries(set: &str, model: &str, result: &VolumeResult) -> Vec<SliceEntr
 }
 
 /// One line a slice, with every digit: set, model, volume, slice, psnr, ssim, nmse.
-fn slice_csv(slices: &[SliceEntry]) -> Result<Vec<u8>> {
-    let failed =
-        |error: &dyn std::fmt::Display| Error::input(format!("cannot write the results as CSV: {error}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer
-        .write_record(["set", "model", "volume", "slice", "psnr", "ssim", "nmse"])
-        .map_err(|error| failed(&error))?;
-    for entry in slices {
-        let Scores { psnr, ssim, nmse } = entry.scores;
-        let numbers = [entry.slice.to_string(), psnr.to_string(), ssim.to_string(), nmse.to_string()];
-        let names = [&entry.set, &entry.model, &entry.volume];
-        writer.write_record(names.into_iter().chain(&numbers)).map_err(|error| failed(&error))?;
-    }
-    writer.into_inner().map_err(|error| failed(&error))
+fn slice_csv(slices: &[SliceEntry]) -> Result<String> {
+    let header = ["set", "model", "volume", "slice", "psnr", "ssim", "nmse"];
+    csv(
+        &header,
+        slices.iter().map(|e| {
+            let Scores { psnr, ssim, nmse } = e.scores;
+            let mut record = vec![e.set.clone(), e.model.clone(), e.volume.clone(), e.slice.to_string()];
+            record.extend([psnr, ssim, nmse].map(|v| v.to_string()));
+            record
+        }),
+    )
 }

@@ -26,7 +26,8 @@ use crate::evaluate::{Comparison, VolumeResult};
 use crate::model::Weights;
 use crate::progress::{Progress, say};
 use crate::reconstruct::{ReconstructedSlice, crop_for_leaderboard, reconstruct_set};
-use crate::report::table::{Entry, Evaluation, Style};
+use crate::report::evaluation::{Entry, Evaluation};
+use crate::report::table::Style;
 
 const EXAMPLE: &str = "\
 Example:
@@ -184,16 +185,9 @@ impl Work for Plan {
 }
 
 impl Plan {
-    fn entries(&self, scores: [VolumeResult; 2]) -> [Entry; 2] {
-        let names = [ZERO_FILLED.to_string(), self.model.name.clone()];
-        let mut named = names.into_iter().zip(scores).map(|(model, result)| Entry {
-            set: self.data.name.clone(),
-            model,
-            volume: result.volume,
-            slices: result.slices.len(),
-            scores: result.scores.volume,
-        });
-        std::array::from_fn(|_| named.next().expect("two of each"))
+    fn entries(&self, [zero_filled, network]: [VolumeResult; 2]) -> [Entry; 2] {
+        let entry = |model, result| Entry::new(&self.data.name, model, result);
+        [entry(ZERO_FILLED, zero_filled), entry(&self.model.name, network)]
     }
 
     fn finish(&self, evaluation: &Evaluation) -> Result<()> {

@@ -178,13 +178,11 @@ pub fn center_band(mask: &[bool], num_low_frequencies: usize) -> Range<usize> {
 }
 
 /// Draws masks: one of fastMRI's `MaskFunc`s.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug)]
 pub struct MaskFunction {
     kind: MaskKind,
-    center_fractions: Vec<f64>,
-    accelerations: Vec<u32>,
-    /// Any fraction with any acceleration, instead of the pairs of the two lists.
-    allow_any_combination: bool,
+    /// Center fractions, each with its acceleration.
+    pairs: Vec<(f64, u32)>,
 }
 
 impl MaskFunction {
@@ -200,17 +198,7 @@ impl MaskFunction {
                 accelerations.len()
             )));
         }
-        Self::with_any_combination(kind, center_fractions, accelerations)
-            .map(|function| Self { allow_any_combination: false, ..function })
-    }
-
-    /// fastMRI's `allow_any_combination=True`: fraction and acceleration are drawn one by one.
-    pub fn with_any_combination(
-        kind: MaskKind,
-        center_fractions: &[f64],
-        accelerations: &[u32],
-    ) -> Result<Self> {
-        if center_fractions.is_empty() || accelerations.is_empty() {
+        if center_fractions.is_empty() {
             return Err(Error::input("a mask needs at least one center fraction and one acceleration"));
         }
         if let Some(fraction) = center_fractions.iter().find(|fraction| !(0.0..=1.0).contains(*fraction)) {
@@ -221,12 +209,8 @@ impl MaskFunction {
         if accelerations.contains(&0) {
             return Err(Error::input("acceleration 0: expected a whole number from 1, such as 4"));
         }
-        Ok(Self {
-            kind,
-            center_fractions: center_fractions.to_vec(),
-            accelerations: accelerations.to_vec(),
-            allow_any_combination: true,
-        })
+        let pairs = center_fractions.iter().copied().zip(accelerations.iter().copied()).collect();
+        Ok(Self { kind, pairs })
     }
 
     /// Draws the mask of a k-space with `columns` columns, as `MaskFunc.__call__` does (padding is applied
@@ -236,7 +220,8 @@ impl MaskFunction {
     /// Where fastMRI raises: the fraction and acceleration leave no columns outside the centre to choose.
     pub fn sample(&self, columns: usize, seed: MaskSeed) -> Result<ColumnMask> {
         let mut random = seed.random_state()?;
-        let (center_fraction, acceleration) = self.choose_acceleration(&mut random);
+        // `MaskFunc.choose_acceleration`
+        let (center_fraction, acceleration) = random.choice(&self.pairs);
         let draw = Draw { kind: self.kind, columns, center_fraction, acceleration };
         draw.mask(&mut random)
     }
@@ -247,34 +232,16 @@ impl MaskFunction {
     /// As [`Self::sample`].
     pub fn densely_sampled(&self, columns: usize) -> Result<Vec<bool>> {
         let mut centre = vec![true; columns];
-        for &center_fraction in &self.center_fractions {
-            for &acceleration in &self.accelerations {
-                if !self.allow_any_combination && !self.pairs().contains(&(center_fraction, acceleration)) {
-                    continue;
-                }
-                let draw = Draw { kind: self.kind, columns, center_fraction, acceleration };
-                let low = match self.kind {
-                    MaskKind::MagicFraction => draw.magic_fraction_acceleration(draw.low())?.0,
-                    _ => draw.low(),
-                };
-                let band = low_band(columns, low);
-                centre.iter_mut().enumerate().for_each(|(x, centre)| *centre &= band.contains(&x));
-            }
+        for &(center_fraction, acceleration) in &self.pairs {
+            let draw = Draw { kind: self.kind, columns, center_fraction, acceleration };
+            let low = match self.kind {
+                MaskKind::MagicFraction => draw.magic_fraction_acceleration(draw.low())?.0,
+                _ => draw.low(),
+            };
+            let band = low_band(columns, low);
+            centre.iter_mut().enumerate().for_each(|(x, centre)| *centre &= band.contains(&x));
         }
         Ok(centre)
-    }
-
-    /// `MaskFunc.choose_acceleration`
-    fn choose_acceleration(&self, random: &mut RandomState) -> (f64, u32) {
-        if self.allow_any_combination {
-            (random.choice(&self.center_fractions), random.choice(&self.accelerations))
-        } else {
-            random.choice(&self.pairs())
-        }
-    }
-
-    fn pairs(&self) -> Vec<(f64, u32)> {
-        self.center_fractions.iter().copied().zip(self.accelerations.iter().copied()).collect()
     }
 }
 

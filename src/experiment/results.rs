@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::distance::PartDistance;
-use crate::audit::evidence::{Each, Relearning};
-use crate::audit::flags::Flag;
+use crate::audit::evidence::{Each, Flag, Relearning};
 use crate::audit::membership::{Auc, AucDifference};
 use crate::error::{Error, Result};
 use crate::metrics::Scores;

@@ -6,6 +6,7 @@ pub mod canvas;
 pub mod colormap;
 pub mod comparison;
 pub mod encode;
+pub mod evaluation;
 pub mod page;
 pub mod panel;
 pub mod resample;

@@ -6,8 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use kerase::audit::distance::{Moved, PartDistance};
-use kerase::audit::evidence::{Each, Relearning};
-use kerase::audit::flags::{Flag, Kind};
+use kerase::audit::evidence::{Each, Flag, Kind, Relearning};
 use kerase::audit::interval::Interval;
 use kerase::audit::membership::{Auc, AucDifference, Size};
 use kerase::audit::relearn::{CurvePoint, Relearned};

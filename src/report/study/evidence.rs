@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::condition::Study;
 use super::table::{Record, Shown, Table};
-use crate::audit::evidence::Each;
-use crate::audit::flags::{self, Flag};
+use crate::audit::evidence::{Each, Flag};
+use crate::audit::flags;
 use crate::audit::interval::CONFIDENCE;
 use crate::audit::membership::{Auc, AucDifference};
 use crate::audit::relearn::Relearned;

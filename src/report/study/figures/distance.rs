@@ -4,9 +4,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::axis::Axis;
-use super::draw::{
-    Area, Chart, Drawn, FAINT, INK, MIDDLE, PALETTE, fitting, letters, mark, px, stroke, write,
-};
+use super::draw::{Area, Chart, Drawn, INK, MIDDLE, PALETTE, fitting, letters, mark, px, stroke, write};
+use super::plot::described;
 use crate::audit::distance::{Moved, PartDistance};
 use crate::experiment::results::AuditResult;
 use crate::report::study::condition::Study;
@@ -97,25 +96,9 @@ impl Chart for Distances {
         let decades = (bottom as i32..=top as i32).map(f64::from).collect();
         let right = self.parts.len() as f64 - 0.5;
         let (plot, legend) = area.split_horizontally(px(f64::from(SIZE.0) - LEGEND));
-        let mut chart = ChartBuilder::on(&plot)
-            .margin(px(8.0))
-            .x_label_area_size(px(42.0))
-            .y_label_area_size(px(62.0))
-            .build_cartesian_2d(
-                Axis::new(-0.5, right, Vec::new(), |_| String::new()),
-                Axis::new(bottom, top, decades, decade),
-            )?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(stroke(FAINT, 0.75))
-            .axis_style(stroke(MIDDLE, 1.0))
-            .set_all_tick_mark_size(px(4.0))
-            .label_style(letters(14.0, INK, HPos::Center, VPos::Center))
-            .axis_desc_style(letters(15.0, INK, HPos::Center, VPos::Center))
-            .x_desc("part of the network")
-            .y_desc("relative distance from G")
-            .draw()?;
+        let x = Axis::new(-0.5, right, Vec::new(), |_| String::new());
+        let y = Axis::new(bottom, top, decades, decade);
+        let chart = described(&plot, 62.0, (x, "part of the network"), (y, "relative distance from G"))?;
         let at =
             |part: usize, power: Option<f64>| chart.backend_coord(&(part as f64, power.unwrap_or(bottom)));
         let inner = plot.strip_coord_spec();

@@ -13,7 +13,7 @@ use crate::report::canvas::FONT;
 use crate::report::encode;
 
 pub type Area<DB> = DrawingArea<DB, Shift>;
-pub type Drawn<DB> = std::result::Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
+pub type Drawn<DB, T = ()> = std::result::Result<T, DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
 /// Of Okabe and Ito, which colour-blind eyes tell apart; yellow is left out, as it vanishes on white paper.
 pub const PALETTE: [RGBColor; 6] = [

@@ -1,18 +1,14 @@
 //! Loss over steps, a plot for each of G, the oracle and the compared methods.
 
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, VPos};
 
 use super::axis::{Axis, ticks};
-use super::draw::{Area, Chart, Drawn, FAINT, INK, MIDDLE, PALETTE, fitting, letters, px, stroke, write};
+use super::draw::{Area, Chart, Drawn, MIDDLE, PALETTE, stroke};
+use super::grid;
 use crate::experiment::results::{LossPoint, RunResult};
 use crate::report::study::condition::{Condition, Study};
 use crate::report::study::numbers;
 
-const COLUMNS: usize = 3;
-const CELL: (u32, u32) = (240, 186);
-/// Above the plots.
-const LEGEND: u32 = 34;
 /// Points of a curve: what lies between two is their mean.
 const POINTS: usize = 80;
 
@@ -75,27 +71,15 @@ impl LossCurves {
 
 impl Chart for LossCurves {
     fn size(&self) -> (u32, u32) {
-        let rows = self.panels.len().div_ceil(COLUMNS) as u32;
-        (CELL.0 * COLUMNS as u32, LEGEND + CELL.1 * rows)
+        grid::size(self.panels.len())
     }
 
     fn draw<DB: DrawingBackend>(&self, area: &Area<DB>) -> Drawn<DB> {
-        let mut x = 12.0;
-        for kind in Kind::ALL {
-            if !self.panels.iter().any(|panel| panel.lines.iter().any(|line| line.0 == kind)) {
-                continue;
-            }
-            let y = px(18.0);
-            area.draw(&PathElement::new(vec![(px(x), y), (px(x + 24.0), y)], stroke(kind.color(), 2.5)))?;
-            write(area, kind.name(), (px(x + 30.0), y), &letters(14.0, INK, HPos::Left, VPos::Center))?;
-            x += 150.0;
+        let drawn = |kind: &Kind| self.panels.iter().any(|p| p.lines.iter().any(|line| line.0 == *kind));
+        for (i, kind) in Kind::ALL.into_iter().filter(drawn).enumerate() {
+            grid::key(area, 12.0 + 150.0 * i as f64, kind.color(), kind.name())?;
         }
-        self.panels.iter().enumerate().try_for_each(|(i, panel)| {
-            let left = px(f64::from(CELL.0)) * (i % COLUMNS) as i32;
-            let top = px(f64::from(LEGEND)) + px(f64::from(CELL.1)) * (i / COLUMNS) as i32;
-            let size = (px(f64::from(CELL.0)) as u32, px(f64::from(CELL.1)) as u32);
-            panel.draw(&area.clone().shrink((left, top), size))
-        })
+        grid::cells(area, &self.panels, Panel::draw)
     }
 }
 
@@ -124,27 +108,9 @@ impl Panel {
         };
         let (bottom, top) = range(|p| p.1);
         let (_, right) = range(|p| p.0);
-        let name = fitting(&self.name, 15.0, f64::from(CELL.0) - 60.0);
-        let middle = px((f64::from(CELL.0) + 52.0 - 10.0) / 2.0);
-        write(area, &name, (middle, px(12.0)), &letters(15.0, INK, HPos::Center, VPos::Center))?;
-        let mut chart = ChartBuilder::on(area)
-            .margin_top(px(24.0))
-            .margin_right(px(10.0))
-            .margin_bottom(px(6.0))
-            .x_label_area_size(px(24.0))
-            .y_label_area_size(px(52.0))
-            .build_cartesian_2d(
-                Axis::new(0.0, right, ticks(0.0, right, 4), thousands),
-                Axis::new(bottom, top, ticks(bottom, top, 4), short),
-            )?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(stroke(FAINT, 0.75))
-            .axis_style(stroke(MIDDLE, 1.0))
-            .set_all_tick_mark_size(px(3.0))
-            .label_style(letters(12.0, INK, HPos::Center, VPos::Center))
-            .draw()?;
+        let x = Axis::new(0.0, right, ticks(0.0, right, 4), thousands);
+        let y = Axis::new(bottom, top, ticks(bottom, top, 4), short);
+        let mut chart = grid::plot(area, &self.name, 52.0, x, y)?;
         for (kind, line) in &self.lines {
             let style = stroke(kind.color().mix(0.8), 1.25);
             chart.draw_series(LineSeries::new(line.iter().copied(), style))?;

@@ -3,8 +3,10 @@
 pub mod axis;
 pub mod distance;
 pub mod draw;
+pub mod grid;
 pub mod loss;
 pub mod pictures;
+pub mod plot;
 pub mod radar;
 pub mod relearn;
 pub mod tradeoff;

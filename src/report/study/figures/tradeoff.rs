@@ -5,9 +5,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::axis::{Axis, ticks};
-use super::draw::{
-    Area, Chart, Drawn, FAINT, INK, MIDDLE, PALETTE, fitting, letters, mark, px, stroke, write,
-};
+use super::draw::{Area, Chart, Drawn, INK, MIDDLE, PALETTE, fitting, letters, mark, px, stroke, write};
+use super::plot::described;
 use crate::experiment::results::Measure;
 use crate::report::study::condition::{Condition, Study};
 use crate::report::study::findings::FORGOTTEN;
@@ -131,25 +130,9 @@ impl Chart for Tradeoff {
         let (bottom, top) = (lowest - 0.07 * extent, highest + 0.07 * extent);
 
         let (plot, legend) = area.split_horizontally(px(f64::from(SIZE.0) - LEGEND));
-        let mut chart = ChartBuilder::on(&plot)
-            .margin(px(8.0))
-            .x_label_area_size(px(42.0))
-            .y_label_area_size(px(58.0))
-            .build_cartesian_2d(
-                Axis::new(left, right, time_ticks(left, right), |time| numbers::duration(10f64.powf(time))),
-                Axis::new(bottom, top, ticks(bottom, top, 6), |bta| numbers::trimmed(bta, 2)),
-            )?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(stroke(FAINT, 0.75))
-            .axis_style(stroke(MIDDLE, 1.0))
-            .set_all_tick_mark_size(px(4.0))
-            .label_style(letters(14.0, INK, HPos::Center, VPos::Center))
-            .axis_desc_style(letters(15.0, INK, HPos::Center, VPos::Center))
-            .x_desc("unlearning time")
-            .y_desc(&self.ordinate)
-            .draw()?;
+        let x = Axis::new(left, right, time_ticks(left, right), |time| numbers::duration(10f64.powf(time)));
+        let y = Axis::new(bottom, top, ticks(bottom, top, 6), |bta| numbers::trimmed(bta, 2));
+        let chart = described(&plot, 58.0, (x, "unlearning time"), (y, &self.ordinate))?;
         let inner = plot.strip_coord_spec();
         let at = |time: f64, bta: f64| chart.backend_coord(&(time, bta));
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 
 use super::{Section, parts, unbroken};
-use crate::audit::flags::Kind;
+use crate::audit::evidence::Kind;
 use crate::experiment::results::AuditResult;
 use crate::report::page::grid;
 use crate::report::study::Report;
