@@ -22,7 +22,8 @@ use crate::paths::absolute;
 use crate::precision::Precision;
 use crate::run::{Best, Role};
 use crate::sha256::hex;
-use crate::unlearn::{Method, OptimizerState, UnlearnConfig, last_cascades};
+use crate::unlearn::methods::last_cascades;
+use crate::unlearn::{Method, OptimizerState, UnlearnConfig};
 
 /// Grows when a result would no longer be the same for the same settings.
 const FORMAT: u32 = 2;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::unlearn::method::Method;
+use crate::unlearn::method::{Before, Method};
 
 /// Absent where a method has no such number, or nobody gave it. What each means stands in the method's file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl Hyperparameters {
                 "--last-cascades" => (value >= 1.0, "a number from 1"),
                 "--beta" => ((0.0..=1.0).contains(&value), "a number from 0 to 1"),
                 // An infinite α of ssd selects nothing.
-                "--alpha" if !method.has_steps() => (value >= 0.0, "a number from 0, or inf"),
+                "--alpha" if method.before == Before::Dampens => (value >= 0.0, "a number from 0, or inf"),
                 _ => (value >= 0.0 && value.is_finite(), "a number from 0"),
             };
             if !within {

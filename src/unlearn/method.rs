@@ -11,12 +11,20 @@ use crate::unlearn::strength::{Recipe, Strength};
 /// What a batch contributes to a step, made of plain descent on it.
 pub type Terms = fn(&Strength, Term) -> Vec<Term>;
 
+/// What is done before the first step, with a look at slices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    Nothing,
+    /// The weights are found that the forget set's loss depends on most: all others are frozen.
+    FindsSalient,
+    /// Weights are dampened by what they matter to the forget set, and to all data.
+    Dampens,
+}
+
 /// Which weights the steps change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trained {
     All,
-    /// Those that the forget set's loss depends on most.
-    Salient,
     /// Those of the last k cascades.
     LastCascades,
 }
@@ -59,7 +67,8 @@ pub struct Method {
     pub forget: Option<Terms>,
     /// Whether γ‖θ‖₁ is added to steps that have a forget batch.
     pub l1: bool,
-    /// How the batches of both sets become steps; absent where weights are dampened in place of steps.
+    pub before: Before,
+    /// How the batches of both sets become steps; absent where there are none.
     pub steps: Option<fn(&Strength) -> Mixing>,
     pub trained: Trained,
     pub anew: Anew,
@@ -90,6 +99,7 @@ pub(super) const PLAIN: Method = Method {
     retain: Some(descent),
     forget: None,
     l1: false,
+    before: Before::Nothing,
     steps: Some(Mixing::by_recipe),
     trained: Trained::All,
     anew: Anew::Nothing,
@@ -139,19 +149,23 @@ impl Method {
 
     /// How many slices it looks at before its first step, of so many of the retain and of the forget set.
     pub fn surveyed(&self, [retain, forget]: [usize; 2]) -> usize {
-        match self.trained {
-            _ if !self.has_steps() => retain + forget,
-            Trained::Salient => forget,
-            Trained::All | Trained::LastCascades => 0,
+        match self.before {
+            Before::Nothing => 0,
+            Before::FindsSalient => forget,
+            Before::Dampens => retain + forget,
         }
     }
 
     /// Buffers as large as the parameters that it needs beside training's: other networks, which weights it trains, how
     /// important they are.
     pub fn extra_networks(&self) -> usize {
-        let chooses = usize::from(self.trained != Trained::All);
-        let importances = if self.has_steps() { 0 } else { 2 };
-        self.teachers.len() + chooses + importances
+        let chosen = usize::from(self.trained != Trained::All);
+        let found = match self.before {
+            Before::Nothing => 0,
+            Before::FindsSalient => 1,
+            Before::Dampens => 2,
+        };
+        self.teachers.len() + chosen + found
     }
 
     /// Whether it takes optimiser steps; if not, all is done before the first.

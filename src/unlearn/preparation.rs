@@ -6,10 +6,10 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::run::{Run, RunDirectory, RunState, Start};
 use crate::unlearn::hyperparameters::{Hyperparameters, filled};
-use crate::unlearn::last_cascades;
-use crate::unlearn::method::{Method, Teacher, Trained};
-use crate::unlearn::salun::{self, Mask};
-use crate::unlearn::ssd::Importance;
+use crate::unlearn::mask::Mask;
+use crate::unlearn::method::{Before, Method, Teacher, Trained};
+use crate::unlearn::methods::ssd::Importance;
+use crate::unlearn::methods::{last_cascades, salun};
 
 /// How far a run got that is resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,24 +75,28 @@ impl<B> Preparation<B> {
             };
             assert_eq!(number, teacher as usize, "teachers in their order");
         }
-        let (task, trained) = match (method.has_steps(), method.trained, reached) {
-            (false, _, Reached::Nothing | Reached::Prepared) => {
-                (Task::Dampen(Importance::new(engine)?), None)
+        let mut trained = match method.trained {
+            Trained::All => None,
+            Trained::LastCascades => {
+                Some(last_cascades::flags(engine.net(), filled(hyperparameters.last_cascades))?)
+            }
+        };
+        let task = match (method.before, reached) {
+            (Before::Nothing, _) => Task::Nothing,
+            (Before::FindsSalient, Reached::Nothing) => {
+                trained = Some(vec![true; original.len()]);
+                Task::FindMask
             }
             // A mask that was found is that of the weights that the run began with.
-            (_, Trained::Salient, Reached::Prepared | Reached::Saved) => {
+            (Before::FindsSalient, Reached::Prepared | Reached::Saved) => {
                 let Mask { salient, seconds, origin: of_mask } =
                     Mask::read(&directory.mask(), original.len())?;
                 origin = Some(of_mask);
-                (Task::CountMask(seconds), Some(salient))
+                trained = Some(salient);
+                Task::CountMask(seconds)
             }
-            (_, Trained::Salient, Reached::Nothing) => (Task::FindMask, Some(vec![true; original.len()])),
-            (_, Trained::LastCascades, _) => {
-                let k = filled(hyperparameters.last_cascades);
-                (Task::Nothing, Some(last_cascades::flags(engine.net(), k)?))
-            }
-            // Dampened already, if that is the method.
-            (_, Trained::All, _) => (Task::Nothing, None),
+            (Before::Dampens, Reached::Nothing | Reached::Prepared) => Task::Dampen(Importance::new(engine)?),
+            (Before::Dampens, Reached::Saved) => Task::Nothing,
         };
         if let Some(trained) = &trained {
             engine.freeze(trained)?;

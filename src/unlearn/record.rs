@@ -9,7 +9,7 @@ use crate::run::{Outcome, RunState};
 use crate::sha256;
 use crate::unlearn::config::{OptimizerState, UnlearnConfig};
 use crate::unlearn::measured::Scores;
-use crate::unlearn::method::Method;
+use crate::unlearn::method::{Before, Method};
 use crate::unlearn::sets::Sets;
 use crate::unlearn::strength::Recipe;
 use crate::unlearn::warnings;
@@ -86,7 +86,7 @@ impl Record {
         let selected = found.trained.or_else(|| {
             // Those that were dampened, if any were.
             let changed = || before.iter().zip(after).filter(|(b, a)| b.to_bits() != a.to_bits()).count();
-            (!method.has_steps() && finished).then(changed)
+            (method.before == Before::Dampens && finished).then(changed)
         });
         let [scores_before, scores_after] = found.scores;
         let metrics: Vec<BeforeAfter> = sets
@@ -100,8 +100,8 @@ impl Record {
                 after,
             })
             .collect();
-        let nothing_dampened =
-            (!method.has_steps() && selected == Some(0)).then(|| warnings::nothing_dampened(sets));
+        let nothing_dampened = (method.before == Before::Dampens && selected == Some(0))
+            .then(|| warnings::nothing_dampened(sets));
         let odd = [found.diverged, nothing_dampened];
         Self {
             kerase: VERSION,

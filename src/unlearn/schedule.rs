@@ -3,7 +3,7 @@
 use crate::data::order::epoch_order;
 use crate::data::set::{SliceId, VolumeSet};
 use crate::run::schedule::{PlannedStep, Role, Schedule, Term};
-use crate::unlearn::method::{Method, Trained};
+use crate::unlearn::method::{Before, Method};
 use crate::unlearn::mixing::Mixing;
 use crate::unlearn::strength::Strength;
 
@@ -84,10 +84,10 @@ impl Schedule for UnlearnEpochs {
             let slices = self.set.slices().into_iter().filter(move |&slice| self.role(slice) == role);
             slices.map(move |slice| Term::new(role, vec![slice]))
         };
-        match self.method.trained {
-            _ if !self.method.has_steps() => of(Role::Forget).chain(of(Role::Retain)).collect(),
-            Trained::Salient => of(Role::Forget).collect(),
-            Trained::All | Trained::LastCascades => Vec::new(),
+        match self.method.before {
+            Before::Nothing => Vec::new(),
+            Before::FindsSalient => of(Role::Forget).collect(),
+            Before::Dampens => of(Role::Forget).chain(of(Role::Retain)).collect(),
         }
     }
 

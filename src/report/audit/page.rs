@@ -261,5 +261,5 @@ fn settings(audit: &Audit) -> Part {
         h3 { "The run's settings" }
         pre.scroll tabindex="0" { (audit.run.settings) }
     };
-    Some(("settings", "AuditSettings, hardware and versions", body))
+    Some(("settings", "Settings, hardware and versions", body))
 }

@@ -1,7 +1,7 @@
 //! Gradient ascent with fine-tuning (Xue et al. 2024): ascent on the forget set, descent on a part of the retain set.
 
-use crate::unlearn::ga;
 use crate::unlearn::method::{Method, descent};
+use crate::unlearn::methods::ga;
 
 pub const METHOD: Method = Method {
     name: "ga-ft",

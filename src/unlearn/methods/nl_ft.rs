@@ -1,7 +1,7 @@
 //! Noisy labels with fine-tuning (Xue et al. 2024): noisy targets for the forget set, true ones for a part of the retain set.
 
 use crate::unlearn::method::{Method, descent};
-use crate::unlearn::nl;
+use crate::unlearn::methods::nl;
 
 pub const METHOD: Method = Method {
     name: "nl-ft",

@@ -13,13 +13,14 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::run::{Role, Run, RunState};
 use crate::unlearn::hyperparameters::Hyperparameters;
-use crate::unlearn::method::{Method, PLAIN, descent};
+use crate::unlearn::method::{Before, Method, PLAIN, descent};
 
 pub const METHOD: Method = Method {
     name: "ssd",
     title: "Selective synaptic dampening",
     objective: "no steps: θ ← min(1, λ·d/f)·θ where f > α·d",
     forget: Some(descent),
+    before: Before::Dampens,
     steps: None,
     defaults: Hyperparameters { alpha: Some(10.0), lambda: Some(1.0), ..Hyperparameters::NONE },
     ..PLAIN

@@ -1,8 +1,8 @@
 //! Gradient ascent with an ℓ1 penalty and fine-tuning (Xue et al. 2024): ascent on the forget set, weights drawn to zero,
 //! descent on a part of the retain set.
 
-use crate::unlearn::ga_l1;
 use crate::unlearn::method::{Method, descent};
+use crate::unlearn::methods::ga_l1;
 
 pub const METHOD: Method = Method {
     name: "ga-l1-ft",
