@@ -24,7 +24,7 @@ pub struct Opened {
 
 impl Opened {
     /// # Errors
-    /// AuditSets or weights that cannot be read or used; unseen volumes that a network was trained on.
+    /// Sets or weights that cannot be read or used; unseen volumes that a network was trained on.
     pub fn new(
         subject: Subject,
         settings: AuditSettings,

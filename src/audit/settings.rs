@@ -92,7 +92,7 @@ impl AuditSettings {
     }
 
     /// # Errors
-    /// AuditSets that cannot be opened, or have volumes without targets; names that are taken.
+    /// Sets that cannot be opened, or have volumes without targets; names that are taken.
     pub fn open(&self) -> Result<AuditSets> {
         let sampler = Sampler::fixed(&self.sampling)?;
         let mut sets: Vec<AuditSet> = Vec::new();
