@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::cpu::Cpu;
 use crate::cuda::Cuda;
 use crate::cuda::driver::emulated::Emulated;
-use crate::cuda::driver::gpus;
+use crate::cuda::driver::{Driver, gpus};
 use crate::cuda::tilings::Tilings;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
@@ -92,6 +92,24 @@ pub trait Work {
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output;
 }
 
+/// What is to be done with the kernels themselves, of a GPU or the emulated device.
+pub(crate) trait CudaWork {
+    type Output: Send;
+
+    fn run<D: Driver>(self, cuda: &Cuda<D>) -> Self::Output;
+}
+
+/// [`Work`] on kernels.
+struct Operations<W>(W);
+
+impl<W: Work> CudaWork for Operations<W> {
+    type Output = W::Output;
+
+    fn run<D: Driver>(self, cuda: &Cuda<D>) -> W::Output {
+        self.0.run(cuda)
+    }
+}
+
 impl Device {
     /// What convolutions round the operands of their products to, and what feature maps are stored as.
     pub fn precision(self) -> Precision {
@@ -159,38 +177,67 @@ impl Device {
     }
 
     fn run_on<W: Work + Send>(self, ranks: &Ranks, tilings: Tilings, work: W) -> Result<W::Output> {
-        if !ranks.is_alone() {
-            let kind = match self {
-                Self::Cpu => "cpu",
-                Self::Cuda(..) => "cuda",
-                Self::Emulated(_) => "emulated",
-            };
-            ranks.agree(&[("a device or precision", format!("{kind}, {}", self.precision()))])?;
+        if self != Self::Cpu {
+            return self.run_cuda(ranks, tilings, Operations(work));
         }
+        self.agree(ranks)?;
+        let cpu = Cpu::from_environment()?;
+        Ok(in_the_pool(|| work.run(&cpu)))
+    }
+
+    /// As [`Self::run_with`] and [`Self::run_tiled`], for work with kernels.
+    ///
+    /// # Errors
+    /// As [`Self::run_with`]; [`Error::Input`] of the CPU, which has no kernels.
+    pub(crate) fn run_cuda<W: CudaWork + Send>(
+        self,
+        ranks: &Ranks,
+        tilings: Tilings,
+        work: W,
+    ) -> Result<W::Output> {
+        self.agree(ranks)?;
         match self {
-            // On one of the threads that operations are spread over: from outside of the pool every operation would
-            // wake a thread and wait for it.
-            Self::Cpu => {
-                let cpu = Cpu::from_environment()?;
-                Ok(rayon::scope(|_| work.run(&cpu)))
-            }
+            Self::Cpu => Err(Error::input("the CPU has no kernels: expected cuda:N or emulated")),
             Self::Cuda(number, precision) => {
-                let gpu = Cuda::open(number)?.with_precision(precision).with_tilings(tilings);
-                if ranks.connects_gpus() {
-                    gpu.connect(ranks)?;
-                }
+                let gpu = prepared(Cuda::open(number)?, precision, tilings, ranks)?;
                 Ok(work.run(&gpu))
             }
             Self::Emulated(precision) => {
                 let device = Cuda::new(Emulated::from_environment()?);
-                let device = device.with_precision(precision).with_tilings(tilings);
-                if ranks.connects_gpus() {
-                    device.connect(ranks)?;
-                }
-                Ok(rayon::scope(|_| work.run(&device)))
+                let device = prepared(device, precision, tilings, ranks)?;
+                Ok(in_the_pool(|| work.run(&device)))
             }
         }
     }
+
+    /// Makes sure that all ranks have such a device.
+    fn agree(self, ranks: &Ranks) -> Result<()> {
+        let kind = match self {
+            Self::Cpu => "cpu",
+            Self::Cuda(..) => "cuda",
+            Self::Emulated(_) => "emulated",
+        };
+        ranks.agree(&[("a device or precision", format!("{kind}, {}", self.precision()))])
+    }
+}
+
+fn prepared<D: Driver>(
+    cuda: Cuda<D>,
+    precision: Precision,
+    tilings: Tilings,
+    ranks: &Ranks,
+) -> Result<Cuda<D>> {
+    let cuda = cuda.with_precision(precision).with_tilings(tilings);
+    if ranks.connects_gpus() {
+        cuda.connect(ranks)?;
+    }
+    Ok(cuda)
+}
+
+/// On one of the threads that operations are spread over: from outside of the pool every operation would wake a thread and
+/// wait for it.
+fn in_the_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
 }
 
 impl DeviceChoice {

@@ -51,6 +51,12 @@ impl Plan {
     }
 }
 
+/// Whether slices of these sizes can be counted with: larger ones than any acquisition's cannot.
+pub(crate) fn countable(shape: ImageShape) -> bool {
+    let sizes = [(shape.n, 256), (shape.coils, 256), (shape.rows, 16384), (shape.columns, 16384)];
+    sizes.iter().all(|(size, most)| (1..=*most).contains(size))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,7 @@ pub mod reconstruct;
 pub mod report;
 pub mod request_args;
 pub mod run_args;
+pub mod sample_args;
 pub mod simulate;
 pub mod stop;
 pub mod train;

@@ -10,7 +10,7 @@ use crate::data::set::VolumeSet;
 use crate::engine::Task;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, VarNet};
-use crate::plan::Plan;
+use crate::plan::{Plan, countable};
 use crate::precision::Precision;
 
 /// What is planned for; without options it is the paper's network, on the largest slices of --data, or else on
@@ -145,12 +145,6 @@ impl PlanArgs {
             },
         }))
     }
-}
-
-/// Whether slices of these sizes can be counted with: larger ones than any acquisition's cannot.
-pub fn countable(shape: ImageShape) -> bool {
-    let sizes = [(shape.n, 256), (shape.coils, 256), (shape.rows, 16384), (shape.columns, 16384)];
-    sizes.iter().all(|(size, most)| (1..=*most).contains(size))
 }
 
 fn mib(bytes: u64) -> String {

@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::args::DeviceArgs;
-use super::bench::problem::{Network, Problem};
 use super::output::{check_file, json, print, print_json};
+use super::sample_args::SampleArgs;
 use super::stop::{self, Stop};
 use crate::atomic;
 use crate::backend::Backend;
+use crate::bench::sample::{Sample, Sizes};
 use crate::cpu::Cpu;
 use crate::cuda::Cuda;
 use crate::cuda::driver::Driver;
@@ -80,7 +81,7 @@ pub struct Args {
     step: bool,
 
     #[command(flatten)]
-    network: Network,
+    sample: SampleArgs,
 
     /// Print JSON
     #[arg(long)]
@@ -110,7 +111,7 @@ impl Args {
         if self.step {
             return self.validate_step();
         }
-        if self.network != Network::PAPER {
+        if self.sample.sizes()? != Sizes::default() {
             return Err(Error::input("options of network and slice are those of --step"));
         }
         let set = ORDERS.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
@@ -185,24 +186,21 @@ impl Args {
         if let Some(path) = &self.out {
             check_file(path, self.overwrite)?;
         }
-        let problem = Problem::brain(self.network)?;
+        let sizes = self.sample.sizes()?;
+        let sample = Sample::brain(sizes)?;
         let device = self.device.start()?;
         let devices: Vec<Device> = match self.device.precision {
             Some(_) => vec![device],
             None => Precision::ALL.into_iter().filter_map(|p| device.with_precision(p).ok()).collect(),
         };
-        let Problem { architecture, batch, reference } = &problem;
+        let Sample { architecture, batch, reference } = &sample;
         let mut progress = Progress::new((1 + PASSES * devices.len()) as u64, "validating a step");
         let exact = rayon::scope(|_| exact(*architecture, batch, reference))?;
         progress.step("float64");
         let mut steps = Vec::new();
         for device in devices {
-            let work = Step { problem: &problem, exact: &exact, device, progress: &mut progress };
-            steps.push(StepReport {
-                by: Provenance::of(device),
-                network: self.network,
-                outcome: device.run(work)??,
-            });
+            let work = Step { sample: &sample, exact: &exact, device, progress: &mut progress };
+            steps.push(StepReport { by: Provenance::of(device), sizes, outcome: device.run(work)?? });
         }
         progress.finish();
         let outcome = Steps(steps);
@@ -220,7 +218,7 @@ impl Args {
 }
 
 struct Step<'a> {
-    problem: &'a Problem,
+    sample: &'a Sample,
     exact: &'a Pass,
     device: Device,
     progress: &'a mut Progress,
@@ -230,7 +228,7 @@ impl Work for Step<'_> {
     type Output = Result<StepOutcome>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let Problem { architecture, batch, reference } = self.problem;
+        let Sample { architecture, batch, reference } = self.sample;
         let name = (self.device.to_string(), self.device.precision());
         let passed = || self.progress.step(&name.1.to_string());
         step(ops, (&name.0, name.1), *architecture, batch, reference, self.exact, passed)
@@ -241,7 +239,7 @@ impl Work for Step<'_> {
 struct StepReport {
     by: Provenance,
     #[serde(flatten)]
-    network: Network,
+    sizes: Sizes,
     #[serde(flatten)]
     outcome: StepOutcome,
 }
@@ -253,7 +251,7 @@ struct Steps(Vec<StepReport>);
 impl Display for Steps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(first) = self.0.first() {
-            write!(f, "{}", first.network)?;
+            write!(f, "{}", first.sizes)?;
         }
         self.0.iter().try_for_each(|step| write!(f, "\n{}", step.outcome))
     }

@@ -17,6 +17,7 @@ use crate::cuda::norm::OutputGradient;
 use crate::cuda::tilings::{Kind, Makes, Problem, Tiled, Tilings};
 use crate::cuda::{Buffer, Cuda, Tape, conv_mma, conv_transpose_mma, int};
 use crate::error::Result;
+use crate::median::median;
 
 /// Maps begin where every kernel's widest load may.
 const ALIGNED: usize = 128;
@@ -45,7 +46,7 @@ pub struct Timings {
 pub struct Repeats {
     /// Launches that are recorded together.
     pub launches: usize,
-    /// How often they are replayed.
+    /// How often they are replayed: once at the least.
     pub replays: usize,
     /// Seconds of work before the first is timed: an idle GPU takes a while to reach its clock.
     pub warm_up: f64,
@@ -288,11 +289,7 @@ impl<'c, D: Driver> Bench<'c, D> {
                 seconds[at].push(cuda.seconds(&before, &after) / launches as f64);
             }
         }
-        let median = |mut seconds: Vec<f64>| {
-            seconds.sort_by(f64::total_cmp);
-            seconds[seconds.len() / 2]
-        };
-        Ok(seconds.into_iter().map(median).collect())
+        Ok(seconds.iter().map(|seconds| median(seconds).expect("replayed once at the least")).collect())
     }
 
     fn input<T: Stored>(&mut self, problem: &Problem, channels: usize) -> (Const<T>, Const<f32>) {

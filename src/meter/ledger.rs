@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::ceiling::Ceiling;
 use super::cost::Cost;
 use crate::backend::Convolution;
+use crate::median::median;
 
 /// One operation at one shape.
 #[derive(Clone, Debug)]
@@ -126,17 +127,6 @@ impl Row {
     pub fn weight(&self) -> f64 {
         self.seconds.unwrap_or(self.floor_seconds)
     }
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    Some(match sorted.len() {
-        0 => return None,
-        len if len % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! `kerase experiment --dry-run`: what would be run, how long that takes, and how much memory.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use crate::backend::{Backend, ImageShape};
-use crate::cli::bench::problem::Problem;
+use crate::bench::sample::Sample;
+use crate::bench::step::times;
 use crate::cli::output::print;
 use crate::data::set::VolumeSet;
 use crate::device::{Device, Work};
-use crate::engine::{Engine, Task as EngineTask};
+use crate::engine::Task as EngineTask;
 use crate::error::Result;
 use crate::experiment::Graph;
 use crate::experiment::graph::{Node, Task};
@@ -148,23 +148,13 @@ impl DryRun<'_> {
         let extra = methods.map(|method| method.extra_networks()).max().unwrap_or(0);
         bytes += (extra * net.layout.len() * size_of::<f32>()) as u64;
 
-        let problem = Problem::of(network, image(&typical, batch), typical.target);
-        let parameters = network.initial_parameters(0);
-        let mut engine = Engine::for_training(ops, network, &parameters)?.recomputing(recompute);
-        engine.put(&problem.batch, Some(&problem.reference))?;
-        let seconds_per_gradient = second_time(|| problem.train(&mut engine))?;
-        let mut engine = Engine::new(ops, network, &parameters)?;
-        let single = Problem::of(network, image(&typical, 1), typical.target);
-        engine.put(&single.batch, None)?;
-        let seconds_per_image = second_time(|| single.reconstruct(&mut engine))?;
+        // The first time makes what is made once.
+        let sample = Sample::of(network, image(&typical, batch), typical.target);
+        let mut trainer = sample.trainer(ops, recompute)?;
+        let [seconds_per_gradient, _] = times([1, 1], || trainer.run())?;
+        let single = Sample::of(network, image(&typical, 1), typical.target);
+        let mut reconstructor = single.reconstructor(ops)?;
+        let [seconds_per_image, _] = times([1, 1], || reconstructor.run())?;
         Ok(Estimate { seconds_per_gradient, seconds_per_image, bytes })
     }
-}
-
-/// The first time makes what is made once.
-fn second_time(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    run()?;
-    let started = Instant::now();
-    run()?;
-    Ok(started.elapsed().as_secs_f64())
 }

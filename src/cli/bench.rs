@@ -1,27 +1,22 @@
 //! `kerase bench`: how long a training step and an inference take on this machine, whole, operation by operation, or
 //! with other tilings of their convolutions, and whether slices are read as quickly as steps take them.
 
-mod loader;
-mod operations;
-pub mod problem;
-mod rates;
-mod step;
-mod tilings;
-
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::args::DeviceArgs;
 use super::loader_args::LoaderArgs;
-use super::output::{print, print_json};
-use crate::cuda::driver::gpus;
+use super::output::{check_file, print, print_json};
+use super::sample_args::SampleArgs;
+use crate::bench::sample::{Sample, Sizes};
+use crate::bench::tilings::FromFile;
+use crate::bench::tune::Tuning;
+use crate::bench::{Mode, operations, rates, step};
 use crate::cuda::tilings::Tilings;
+use crate::data::set::VolumeSet;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::meter::ceiling::Ceiling;
 use crate::precision::Precision;
-use crate::provenance;
-use problem::{Network, Problem};
-use tilings::FromFile;
 
 const EXAMPLE: &str = "\
 Example:
@@ -101,7 +96,7 @@ pub struct Args {
     low_memory: bool,
 
     #[command(flatten)]
-    network: Network,
+    sample: SampleArgs,
 
     #[command(flatten)]
     loader: LoaderArgs,
@@ -110,39 +105,12 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Mode {
-    Train,
-    Inference,
-    Both,
-}
-
-/// What measured or counted.
-#[derive(Clone, Debug, serde::Serialize)]
-struct Build {
-    program: String,
-    commit: Option<String>,
-}
-
-impl Build {
-    fn this() -> Self {
-        Self { program: format!("kerase {}", provenance::VERSION), commit: provenance::commit() }
-    }
-}
-
-/// The newest CUDA that the driver of a GPU understands.
-fn driver(device: Device) -> Option<String> {
-    let Device::Cuda(..) = device else { return None };
-    Some(format!("for CUDA {}", gpus::describe().ok()?.driver))
-}
-
 impl Args {
     /// # Errors
     /// A network or slice that is impossible, or a GPU that nothing is known of; where the device fails.
     pub fn run(self) -> Result<()> {
         if let Some(data) = &self.data {
-            return self.print(rates::measure(&self, data)?);
+            return self.print(self.rates(data)?);
         }
         if self.loader.cache_gib > 0.0 {
             return Err(Error::input("--cache-gib is of slices that are read: it goes with --data"));
@@ -150,32 +118,42 @@ impl Args {
         if self.low_memory && self.mode == Some(Mode::Inference) {
             return Err(Error::input("--low-memory is of training, which --mode inference leaves out"));
         }
-        let problem = Problem::new(self.network)?;
-        let &Self { low_memory, iters, .. } = &self;
+        let sample = Sample::new(self.sample.sizes()?)?;
         if !self.plan.is_empty() {
-            let gpus = self.plan.iter().map(|gpu| Ceiling::named(gpu)).collect::<Result<Vec<_>>>()?;
-            let precision = self.device.precision.unwrap_or(Precision::Tf32);
-            let mut plans = operations::plan(&problem, self.one_pass()?, low_memory, &gpus, precision)?;
-            return if plans.len() > 1 {
-                self.print(operations::SideBySide(plans))
-            } else {
-                self.print(plans.remove(0))
-            };
+            return self.plan(&sample);
         }
         let one_pass = if self.operations || self.tune.is_some() { Some(self.one_pass()?) } else { None };
         let device = self.device.start()?;
         let mode = one_pass.or(self.mode).unwrap_or(Mode::Both);
-        let (tilings, used) = self.tilings(device, &problem, mode)?;
+        let (tilings, from_file) = self.tilings(device, &sample, mode)?;
+        let &Self { low_memory, warm_up, iters, .. } = &self;
         if let Some(file) = &self.tune {
-            return self.print(tilings::tune(device, (tilings, used), &problem, mode, iters, file)?);
+            check_file(file, true)?;
+            let tuning = Tuning { device, mode, iters, sample: &sample, tilings, from_file };
+            return self.print(tuning.write(file)?);
         }
         if self.operations {
-            let measurement =
-                operations::Measurement { device, mode, low_memory, iters, tilings: used, problem };
-            return self.print(device.run_tiled(tilings, measurement)??);
+            let work =
+                operations::Measurement { device, mode, low_memory, iters, tilings: from_file, sample };
+            return self.print(device.run_tiled(tilings, work)??);
         }
-        let measurement = step::Measurement { args: &self, device, mode, tilings: used, problem };
-        self.print(device.run_tiled(tilings, measurement)??)
+        let work = step::Measurement { device, mode, low_memory, warm_up, iters, tilings: from_file, sample };
+        self.print(device.run_tiled(tilings, work)??)
+    }
+
+    fn rates(&self, data: &Path) -> Result<rates::Report> {
+        let architecture = self.sample.network.architecture(Sizes::default().architecture)?;
+        let &Self { low_memory, warm_up, iters, .. } = self;
+        let device = if self.loader_only { None } else { Some(self.device.start()?) };
+        let steps = device.map(|device| rates::Steps { device, architecture, low_memory, warm_up });
+        rates::measure(VolumeSet::open(data)?, self.loader.options(), iters, steps)
+    }
+
+    fn plan(&self, sample: &Sample) -> Result<()> {
+        let gpus = self.plan.iter().map(|gpu| Ceiling::named(gpu)).collect::<Result<Vec<_>>>()?;
+        let precision = self.device.precision.unwrap_or(Precision::Tf32);
+        let mut plans = operations::plan(sample, self.one_pass()?, self.low_memory, &gpus, precision)?;
+        if plans.len() > 1 { self.print(operations::SideBySide(plans)) } else { self.print(plans.remove(0)) }
     }
 
     /// The pass whose operations are looked at.
@@ -189,7 +167,7 @@ impl Args {
     }
 
     /// Those that were asked for, or built in.
-    fn tilings(&self, device: Device, slice: &Problem, mode: Mode) -> Result<(Tilings, Option<FromFile>)> {
+    fn tilings(&self, device: Device, sample: &Sample, mode: Mode) -> Result<(Tilings, Option<FromFile>)> {
         let Some(file) = &self.tilings else { return Ok((Tilings::built_in(), None)) };
         if device.precision() == Precision::Fp32 {
             return Err(Error::input(format!(
@@ -197,7 +175,7 @@ impl Args {
             )));
         }
         let tilings = Tilings::read(file)?;
-        let used = FromFile::new(file, &tilings, slice, mode, device.precision())?;
+        let used = FromFile::new(file, &tilings, sample, mode, device.precision())?;
         Ok((Tilings::built_in().overlaid(&tilings), Some(used)))
     }
 

@@ -1,61 +1,43 @@
-//! What is measured: a network and one slice of noise for it.
+//! What is measured: a network with a slice that is made up for it, and the passes over both.
+
+use std::fmt;
 
 use num_complex::Complex32;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 
+use super::Mode;
 use crate::backend::{AdamStep, Backend, ImageShape, LossWeights, SSIM_WINDOW};
 use crate::batch::{Batch, Reference};
-use crate::cli::plan::countable;
-use crate::engine::{Engine, Objective};
+use crate::engine::{Engine, Objective, Task};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::model::{Architecture, VarNet};
+use crate::plan::countable;
 use crate::simulate::{Anatomy, SimulateConfig, simulate_volume};
 
-/// Network and slice; the defaults are the paper's network on a fastMRI brain slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args, serde::Serialize)]
-#[command(next_help_heading = "Network and slice")]
-pub struct Network {
-    #[arg(long, default_value_t = Self::PAPER.cascades)]
-    cascades: usize,
-    #[arg(long, default_value_t = Self::PAPER.chans)]
-    chans: usize,
-    #[arg(long, default_value_t = Self::PAPER.pools)]
-    pools: usize,
-    #[arg(long, default_value_t = Self::PAPER.sens_chans)]
-    sens_chans: usize,
-    #[arg(long, default_value_t = Self::PAPER.sens_pools)]
-    sens_pools: usize,
-    #[arg(long, default_value_t = Self::PAPER.coils)]
-    coils: usize,
-    /// Rows of k-space
-    #[arg(long, default_value_t = Self::PAPER.height)]
-    height: usize,
-    /// Columns of k-space, which are undersampled
-    #[arg(long, default_value_t = Self::PAPER.width)]
-    width: usize,
+/// A network, and the slice that it is shown: rows and columns of k-space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sizes {
+    #[serde(flatten)]
+    pub architecture: Architecture,
+    pub coils: usize,
+    pub height: usize,
+    pub width: usize,
 }
 
-impl Network {
-    pub const PAPER: Self = Self {
-        cascades: 12,
-        chans: 18,
-        pools: 4,
-        sens_chans: 8,
-        sens_pools: 4,
-        coils: 16,
-        height: 640,
-        width: 368,
-    };
+/// The paper's network on a fastMRI brain slice.
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { architecture: Architecture::default(), coils: 16, height: 640, width: 368 }
+    }
+}
 
-    /// # Errors
-    /// As [`Architecture::check`].
-    pub fn architecture(self) -> Result<Architecture> {
-        let Self { cascades, chans, pools, sens_chans, sens_pools, .. } = self;
-        let architecture = Architecture { cascades, chans, pools, sens_chans, sens_pools };
-        architecture.check()?;
-        Ok(architecture)
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { architecture, coils, height, width } = self;
+        write!(f, "{architecture}; {coils} coils, {height} x {width}")
     }
 }
 
@@ -80,30 +62,21 @@ pub fn check(architecture: Architecture, shape: ImageShape) -> Result<()> {
     }
 }
 
-impl std::fmt::Display for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cascades, chans, pools, sens_chans, sens_pools, coils, height, width } = *self;
-        let architecture = Architecture { cascades, chans, pools, sens_chans, sens_pools };
-        write!(f, "{architecture}; {coils} coils, {height} x {width}")
-    }
-}
-
-/// A network and one slice for it.
-pub struct Problem {
+/// A network, and a slice that is made up for it, with its mask and target.
+pub struct Sample {
     pub architecture: Architecture,
     pub batch: Batch,
     pub reference: Reference,
 }
 
-impl Problem {
+impl Sample {
     /// Noise, a mask of every 8th column and the centre, and a target: values do not change the time, but denormals and
     /// NaN would. The same slice as in scripts/bench_pytorch.py.
     ///
     /// # Errors
     /// Sizes that no slice or network has, and as [`check`].
-    pub fn new(network: Network) -> Result<Self> {
-        let architecture = network.architecture()?;
-        let Network { coils, height, width, .. } = network;
+    pub fn new(sizes: Sizes) -> Result<Self> {
+        let Sizes { architecture, coils, height, width } = sizes;
         let shape = ImageShape { n: 1, coils, rows: height, columns: width };
         if !countable(shape) || height.min(width) < SSIM_WINDOW {
             return Err(Error::input(format!(
@@ -120,10 +93,10 @@ impl Problem {
     ///
     /// # Errors
     /// As [`Self::new`], and for images that are too small to simulate.
-    pub fn brain(network: Network) -> Result<Self> {
-        let problem = Self::new(network)?;
-        let ImageShape { coils, rows, columns, .. } = problem.batch.shape;
-        let (matrix, recon) = ([rows, columns], problem.target());
+    pub fn brain(sizes: Sizes) -> Result<Self> {
+        let noise = Self::new(sizes)?;
+        let Sizes { coils, height, width, .. } = sizes;
+        let (matrix, recon) = ([height, width], noise.reference.size);
         let config =
             SimulateConfig { matrix, recon, slices: 1, coils, ..SimulateConfig::new(Anatomy::Brain) };
         let volume = simulate_volume(&config, 1)?;
@@ -131,9 +104,9 @@ impl Problem {
         let reference = Reference {
             images: volume.reconstruction_rss,
             max_value: vec![f64::from(max)],
-            ..problem.reference
+            ..noise.reference
         };
-        Ok(Self { batch: Batch { kspace: volume.kspace, ..problem.batch }, reference, ..problem })
+        Ok(Self { batch: Batch { kspace: volume.kspace, ..noise.batch }, reference, ..noise })
     }
 
     /// As [`Self::new`], for a batch of any shape.
@@ -155,30 +128,90 @@ impl Problem {
         }
     }
 
-    /// Height and width of the target.
-    pub fn target(&self) -> [usize; 2] {
-        self.reference.size
+    pub fn sizes(&self) -> Sizes {
+        let ImageShape { coils, rows, columns, .. } = self.batch.shape;
+        Sizes { architecture: self.architecture, coils, height: rows, width: columns }
     }
 
-    /// An inference as in reconstructing a set, likewise.
-    pub fn reconstruct<B: Backend>(&self, engine: &mut Engine<'_, B>) -> Result<()> {
-        engine.submit_reconstruction()?;
+    /// What reconstructs the slice.
+    ///
+    /// # Errors
+    /// Where the device has not enough memory.
+    pub fn reconstructor<'a, B: Backend>(&'a self, ops: &'a B) -> Result<Trial<'a, B>> {
+        let parameters = self.architecture.initial_parameters(0);
+        let mut engine = Engine::new(ops, self.architecture, &parameters)?;
         engine.put(&self.batch, None)?;
-        engine.images().map(drop)
+        Ok(Trial { sample: self, engine, task: Task::Reconstruct })
     }
 
-    /// A whole step as in training, where the next batch is brought to the device meanwhile: the first must have been
-    /// put.
-    pub fn train<B: Backend>(&self, engine: &mut Engine<'_, B>) -> Result<()> {
-        engine.submit(LossWeights { ssim: 1.0, l1: 1e-5 }, Objective::DESCENT)?;
+    /// What takes training steps with the slice.
+    ///
+    /// # Errors
+    /// As [`Self::reconstructor`].
+    pub fn trainer<'a, B: Backend>(&'a self, ops: &'a B, low_memory: bool) -> Result<Trial<'a, B>> {
+        let parameters = self.architecture.initial_parameters(0);
+        let mut engine = Engine::for_training(ops, self.architecture, &parameters)?.recomputing(low_memory);
+        engine.put(&self.batch, Some(&self.reference))?;
+        let task = engine.learning_task(self.reference.size);
+        Ok(Trial { sample: self, engine, task })
+    }
+
+    /// One of the two.
+    ///
+    /// # Errors
+    /// As [`Self::reconstructor`].
+    pub fn trial<'a, B: Backend>(&'a self, ops: &'a B, mode: Mode, low_memory: bool) -> Result<Trial<'a, B>> {
+        match mode {
+            Mode::Inference => self.reconstructor(ops),
+            Mode::Train | Mode::Both => self.trainer(ops, low_memory),
+        }
+    }
+}
+
+/// A network at work on a sample, over and over; the slice has been put.
+pub struct Trial<'a, B: Backend> {
+    sample: &'a Sample,
+    engine: Engine<'a, B>,
+    task: Task,
+}
+
+impl<B: Backend> Trial<'_, B> {
+    /// A whole pass as it is among others, where the next slice is brought to the device meanwhile.
+    ///
+    /// # Errors
+    /// Where the device fails, or a gradient is not finite.
+    pub fn run(&mut self) -> Result<()> {
+        match self.task {
+            Task::Reconstruct => self.reconstruct(),
+            Task::Learn { .. } => self.train(),
+        }
+    }
+
+    fn reconstruct(&mut self) -> Result<()> {
+        self.engine.submit_reconstruction()?;
+        self.engine.put(&self.sample.batch, None)?;
+        self.engine.images().map(drop)
+    }
+
+    fn train(&mut self) -> Result<()> {
+        self.engine.submit(LossWeights { ssim: 1.0, l1: 1e-5 }, Objective::DESCENT)?;
         let update =
             AdamStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1, clip: Some(0.5), l1: 0.0 };
-        engine.submit_update(update);
-        engine.put(&self.batch, Some(&self.reference))?;
-        if engine.results()?.grad_norm.is_finite() {
+        self.engine.submit_update(update);
+        self.engine.put(&self.sample.batch, Some(&self.sample.reference))?;
+        if self.engine.results()?.grad_norm.is_finite() {
             Ok(())
         } else {
             Err(Error::NotFinite("the gradient of the benchmark's step is not finite".into()))
         }
+    }
+
+    pub fn task(&self) -> Task {
+        self.task
+    }
+
+    /// Bytes in use of the device's memory, if it has its own.
+    pub fn device_memory(&self) -> Option<usize> {
+        self.engine.device_memory()
     }
 }

@@ -2,18 +2,18 @@
 //! them.
 
 use std::fmt;
-use std::path::Path;
 
 use serde::Serialize;
 
-use super::problem::{Problem, check};
-use super::{Args, driver, loader, step};
+use super::sample::{Sample, Sizes, check};
+use super::step::times;
+use super::{Subject, loader};
 use crate::backend::{Backend, ImageShape};
+use crate::data::loader::LoaderOptions;
 use crate::data::set::{SliceShape, VolumeSet};
 use crate::device::{Device, Work};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
-use crate::precision::Precision;
 use crate::progress::Progress;
 
 /// A step of so many seconds is not taken again: what is made in the first is little of it.
@@ -33,15 +33,8 @@ pub struct Report {
 /// The training step that the slices are for, one slice at a time.
 #[derive(Serialize)]
 struct StepRate {
-    device: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    driver: Option<String>,
-    precision: Precision,
     #[serde(flatten)]
-    architecture: Architecture,
-    coils: usize,
-    height: usize,
-    width: usize,
+    subject: Subject,
     seconds: f64,
     slices_per_second: f64,
     /// The loader's slices a second for each that steps take: in the first pass, and in those after it.
@@ -66,84 +59,75 @@ impl Waits {
     }
 }
 
-/// # Errors
-/// A set or slice that cannot be read, a network that is none, a device that is not there or fails. Where a step is
-/// impossible or too large for the device, the report says so.
-pub fn measure(args: &Args, data: &Path) -> Result<Report> {
-    let architecture = args.network.architecture()?;
-    let device = if args.loader_only { None } else { Some(args.device.start()?) };
-    let set = VolumeSet::open(data)?;
-    let shapes = set.shapes();
-    let (&most, _) = shapes.iter().max_by_key(|(_, slices)| **slices).expect("a set has slices");
-    let loader = loader::measure(set, args.iters, args.loader.options())?;
-    let report = Report { loader, step: None, step_left_out: None };
-    let Some(device) = device else { return Ok(report) };
-    let without = |report, why| Ok(Report { step_left_out: Some(why), ..report });
-    let SliceShape { coils, matrix: [rows, columns], target } = most;
-    let Some(target) = target else {
-        return without(report, "most slices have no target to learn from".into());
-    };
-    let shape = ImageShape { n: 1, coils, rows, columns };
-    let timed = check(architecture, shape).and_then(|()| {
-        let problem = Problem::of(architecture, shape, target);
-        device.run(TrainingStep { args, problem }).flatten()
-    });
-    let seconds = match timed {
-        Ok(seconds) => seconds,
-        Err(Error::NoMemory(why) | Error::Input(why)) => return without(report, why),
-        Err(error) => return Err(error),
-    };
-    let step = Some(StepRate::of(&report.loader, device, architecture, most, seconds));
-    Ok(Report { step, ..report })
+/// Steps to set the loader against.
+pub struct Steps {
+    pub device: Device,
+    pub architecture: Architecture,
+    pub low_memory: bool,
+    pub warm_up: u32,
 }
 
-impl StepRate {
-    fn of(
-        loader: &loader::Report,
-        device: Device,
-        architecture: Architecture,
-        shape: SliceShape,
-        seconds: f64,
-    ) -> Self {
+/// Reads the set `iters` times with each number of threads, and takes as many steps on a slice as most of the set's are.
+///
+/// # Errors
+/// A slice that cannot be read, a network that is none, a device that fails. Where a step is impossible or too large for the
+/// device, the report says so.
+pub fn measure(set: VolumeSet, options: LoaderOptions, iters: u32, steps: Option<Steps>) -> Result<Report> {
+    let shapes = set.shapes();
+    let (&most, _) = shapes.iter().max_by_key(|(_, slices)| **slices).expect("a set has slices");
+    let loader = loader::measure(set, iters, options)?;
+    let (step, step_left_out) = match steps.map(|steps| steps.measure(most, iters, &loader)) {
+        None => (None, None),
+        Some(Ok(step)) => (Some(step), None),
+        Some(Err(Error::NoMemory(why) | Error::Input(why))) => (None, Some(why)),
+        Some(Err(error)) => return Err(error),
+    };
+    Ok(Report { loader, step, step_left_out })
+}
+
+impl Steps {
+    fn measure(self, shape: SliceShape, iters: u32, loader: &loader::Report) -> Result<StepRate> {
+        let Self { device, architecture, low_memory, warm_up } = self;
+        let SliceShape { coils, matrix: [rows, columns], target } = shape;
+        let target = target.ok_or_else(|| Error::input("most slices have no target to learn from"))?;
+        let shape = ImageShape { n: 1, coils, rows, columns };
+        check(architecture, shape)?;
+        let sample = Sample::of(architecture, shape, target);
+        let seconds = device.run(TrainingStep { sample: &sample, low_memory, warm_up, iters })??;
         let [first_loader_to_step, loader_to_step] = loader.rates().map(|rate| rate * seconds);
-        let SliceShape { coils, matrix: [height, width], .. } = shape;
-        Self {
-            device: device.to_string(),
-            driver: driver(device),
-            precision: device.precision(),
-            architecture,
-            coils,
-            height,
-            width,
+        Ok(StepRate {
+            subject: Subject { device: device.to_string(), ..Subject::new(&sample, device, None) },
             seconds,
             slices_per_second: 1.0 / seconds,
             first_loader_to_step,
             loader_to_step,
             waits: Waits::of(loader_to_step),
-        }
+        })
     }
 }
 
 /// The seconds that it takes.
-struct TrainingStep<'a> {
-    args: &'a Args,
-    problem: Problem,
+struct TrainingStep<'s> {
+    sample: &'s Sample,
+    low_memory: bool,
+    warm_up: u32,
+    iters: u32,
 }
 
 impl Work for TrainingStep<'_> {
     type Output = Result<f64>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Result<f64> {
-        let Self { args: &Args { iters, warm_up, low_memory, .. }, problem } = self;
-        let mut engine = step::ready_to_train(ops, &problem, low_memory)?;
+        let Self { sample, low_memory, warm_up, iters } = self;
+        let mut trial = sample.trainer(ops, low_memory)?;
         let mut progress = Progress::new(1 + u64::from(warm_up) + u64::from(iters), "taking steps");
         let mut take = || {
-            problem.train(&mut engine)?;
+            trial.run()?;
             progress.step("");
             Ok(())
         };
-        let [first, _] = step::times([0, 1], &mut take)?;
-        let [median, _] = if first > LONG { [first; 2] } else { step::times([warm_up, iters], &mut take)? };
+        let [first, _] = times([0, 1], &mut take)?;
+        let [median, _] = if first > LONG { [first; 2] } else { times([warm_up, iters], &mut take)? };
         progress.finish();
         Ok(median)
     }
@@ -165,7 +149,8 @@ impl fmt::Display for Report {
 
 impl fmt::Display for StepRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { device, precision, architecture, coils, height, width, slices_per_second, .. } = self;
+        let Self { subject: Subject { device, precision, sizes, .. }, slices_per_second, .. } = self;
+        let Sizes { architecture, coils, height, width } = sizes;
         writeln!(
             f,
             "a training step of a VarNet of {architecture} on {device}, {precision}: {slices_per_second:.1} slices/s \

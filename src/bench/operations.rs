@@ -7,20 +7,18 @@ use std::fmt;
 use num_traits::Zero;
 use serde::Serialize;
 
-use super::problem::Problem;
+use super::sample::{Sample, Sizes};
 use super::tilings::FromFile;
-use super::{Build, Mode, driver};
-use crate::backend::{Backend, Clear, CopyPart, ImageShape, Purpose};
+use super::{Build, Mode, Subject};
+use crate::backend::{Backend, Clear, CopyPart, Purpose};
 use crate::cuda::Cuda;
 use crate::cuda::driver::dry::Dry;
 use crate::cuda::driver::gpus;
 use crate::device::{Device, Work};
-use crate::engine::Engine;
 use crate::error::Result;
 use crate::meter::Metered;
 use crate::meter::ceiling::Ceiling;
 use crate::meter::ledger::{Ledger, Row, by_operation, total};
-use crate::model::Architecture;
 use crate::precision::Precision;
 use crate::report::table::{Style, render};
 
@@ -38,23 +36,14 @@ const SHOWN: usize = 16;
 pub struct Report {
     #[serde(flatten)]
     build: Build,
-    device: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    driver: Option<String>,
-    precision: Precision,
+    #[serde(flatten)]
+    subject: Subject,
     /// "training" or "inference".
     pass: &'static str,
     low_memory: bool,
     /// Passes that were timed; none of a plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     iters: Option<u32>,
-    #[serde(flatten)]
-    tilings: Option<FromFile>,
-    #[serde(flatten)]
-    architecture: Architecture,
-    coils: usize,
-    height: usize,
-    width: usize,
     /// What floors are made of: the data sheet's figures, but memory as it was measured, where it was.
     ceiling: Ceiling,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,41 +58,12 @@ pub struct Report {
     launches: Option<BTreeMap<&'static str, usize>>,
 }
 
-/// Runs a pass, on whatever is metered.
-pub fn pass<B: Backend<Real = f32>>(
-    ops: &B,
-    problem: &Problem,
-    mode: Mode,
-    low_memory: bool,
-    mut each: impl FnMut() -> Result<()>,
-    times: usize,
-) -> Result<()> {
-    let parameters = problem.architecture.initial_parameters(0);
-    if mode == Mode::Inference {
-        let mut engine = Engine::new(ops, problem.architecture, &parameters)?;
-        engine.put(&problem.batch, None)?;
-        for _ in 0..times {
-            problem.reconstruct(&mut engine)?;
-            each()?;
-        }
-    } else {
-        let mut engine =
-            Engine::for_training(ops, problem.architecture, &parameters)?.recomputing(low_memory);
-        engine.put(&problem.batch, Some(&problem.reference))?;
-        for _ in 0..times {
-            problem.train(&mut engine)?;
-            each()?;
-        }
-    }
-    Ok(())
-}
-
 /// What GPUs that need not be here would have to do.
 ///
 /// # Errors
 /// A network or slice that is impossible.
 pub fn plan(
-    problem: &Problem,
+    sample: &Sample,
     mode: Mode,
     low_memory: bool,
     gpus: &[Ceiling],
@@ -111,15 +71,23 @@ pub fn plan(
 ) -> Result<Vec<Report>> {
     let dry = Cuda::new(Dry::default()).with_precision(precision);
     let metered = Metered::counting(&dry, precision);
-    pass(&metered, problem, mode, low_memory, || Ok(()), 1)?;
+    sample.trial(&metered, mode, low_memory)?.run()?;
     // What is counted is not carried out; the dry device carries it out and computes nothing.
-    pass(&dry, problem, mode, low_memory, || Ok(()), 1)?;
+    sample.trial(&dry, mode, low_memory)?.run()?;
     let ledger = metered.take()?;
-    let report = |&sheet: &Ceiling| Report {
-        device: format!("{}, {precision}", sheet.name),
-        data_sheet_bytes_per_second: Some(sheet.bytes_per_second),
-        launches: Some(dry.driver().launches()),
-        ..Report::new(problem, mode, low_memory, (precision, sheet.in_precision(precision)), &ledger, 1)
+    let report = |&sheet: &Ceiling| {
+        let subject = Subject {
+            device: format!("{}, {precision}", sheet.name),
+            driver: None,
+            precision,
+            sizes: sample.sizes(),
+            tilings: None,
+        };
+        Report {
+            data_sheet_bytes_per_second: Some(sheet.bytes_per_second),
+            launches: Some(dry.driver().launches()),
+            ..Report::new(subject, mode, low_memory, sheet.in_precision(precision), &ledger, 1)
+        }
     };
     Ok(gpus.iter().map(report).collect())
 }
@@ -131,14 +99,14 @@ pub struct Measurement {
     pub low_memory: bool,
     pub iters: u32,
     pub tilings: Option<FromFile>,
-    pub problem: Problem,
+    pub sample: Sample,
 }
 
 impl Work for Measurement {
     type Output = Result<Report>;
 
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
-        let Self { device, mode, low_memory, iters, tilings, problem } = self;
+        let Self { device, mode, low_memory, iters, tilings, sample } = self;
         let precision = device.precision();
         let copied = copied_bytes_per_second(ops)?;
         let (name, sheet) = data_sheet(device);
@@ -146,22 +114,20 @@ impl Work for Measurement {
         let ceiling = Ceiling { bytes_per_second: copied, ..ceiling };
         let flush = if matches!(device, Device::Cuda(..)) { FLUSH } else { 0 };
         let metered = Metered::timing(ops, precision, flush);
-        let mut passes = 0;
-        let mut warm = || {
-            passes += 1;
-            // The first pass makes what is made once.
-            if passes == 1 { metered.take().map(drop) } else { Ok(()) }
-        };
-        pass(&metered, &problem, mode, low_memory, &mut warm, 1 + iters as usize)?;
+        let mut trial = sample.trial(&metered, mode, low_memory)?;
+        // The first pass makes what is made once.
+        trial.run()?;
+        metered.take()?;
+        for _ in 0..iters {
+            trial.run()?;
+        }
         let ledger = metered.take()?;
+        let subject = Subject { device: name, ..Subject::new(&sample, device, tilings) };
         Ok(Report {
-            device: name,
-            driver: driver(device),
             iters: Some(iters),
-            tilings,
             data_sheet_bytes_per_second: sheet.map(|sheet| sheet.bytes_per_second),
             copied_bytes_per_second: Some(copied),
-            ..Report::new(&problem, mode, low_memory, (precision, ceiling), &ledger, iters as usize)
+            ..Report::new(subject, mode, low_memory, ceiling, &ledger, iters as usize)
         })
     }
 }
@@ -204,30 +170,23 @@ fn data_sheet(device: Device) -> (String, Option<Ceiling>) {
 }
 
 impl Report {
+    /// Of so many passes in the ledger.
     fn new(
-        problem: &Problem,
+        subject: Subject,
         mode: Mode,
         low_memory: bool,
-        (precision, ceiling): (Precision, Ceiling),
+        ceiling: Ceiling,
         ledger: &Ledger,
         passes: usize,
     ) -> Self {
         let mut shapes = ledger.rows(passes, ceiling);
         shapes.sort_by(|a, b| b.weight().total_cmp(&a.weight()));
-        let ImageShape { coils, rows, columns, .. } = problem.batch.shape;
         Self {
             build: Build::this(),
-            device: String::new(),
-            driver: None,
-            precision,
+            subject,
             pass: if mode == Mode::Inference { "inference" } else { "training" },
             low_memory,
             iters: None,
-            tilings: None,
-            architecture: problem.architecture,
-            coils,
-            height: rows,
-            width: columns,
             ceiling,
             data_sheet_bytes_per_second: None,
             copied_bytes_per_second: None,
@@ -260,7 +219,8 @@ impl Report {
 
     /// The network, the pass and the slice.
     fn task(&self) -> String {
-        let Self { architecture, pass, coils, height, width, .. } = self;
+        let Self { subject: Subject { sizes, .. }, pass, .. } = self;
+        let Sizes { architecture, coils, height, width } = sizes;
         let low_memory = if self.low_memory { " with little memory" } else { "" };
         format!(
             "VarNet of {architecture}\n{pass}{low_memory}, one slice of {coils} coils, {height} x {width}"
@@ -275,8 +235,8 @@ pub struct SideBySide(pub Vec<Report>);
 
 impl fmt::Display for SideBySide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(Report { total, precision, .. }) = self.0.first() else { return Ok(()) };
-        writeln!(f, "{}, {precision}", self.0[0].task())?;
+        let Some(first @ Report { total, subject, .. }) = self.0.first() else { return Ok(()) };
+        writeln!(f, "{}, {}", first.task(), subject.precision)?;
         let [gigabytes, gigaflop] = [total.cost.bytes, total.cost.matrix_flop].map(|amount| amount / 1e9);
         writeln!(f, "at least {gigabytes:.3} GB, {gigaflop:.1} GFLOP of products")?;
         let header = ["GPU", "GB/s", "TFLOP/s of products", "of other", "floor ms"].map(str::to_string);
@@ -322,9 +282,9 @@ fn table(rows: &[&Row], shapes: bool) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, on {}", self.task(), self.device)?;
+        writeln!(f, "{}, on {}", self.task(), self.subject.device)?;
         write!(f, "{}", self.floor())?;
-        if let Some(tilings) = &self.tilings {
+        if let Some(tilings) = &self.subject.tilings {
             write!(f, "\n{tilings}")?;
         }
         let operations: Vec<&Row> = self.operations.iter().chain([&self.total]).collect();
