@@ -10,10 +10,8 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use kerase::cpu::Cpu;
-use kerase::data::loader::LoaderOptions;
 use kerase::error::Result;
-use kerase::ranks::ALONE;
-use kerase::run::{RunDirectory, Start};
+use kerase::run::{RunDirectory, Session, Start};
 use kerase::train::Training;
 
 /// Trains again what a run trained, on the CPU in float64
@@ -29,15 +27,7 @@ fn main() -> Result<()> {
     let Options { run, out } = Options::parse();
     let config = RunDirectory::check(&run, Start::Resume)?.settings("train")?;
     let stop = AtomicBool::new(false);
-    let training = Training {
-        config,
-        out: &out,
-        start: Start::New,
-        loader: LoaderOptions::default(),
-        shown: false,
-        ranks: &ALONE,
-        stop: &stop,
-    };
+    let training = Training { config, session: Session::alone(&out, Start::New, &stop) };
     rayon::scope(|_| training.run(&Cpu::<f64>::default()))?;
     Ok(())
 }

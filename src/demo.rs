@@ -27,7 +27,7 @@ use crate::report::comparison::{Candidate, comparison};
 use crate::report::evaluation::{Entry, Evaluation};
 use crate::report::panel::Panel;
 use crate::run::plateau::PlateauSettings;
-use crate::run::{Outcome, Start};
+use crate::run::{Outcome, Session, Start};
 use crate::simulate::{Anatomy, SimulateConfig, file_name, simulate_volume};
 use crate::train::Training;
 use crate::unlearn::{Hyperparameters, OptimizerState, Recipe, UnlearnConfig, Unlearning};
@@ -155,13 +155,15 @@ impl Demo<'_> {
         let loader = LoaderOptions::default();
         let unlearning = Unlearning {
             config,
-            out: &out,
-            start: Start::New,
-            loader,
-            shown: false,
             by: None,
-            ranks: &ALONE,
-            stop: self.stop,
+            session: Session {
+                out: &out,
+                start: Start::New,
+                loader,
+                shown: false,
+                ranks: &ALONE,
+                stop: self.stop,
+            },
         };
         if unlearning.run(ops)?.0 == Outcome::Stopped {
             return Ok(None);
@@ -205,12 +207,14 @@ impl Demo<'_> {
         let loader = LoaderOptions::default();
         Training {
             config,
-            out: &out,
-            start: Start::New,
-            loader,
-            shown: false,
-            ranks: &ALONE,
-            stop: self.stop,
+            session: Session {
+                out: &out,
+                start: Start::New,
+                loader,
+                shown: false,
+                ranks: &ALONE,
+                stop: self.stop,
+            },
         }
         .run(ops)
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::backend::{Backend, ImageShape, Memory, Purpose};
 use crate::cuda::Cuda;
 use crate::cuda::driver::dry::Dry;
-use crate::engine::{Arrays, Buffers, Learning, Task, lens};
+use crate::engine::{Arrays, Buffers, Learning, Workload, lens};
 use crate::error::Result;
 use crate::model::VarNet;
 use crate::precision::Precision;
@@ -25,13 +25,13 @@ impl Plan {
     ///
     /// # Errors
     /// Where images of this shape are too small for the network's depth, or too large for the kernels.
-    pub fn of(net: &VarNet, shape: ImageShape, task: Task, precision: Precision) -> Result<Self> {
+    pub fn of(net: &VarNet, shape: ImageShape, task: Workload, precision: Precision) -> Result<Self> {
         let ops = Cuda::new(Dry::default()).with_precision(precision);
         ops.check(shape)?;
         let mut parameters = ops.zeros(Purpose::Parameters, net.layout.len());
         let mut learning = match task {
-            Task::Learn { .. } => Some(Learning::new(&ops, net.layout.len())),
-            Task::Reconstruct => None,
+            Workload::Learn { .. } => Some(Learning::new(&ops, net.layout.len())),
+            Workload::Reconstruct => None,
         };
         let _waiting = Arrays::new(&ops, lens(shape, task));
         let mut buffers = Buffers::new(&ops, net, shape, task)?;
@@ -64,10 +64,10 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
     const TARGET: [usize; 2] = [320, 320];
-    const TASKS: [(&str, Task); 3] = [
-        ("training", Task::Learn { target: TARGET, recompute: false }),
-        ("training, low memory", Task::Learn { target: TARGET, recompute: true }),
-        ("inference", Task::Reconstruct),
+    const TASKS: [(&str, Workload); 3] = [
+        ("training", Workload::Learn { target: TARGET, recompute: false }),
+        ("training, low memory", Workload::Learn { target: TARGET, recompute: true }),
+        ("inference", Workload::Reconstruct),
     ];
 
     fn plans(shape: ImageShape, precision: Precision) -> [Plan; 3] {

@@ -12,7 +12,7 @@ use crate::data::fastmri::VolumeFile;
 use crate::data::loader::{LoadedSlice, Loader, LoaderOptions};
 use crate::data::order::epoch_order;
 use crate::data::set::VolumeSet;
-use crate::engine::{Engine, Task};
+use crate::engine::{Engine, Workload};
 use crate::error::{Error, Result};
 
 /// A slice that the network has seen.
@@ -120,7 +120,7 @@ pub fn make_rooms<B: Backend>(engine: &mut Engine<'_, B>, set: &VolumeSet) -> Re
     for (index, file) in set.volumes().iter().enumerate() {
         if made.insert(set.shape(index)) {
             engine
-                .make_room(image_shape(file, 1), Task::Reconstruct)
+                .make_room(image_shape(file, 1), Workload::Reconstruct)
                 .map_err(|error| error.of_file(&file.path))?;
         }
     }

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
@@ -11,8 +10,7 @@ use crate::backend::Backend;
 use crate::batch::Sampler;
 use crate::config::TrainConfig;
 use crate::crop::center_crop;
-use crate::data::cache::Room;
-use crate::data::loader::LoaderOptions;
+use crate::data::cache::CacheBudget;
 use crate::data::order::epoch_order;
 use crate::data::overlap::{check_disjoint, common_volumes};
 use crate::data::set::{VolumeSet, own_masks_summary};
@@ -22,12 +20,11 @@ use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::{Progress, say, warn};
-use crate::ranks::Ranks;
 use crate::reconstruct::{make_rooms, reconstruct_set};
 use crate::run::check::{fingerprint, measurable};
 use crate::run::steps::Validation;
 use crate::run::{
-    Best, Outcome, Picture, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Start, Term,
+    Best, Outcome, Picture, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Session, Term,
 };
 
 /// Every slice once an epoch, in seeded order.
@@ -68,14 +65,7 @@ struct Summary {
 /// Where a network is to be trained, and how far a run may go before it asks.
 pub struct Training<'t> {
     pub config: TrainConfig,
-    pub out: &'t Path,
-    pub start: Start,
-    pub loader: LoaderOptions,
-    /// Whether TensorBoard is to see the run.
-    pub shown: bool,
-    /// Who shares the work: all of them run this alike.
-    pub ranks: &'t Ranks,
-    pub stop: &'t AtomicBool,
+    pub session: Session<'t>,
 }
 
 impl Training<'_> {
@@ -86,7 +76,7 @@ impl Training<'_> {
     pub fn run<B: Backend>(&self, ops: &B) -> Result<Outcome> {
         let config = &self.config;
         config.check()?;
-        let directory = RunDirectory::check(self.out, self.start)?;
+        let directory = RunDirectory::check(self.session.out, self.session.start)?;
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
         let set = open_all(&config.data, "--data")?
             .ok_or_else(|| Error::input("--data is missing: name a directory of volumes"))?;
@@ -98,12 +88,12 @@ impl Training<'_> {
         if let Some(summary) = own_masks_summary([&set].into_iter().chain(&validation)) {
             say(&summary);
         }
-        let room = Room::new(self.loader.cache);
-        let cached = |set: VolumeSet| Ok(Arc::new(sampler.compressed(set)?.cached(&room)));
+        let cache = CacheBudget::new(self.session.loader.cache);
+        let cached = |set: VolumeSet| Ok(Arc::new(sampler.compressed(set)?.cached(&cache)));
         let set = cached(set)?;
         let validation = validation.map(cached).transpose()?;
         // A run that was stopped before its first checkpoint is resumed from the beginning.
-        let restored = directory.saved(self.start)?;
+        let restored = directory.saved(self.session.start)?;
         let initial = match &config.init {
             Some(path) if !restored => {
                 directory.refuse_own_weights(path, "--init")?;
@@ -121,15 +111,11 @@ impl Training<'_> {
         let schedule = Epochs { set: &set, seed: o.seed, shuffle: o.shuffle, batch: o.batch };
         let run = Run {
             directory: &directory,
-            start: self.start,
+            session: &self.session,
             set: set.clone(),
             sampler,
             schedule: &schedule,
             optimisation: o,
-            loader: self.loader,
-            shown: self.shown,
-            ranks: self.ranks,
-            stop: self.stop,
             origin: fingerprint(&set),
             title: "training",
         };
@@ -142,10 +128,11 @@ impl Training<'_> {
         let _lock = run.take(&config.with_absolute_paths(), &mut engine, &state, &validation)?;
         let measure = |engine: &mut Engine<'_, B>| -> Result<Option<(ScoreSummary, Option<Picture>)>> {
             let Some(validation) = &validation else { return Ok(None) };
-            let mut progress = Progress::new(own_slices(self.ranks, validation) as u64, "validating");
-            let results = evaluate_together(self.ranks, engine, validation, &fixed, || progress.step(""))?;
+            let mut progress = Progress::new(own_slices(self.session.ranks, validation) as u64, "validating");
+            let results =
+                evaluate_together(self.session.ranks, engine, validation, &fixed, || progress.step(""))?;
             progress.finish();
-            let picture = match self.shown && self.ranks.is_first() {
+            let picture = match self.session.shown && self.session.ranks.is_first() {
                 true => picture(engine, validation, &fixed, &results[0])?,
                 false => None,
             };
@@ -156,11 +143,11 @@ impl Training<'_> {
             let Some((s, picture)) = measure(engine)? else { return Ok(ControlFlow::Continue(None)) };
             last = Some(s);
             let [psnr, ssim, nmse] = [s.psnr, s.ssim, s.nmse].map(|spread| spread.mean);
-            if self.ranks.is_first() && !config.keep_best.is_none() {
+            if self.session.ranks.is_first() && !config.keep_best.is_none() {
                 let (by, epoch, step) = (config.keep_best, state.epoch, state.step);
                 let complete = state.step_in_epoch == schedule.epoch(epoch).len();
                 let measured = Best { by, epoch, step, psnr, ssim, nmse };
-                self.ranks.excused(|| directory.keep_best(&measured, complete))?;
+                self.session.ranks.excused(|| directory.keep_best(&measured, complete))?;
             }
             let volumes = validation.as_ref().map_or(0, |set| set.volumes().len());
             Ok(ControlFlow::Continue(Some(Validation { volumes, psnr, ssim, nmse, picture })))
@@ -169,7 +156,7 @@ impl Training<'_> {
             // Killed after its last step, before its summary.
             last = measure(&mut engine)?.map(|(summary, _)| summary);
         }
-        if !self.ranks.is_first() {
+        if !self.session.ranks.is_first() {
             return Ok(outcome);
         }
         let best = if config.keep_best.is_none() { None } else { directory.best()? };

@@ -213,7 +213,7 @@ fn another_sampling_than_in_training_is_said() {
             assert!(other.contains(part), "{part}: {other}");
         }
         assert!(!said(trained).contains("warning"), "{line}");
-        assert!(said(&format!("{trained} --virtual-coils 3")).contains("give  no --virtual-coils\n"));
+        assert!(said(&format!("{trained} --virtual-coils 3")).contains("with, leave out --virtual-coils\n"));
     }
     // Weights that no run left.
     folder.weights("model.safetensors");

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kerase::data::cache::Room;
+use kerase::data::cache::CacheBudget;
 use kerase::data::digest::{file_sha256, slice_sha256};
 use kerase::data::loader::{Loader, LoaderOptions};
 use kerase::data::order::epoch_order;
@@ -311,8 +311,8 @@ fn what_is_kept_in_memory_is_not_read_again() {
     let order = || epoch_order(&plain, 1, 0, true, 1);
     let expected: Vec<_> = digests(&plain, order()).into_iter().map(Result::unwrap).collect();
     // A slice of the first volume takes 2 x 4 x 8 x 8 + 9 x 4 bytes.
-    let some = open(directory.path()).cached(&Room::new(4 * 548));
-    let all = open(directory.path()).cached(&Room::new(1 << 20));
+    let some = open(directory.path()).cached(&CacheBudget::new(4 * 548));
+    let all = open(directory.path()).cached(&CacheBudget::new(1 << 20));
     for set in [&some, &all] {
         for _ in 0..2 {
             let read: Vec<_> = digests(set, order()).into_iter().map(Result::unwrap).collect();

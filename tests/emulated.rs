@@ -15,7 +15,7 @@ use kerase::cuda::driver::dry::Dry;
 use kerase::data::loader::LoaderOptions;
 use kerase::precision::Precision;
 use kerase::ranks::ALONE;
-use kerase::run::{RunDirectory, Start};
+use kerase::run::{RunDirectory, Session, Start};
 use kerase::simulate::Anatomy;
 use kerase::train::Training;
 use kerase::unlearn::METHODS;
@@ -180,7 +180,7 @@ fn what_runs_beside_is_not_waited_for() {
     let device = Cuda::new(Dry::default()).with_precision(Precision::Tf32);
     let (out, stop) = (&folder.path("run"), &AtomicBool::new(false));
     let (loader, start, shown, ranks) = (LoaderOptions::default(), Start::New, false, &ALONE);
-    Training { config, out, start, loader, shown, ranks, stop }.run(&device).unwrap();
+    Training { config, session: Session { out, start, loader, shown, ranks, stop } }.run(&device).unwrap();
     let overtaken = device.driver().overtaken();
     // Ten convolutions with their joins are more. What is beside in the backward pass comes one after the other, so that
     // whoever waits for filters' gradients waits for what was there before.
@@ -213,7 +213,9 @@ fn two_steps_are_under_way_at_a_time() {
         let run = format!("run{every:?}");
         let (out, stop) = (&folder.path(&run), &AtomicBool::new(false));
         let (loader, start, shown, ranks) = (LoaderOptions::default(), Start::New, false, &ALONE);
-        Training { config, out, start, loader, shown, ranks, stop }.run(&device).unwrap();
+        Training { config, session: Session { out, start, loader, shown, ranks, stop } }
+            .run(&device)
+            .unwrap();
         assert_eq!(folder.lines(&run, "step").len(), 12);
         assert_eq!(device.driver().most_downloads(), most, "{every:?}");
     }

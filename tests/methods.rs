@@ -25,7 +25,7 @@ use kerase::model::{Architecture, Weights};
 use kerase::ranks::ALONE;
 use kerase::run::plateau::PlateauSettings;
 use kerase::run::state::Checkpoint;
-use kerase::run::{Outcome, PlannedStep, Role, Schedule, Start};
+use kerase::run::{Outcome, PlannedStep, Role, Schedule, Session, Start};
 use kerase::unlearn::method::Teacher;
 use kerase::unlearn::mixing::Mixing;
 use kerase::unlearn::record::Record;
@@ -105,16 +105,7 @@ fn run_to(out: PathBuf, mut config: UnlearnConfig, steps: u64) -> Result<(Checkp
     config.optimisation.max_steps = Some(steps);
     let start = if out.exists() { Start::Resume } else { Start::New };
     let stop = AtomicBool::new(false);
-    let unlearning = Unlearning {
-        config,
-        out: &out,
-        start,
-        loader: LoaderOptions::default(),
-        shown: false,
-        by: None,
-        ranks: &ALONE,
-        stop: &stop,
-    };
+    let unlearning = Unlearning { config, by: None, session: Session::alone(&out, start, &stop) };
     let (_, record) = unlearning.run(&Cpu::<f64>::default())?;
     let len = NETWORK.layout().0.len();
     Ok((Checkpoint::read(&out.join("state.safetensors"), len).unwrap(), record))
@@ -389,13 +380,8 @@ fn ssd_dampens_what_matters_to_the_forget_set_and_nothing_else() {
         let (start, loader) = (Start::New, LoaderOptions::default());
         let unlearning = Unlearning {
             config: settings,
-            out: &out,
-            start,
-            loader,
-            shown: false,
             by: None,
-            ranks: &ALONE,
-            stop: &stop,
+            session: Session { out: &out, start, loader, shown: false, ranks: &ALONE, stop: &stop },
         };
         let (_, record) = unlearning.run(&Cpu::<f64>::default()).unwrap();
         (Weights::read(out.join("model.safetensors")).unwrap().parameters, record)
@@ -450,13 +436,8 @@ fn ssd_can_be_stopped_and_has_no_steps() {
     let loader = LoaderOptions::default();
     let unlearning = Unlearning {
         config: settings,
-        out: &out,
-        start: Start::New,
-        loader,
-        shown: false,
         by: None,
-        ranks: &ALONE,
-        stop: &stop,
+        session: Session { out: &out, start: Start::New, loader, shown: false, ranks: &ALONE, stop: &stop },
     };
     let (outcome, record) = unlearning.run(&Cpu::<f32>::default()).unwrap();
     assert_eq!((outcome, record.finished, record.weights_selected), (Outcome::Stopped, false, None));

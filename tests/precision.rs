@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use kerase::cpu::Cpu;
 use kerase::data::loader::LoaderOptions;
 use kerase::ranks::ALONE;
-use kerase::run::{RunDirectory, Start};
+use kerase::run::{RunDirectory, Session, Start};
 use kerase::train::Training;
 use run_support::{SAMPLING, Sets};
 use support::Folder;
@@ -58,12 +58,14 @@ impl Curve {
         let loader = LoaderOptions::default();
         let training = Training {
             config,
-            out: &out,
-            start: Start::New,
-            loader,
-            shown: false,
-            ranks: &ALONE,
-            stop: &stop,
+            session: Session {
+                out: &out,
+                start: Start::New,
+                loader,
+                shown: false,
+                ranks: &ALONE,
+                stop: &stop,
+            },
         };
         rayon::scope(|_| training.run(&Cpu::<f64>::default())).unwrap();
         Self::read(folder, "fp64")

@@ -20,7 +20,7 @@ use kerase::data::loader::LoaderOptions;
 use kerase::model::Weights;
 use kerase::ranks::{Place, Ranks, tag};
 use kerase::run::state::Checkpoint;
-use kerase::run::{RunDirectory, Start};
+use kerase::run::{RunDirectory, Session, Start};
 use kerase::simulate::Anatomy;
 use kerase::train::Training;
 use kerase::unlearn::{UnlearnConfig, Unlearning};
@@ -98,8 +98,10 @@ fn any_number_of_ranks_trains_the_same_network() {
         let stop = AtomicBool::new(false);
         on_threads(size, |ranks| {
             let (config, loader) = (config.clone(), LoaderOptions::default());
-            let training =
-                Training { config, out: &out, start: Start::New, loader, shown: false, ranks, stop: &stop };
+            let training = Training {
+                config,
+                session: Session { out: &out, start: Start::New, loader, shown: false, ranks, stop: &stop },
+            };
             training.run(&Cpu::<f64>::default()).unwrap();
         });
         (
@@ -158,13 +160,15 @@ fn any_number_of_ranks_forgets_the_same() {
                 let (config, loader) = (config.clone(), LoaderOptions::default());
                 let unlearning = Unlearning {
                     config,
-                    out: &out,
-                    start: Start::New,
-                    loader,
-                    shown: false,
                     by: None,
-                    ranks,
-                    stop: &stop,
+                    session: Session {
+                        out: &out,
+                        start: Start::New,
+                        loader,
+                        shown: false,
+                        ranks,
+                        stop: &stop,
+                    },
                 };
                 unlearning.run(&Cpu::<f64>::default()).unwrap();
             });
@@ -211,12 +215,18 @@ fn devices_that_sum_by_themselves_come_to_the_same_bits() {
             let (loader, start, shown, stop) = (LoaderOptions::default(), Start::New, false, &stop);
             let out = folder.path(&names[0]);
             let config = training.clone();
-            Training { config, out: &out, start, loader, shown, ranks, stop }.run(&device).unwrap();
+            Training { config, session: Session { out: &out, start, loader, shown, ranks, stop } }
+                .run(&device)
+                .unwrap();
             for (config, name) in forgetting.iter().cloned().zip(&names[1..]) {
                 let out = folder.path(name);
-                Unlearning { config, out: &out, start, loader, shown, by: None, ranks, stop }
-                    .run(&device)
-                    .unwrap();
+                Unlearning {
+                    config,
+                    by: None,
+                    session: Session { out: &out, start, loader, shown, ranks, stop },
+                }
+                .run(&device)
+                .unwrap();
             }
         });
         names.map(|name| folder.lasting(&name))

@@ -18,7 +18,7 @@ use kerase::data::set::{SliceId, VolumeSet};
 use kerase::data::write::write_volume;
 use kerase::model::Weights;
 use kerase::ranks::ALONE;
-use kerase::run::{Outcome, PlannedStep, Role, RunDirectory, Schedule, Start};
+use kerase::run::{Outcome, PlannedStep, Role, RunDirectory, Schedule, Session, Start};
 use kerase::simulate::Anatomy;
 use kerase::unlearn::schedule::UnlearnEpochs;
 use kerase::unlearn::{Hyperparameters, METHODS, Method, Recipe, Strength, UnlearnConfig, Unlearning};
@@ -646,8 +646,11 @@ fn a_request_that_is_stopped_while_it_measures_goes_on_from_there() {
     let out = folder.path("parts");
     let go = |start: Start, raise: bool| {
         let (config, loader, shown) = (config.clone(), LoaderOptions::default(), false);
-        let request =
-            Unlearning { config, out: &out, start, loader, shown, by: None, ranks: &ALONE, stop: &stop };
+        let request = Unlearning {
+            config,
+            by: None,
+            session: Session { out: &out, start, loader, shown, ranks: &ALONE, stop: &stop },
+        };
         let (outcome, record) = request
             .run_measuring(&Cpu::<f32>::default(), &mut |_, _| {
                 stop.store(raise, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::Build;
-use crate::data::cache::Room;
+use crate::data::cache::CacheBudget;
 use crate::data::loader::{Loader, LoaderOptions};
 use crate::data::order::epoch_order;
 use crate::data::set::VolumeSet;
@@ -57,7 +57,7 @@ impl Report {
 /// A slice that cannot be read.
 pub fn measure(set: VolumeSet, iters: u32, usual: LoaderOptions) -> Result<Report> {
     let data = set.source().to_path_buf();
-    let set = Arc::new(set.cached(&Room::new(usual.cache)));
+    let set = Arc::new(set.cached(&CacheBudget::new(usual.cache)));
     let mut threads = vec![1, 2, 4, 8, 16];
     threads.retain(|&n| n < usual.threads);
     threads.push(usual.threads);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Mode;
 use crate::backend::{AdamStep, Backend, ImageShape, LossWeights, SSIM_WINDOW};
 use crate::batch::{Batch, Reference};
-use crate::engine::{Engine, Objective, Task};
+use crate::engine::{Engine, Objective, Workload};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::model::{Architecture, VarNet};
@@ -141,7 +141,7 @@ impl Sample {
         let parameters = self.architecture.initial_parameters(0);
         let mut engine = Engine::new(ops, self.architecture, &parameters)?;
         engine.put(&self.batch, None)?;
-        Ok(Trial { sample: self, engine, task: Task::Reconstruct })
+        Ok(Trial { sample: self, engine, task: Workload::Reconstruct })
     }
 
     /// What takes training steps with the slice.
@@ -172,7 +172,7 @@ impl Sample {
 pub struct Trial<'a, B: Backend> {
     sample: &'a Sample,
     engine: Engine<'a, B>,
-    task: Task,
+    task: Workload,
 }
 
 impl<B: Backend> Trial<'_, B> {
@@ -182,8 +182,8 @@ impl<B: Backend> Trial<'_, B> {
     /// Where the device fails, or a gradient is not finite.
     pub fn run(&mut self) -> Result<()> {
         match self.task {
-            Task::Reconstruct => self.reconstruct(),
-            Task::Learn { .. } => self.train(),
+            Workload::Reconstruct => self.reconstruct(),
+            Workload::Learn { .. } => self.train(),
         }
     }
 
@@ -206,7 +206,7 @@ impl<B: Backend> Trial<'_, B> {
         }
     }
 
-    pub fn task(&self) -> Task {
+    pub fn task(&self) -> Workload {
         self.task
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::args::NetworkArgs;
 use crate::backend::{ImageShape, Purpose};
 use crate::data::set::VolumeSet;
-use crate::engine::Task;
+use crate::engine::Workload;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, VarNet};
 use crate::plan::{Plan, countable};
@@ -114,10 +114,10 @@ impl PlanArgs {
         }
         let net = VarNet::new(architecture)?;
         // A target is as large as its image at most.
-        let learn = Task::Learn { target: matrix, recompute: *low_memory };
+        let learn = Workload::Learn { target: matrix, recompute: *low_memory };
         let precision = precision.unwrap_or_default();
         let training = Plan::of(&net, shape, learn, precision)?;
-        let inference = Plan::of(&net, shape, Task::Reconstruct, precision)?;
+        let inference = Plan::of(&net, shape, Workload::Reconstruct, precision)?;
         // Scratch is the larger of both.
         let of = |purpose| inference.by_purpose().get(&purpose).copied().unwrap_or_default();
         let shared = of(Purpose::Parameters) + of(Purpose::Scratch);

@@ -16,7 +16,7 @@ use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
 use crate::ranks::Ranks;
-use crate::run::{Outcome, RunDirectory, Start};
+use crate::run::{Outcome, RunDirectory, Session, Start};
 use crate::train::Training;
 
 const EXAMPLE: &str = "\
@@ -97,12 +97,14 @@ impl Args {
         config.optimisation.precision = device.precision();
         let training = Training {
             config,
-            out: &self.out.out,
-            start,
-            loader: self.loader.options(),
-            shown: true,
-            ranks,
-            stop,
+            session: Session {
+                out: &self.out.out,
+                start,
+                loader: self.loader.options(),
+                shown: true,
+                ranks,
+                stop,
+            },
         };
         device.run_with(ranks, &training)?.map(Some)
     }

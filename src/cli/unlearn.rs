@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::provenance::Provenance;
 use crate::ranks::Ranks;
 use crate::report::table::plus_minus;
-use crate::run::{Outcome, RunDirectory, Start};
+use crate::run::{Outcome, RunDirectory, Session, Start};
 use crate::unlearn::OptimizerState;
 use crate::unlearn::method::Anew;
 use crate::unlearn::record::{BeforeAfter, Record};
@@ -111,13 +111,15 @@ impl Args {
         config.optimisation.precision = device.precision();
         let unlearning = Unlearning {
             config,
-            out: &self.out.out,
-            start,
-            loader: self.loader.options(),
-            shown: true,
             by: Some(Provenance::of(device)),
-            ranks,
-            stop,
+            session: Session {
+                out: &self.out.out,
+                start,
+                loader: self.loader.options(),
+                shown: true,
+                ranks,
+                stop,
+            },
         };
         let (outcome, record) = device.run_with(ranks, &unlearning)??;
         print(describe(&record))?;

@@ -15,6 +15,7 @@ pub mod conv_transpose;
 pub mod conv_transpose_mma;
 pub mod driver;
 pub mod fft;
+pub mod fft_plans;
 pub mod importance;
 pub mod kernel;
 pub mod loss;
@@ -23,7 +24,6 @@ pub mod noise;
 pub mod norm;
 mod operations;
 pub mod partial;
-pub mod plans;
 pub mod pool;
 pub mod sens;
 pub mod tilings;
@@ -42,10 +42,10 @@ use crate::ranks::Ranks;
 use announced::Announced;
 use beside::Beside;
 use driver::{Argument, Driver, Launch};
+use fft_plans::FftPlans;
 use kernel::{Const, Declaration, Element, Located, Mut, Stored};
 pub use memory::Buffer;
 use memory::{Arena, Lifetime, fences, is_intact};
-use plans::Plans;
 use tilings::Tilings;
 
 /// A device as a [`crate::backend::Backend`].
@@ -55,7 +55,7 @@ use tilings::Tilings;
 pub struct Cuda<D: Driver> {
     driver: D,
     arena: Mutex<Arena<D>>,
-    plans: Plans<D>,
+    fft_plans: FftPlans<D>,
     announced: Mutex<Announced>,
     beside: Beside,
     failure: Mutex<Option<Error>>,
@@ -148,7 +148,7 @@ impl<D: Driver> Cuda<D> {
         Self {
             driver,
             arena: Mutex::new(Arena::default()),
-            plans: Plans::default(),
+            fft_plans: FftPlans::default(),
             announced: Mutex::default(),
             beside: Beside::default(),
             failure: Mutex::new(None),

@@ -10,9 +10,9 @@ use super::volume::Slice;
 
 /// Bytes that sets may share.
 #[derive(Debug)]
-pub struct Room(AtomicU64);
+pub struct CacheBudget(AtomicU64);
 
-impl Room {
+impl CacheBudget {
     pub fn new(bytes: u64) -> Arc<Self> {
         Arc::new(Self(AtomicU64::new(bytes)))
     }
@@ -31,16 +31,16 @@ impl Room {
 /// every slice once, so that the one just read is the one that is wanted last.
 #[derive(Debug)]
 pub struct SliceCache {
-    room: Arc<Room>,
+    budget: Arc<CacheBudget>,
     /// By volume and slice.
     slices: Vec<Vec<OnceLock<Slice>>>,
 }
 
 impl SliceCache {
     /// For volumes of so many slices.
-    pub fn new(room: &Arc<Room>, volumes: impl IntoIterator<Item = usize>) -> Self {
+    pub fn new(budget: &Arc<CacheBudget>, volumes: impl IntoIterator<Item = usize>) -> Self {
         let empty = |slices| (0..slices).map(|_| OnceLock::new()).collect();
-        Self { room: room.clone(), slices: volumes.into_iter().map(empty).collect() }
+        Self { budget: budget.clone(), slices: volumes.into_iter().map(empty).collect() }
     }
 
     /// A copy of what is kept, with k-space in memory that is there already.
@@ -60,13 +60,13 @@ impl SliceCache {
         let place = &self.slices[volume][slice];
         let target = read.target.as_deref().unwrap_or_default();
         let bytes = (size_of_val(read.kspace.as_slice()) + size_of_val(target)) as u64;
-        if place.get().is_some() || !self.room.take(bytes) {
+        if place.get().is_some() || !self.budget.take(bytes) {
             return;
         }
         // Memory that is worked with may be larger than what it holds; a copy is not.
         if place.set(Slice { kspace: read.kspace.as_slice().to_vec(), target: read.target.clone() }).is_err()
         {
-            self.room.give_back(bytes);
+            self.budget.give_back(bytes);
         }
     }
 
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn what_there_is_room_for_stays_and_comes_back_as_it_was() {
-        let room = Room::new(3 * BYTES + BYTES / 2);
-        let [first, second] = [SliceCache::new(&room, [2, 1]), SliceCache::new(&room, [2])];
+        let budget = CacheBudget::new(3 * BYTES + BYTES / 2);
+        let [first, second] = [SliceCache::new(&budget, [2, 1]), SliceCache::new(&budget, [2])];
         first.keep((0, 1), &slice(1.0));
         first.keep((1, 0), &slice(2.0));
         // Not a second time.

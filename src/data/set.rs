@@ -18,7 +18,7 @@ use std::sync::Arc;
 use num_complex::Complex32;
 use rayon::prelude::*;
 
-use super::cache::{Room, SliceCache};
+use super::cache::{CacheBudget, SliceCache};
 use super::fastmri::VolumeFile;
 use super::order::shuffled;
 use super::virtual_coils::VirtualCoils;
@@ -212,8 +212,8 @@ impl VolumeSet {
     }
 
     /// The same set, which keeps slices in memory once they were read, as long as there is room for them.
-    pub fn cached(mut self, room: &Arc<Room>) -> Self {
-        self.cache = Some(Arc::new(SliceCache::new(room, self.volumes.iter().map(|volume| volume.slices))));
+    pub fn cached(mut self, budget: &Arc<CacheBudget>) -> Self {
+        self.cache = Some(Arc::new(SliceCache::new(budget, self.volumes.iter().map(|volume| volume.slices))));
         self
     }
 

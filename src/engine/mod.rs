@@ -21,7 +21,7 @@ use crate::model::{Architecture, VarNet};
 pub(crate) use learning::Learning;
 pub(crate) use room::Buffers;
 use room::Room;
-pub use room::Task;
+pub use room::Workload;
 pub use submit::{Coming, LossValue, Objective, Results};
 use waiting::Waiting;
 pub(crate) use waiting::{Arrays, lens};
@@ -90,8 +90,8 @@ impl<'a, B: Backend> Engine<'a, B> {
     }
 
     /// What [`Self::accumulate`] does with targets of this height and width.
-    pub fn learning_task(&self, target: [usize; 2]) -> Task {
-        Task::Learn { target, recompute: self.recompute }
+    pub fn learning_task(&self, target: [usize; 2]) -> Workload {
+        Workload::Learn { target, recompute: self.recompute }
     }
 
     pub fn architecture(&self) -> Architecture {
@@ -118,7 +118,7 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// # Errors
     /// Where the images are too small for the network or too large for the device, or the device has not enough
     /// memory.
-    pub fn make_room(&mut self, shape: ImageShape, task: Task) -> Result<()> {
+    pub fn make_room(&mut self, shape: ImageShape, task: Workload) -> Result<()> {
         match self.rooms.iter().position(|room| (room.shape, room.task) == (shape, task)) {
             Some(at) => self.rooms[..=at].rotate_right(1),
             None => {
@@ -138,7 +138,7 @@ impl<'a, B: Backend> Engine<'a, B> {
         Ok(())
     }
 
-    fn new_room(&mut self, shape: ImageShape, task: Task) -> Result<Room<B>> {
+    fn new_room(&mut self, shape: ImageShape, task: Workload) -> Result<Room<B>> {
         let Self { ops, net, parameters, learning, .. } = self;
         self.waiting.hold(*ops, shape, task)?;
         let mut room = Room::new(*ops, net, shape, task)?;

@@ -9,7 +9,7 @@ use crate::model::varnet::{Input, Mode, Workspace};
 
 /// What buffers are made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
+pub enum Workload {
     Reconstruct,
     Learn {
         /// Height and width of the targets.
@@ -19,7 +19,7 @@ pub enum Task {
     },
 }
 
-impl Task {
+impl Workload {
     pub(super) fn mode(self) -> Mode {
         match self {
             Self::Reconstruct => Mode::Inference,
@@ -44,7 +44,7 @@ pub(crate) struct Buffers<B> {
 /// Where batches of one shape are worked on.
 pub(super) struct Room<B: Backend> {
     pub shape: ImageShape,
-    pub task: Task,
+    pub task: Workload,
     pub buffers: Buffers<B::Buffer>,
     /// What the room repeats, for each set of scalars that it was asked to.
     pub passes: Vec<Pass<B::Tape>>,
@@ -72,11 +72,11 @@ impl<B> Buffers<B> {
         ops: &M,
         net: &VarNet,
         shape: ImageShape,
-        task: Task,
+        task: Workload,
     ) -> Result<Self> {
         let (learns, target_size) = match task {
-            Task::Reconstruct => (false, [0, 0]),
-            Task::Learn { target, .. } => (true, target),
+            Workload::Reconstruct => (false, [0, 0]),
+            Workload::Learn { target, .. } => (true, target),
         };
         let if_it_learns = |len| if learns { len } else { 0 };
         let workspace = net.workspace(ops, shape, task.mode())?;
@@ -103,12 +103,12 @@ impl<B> Buffers<B> {
         &mut self,
         ops: &O,
         net: &VarNet,
-        task: Task,
+        task: Workload,
         parameters: &mut B,
         learning: Option<&mut Learning<B>>,
     ) -> Result<()> {
         ops.prepare(|| match (task, learning) {
-            (Task::Learn { .. }, Some(learning)) => {
+            (Workload::Learn { .. }, Some(learning)) => {
                 // The scalars decide nothing about memory.
                 let weights = LossWeights { ssim: 1.0, l1: 1.0 };
                 self.learn(ops, net, parameters, &mut learning.gradient, (weights, 1.0));
@@ -173,7 +173,7 @@ impl<B> Buffers<B> {
 }
 
 impl<B: Backend> Room<B> {
-    pub fn new(ops: &B, net: &VarNet, shape: ImageShape, task: Task) -> Result<Self> {
+    pub fn new(ops: &B, net: &VarNet, shape: ImageShape, task: Workload) -> Result<Self> {
         let buffers = ops.in_one_block(|| Buffers::new(ops, net, shape, task))?;
         Ok(Self { shape, task, buffers, passes: Vec::new() })
     }

@@ -3,7 +3,7 @@
 use super::learning::Read;
 use super::room::Scalars;
 use super::transfer::{download, sum};
-use super::{Engine, Task};
+use super::{Engine, Workload};
 use crate::backend::*;
 use crate::batch::{Batch, Reference};
 use crate::error::Result;
@@ -65,7 +65,7 @@ impl<B: Backend> Engine<'_, B> {
     /// # Errors
     /// Where the device has not enough memory, or fails.
     pub fn put(&mut self, batch: &Batch, reference: Option<&Reference>) -> Result<()> {
-        let task = reference.map_or(Task::Reconstruct, |reference| self.learning_task(reference.size));
+        let task = reference.map_or(Workload::Reconstruct, |reference| self.learning_task(reference.size));
         self.waiting.hold(self.ops, batch.shape, task)?;
         self.waiting.put(self.ops, batch, reference, task);
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, CopyPart, ImageShape, Memory, Purpose};
 use crate::batch::{Batch, Reference};
-use crate::engine::room::Task;
+use crate::engine::room::Workload;
 use crate::engine::transfer::singles;
 use crate::error::Result;
 use crate::real::Real;
@@ -20,11 +20,11 @@ impl<B> Arrays<B> {
 }
 
 /// How long each array is, for batches of a shape.
-pub(crate) fn lens(shape: ImageShape, task: Task) -> [usize; ARRAYS] {
+pub(crate) fn lens(shape: ImageShape, task: Workload) -> [usize; ARRAYS] {
     let columns = shape.n * shape.columns;
     let (target, ranges) = match task {
-        Task::Reconstruct => (0, 0),
-        Task::Learn { target: [height, width], .. } => (shape.n * height * width, shape.n),
+        Workload::Reconstruct => (0, 0),
+        Workload::Learn { target: [height, width], .. } => (shape.n * height * width, shape.n),
     };
     [shape.multicoil(), columns, columns, target, ranges]
 }
@@ -34,7 +34,7 @@ pub struct Waiting<B: Backend> {
     /// What the arrays have room for.
     room: [usize; ARRAYS],
     /// What waits, if anything does.
-    batch: Option<(ImageShape, Task)>,
+    batch: Option<(ImageShape, Workload)>,
     /// The device had taken what waited before.
     taken: B::Mark,
     /// Reals of another width than the batch's are made here.
@@ -52,7 +52,7 @@ impl<B: Backend> Waiting<B> {
     ///
     /// # Errors
     /// Where the device has not enough memory; nothing waits then.
-    pub fn hold(&mut self, ops: &B, shape: ImageShape, task: Task) -> Result<()> {
+    pub fn hold(&mut self, ops: &B, shape: ImageShape, task: Workload) -> Result<()> {
         let lens = lens(shape, task);
         if lens.iter().zip(self.room).all(|(&len, room)| len <= room) {
             return Ok(());
@@ -66,7 +66,7 @@ impl<B: Backend> Waiting<B> {
     }
 
     /// Sends a batch on its way. There must be room for it.
-    pub fn put(&mut self, ops: &B, batch: &Batch, reference: Option<&Reference>, task: Task) {
+    pub fn put(&mut self, ops: &B, batch: &Batch, reference: Option<&Reference>, task: Workload) {
         let Self { arrays: Arrays([kspace, mask, centre, target, max_value]), taken, host, .. } = self;
         let mut send = |from: &[f32], to: &mut B::Buffer| {
             if !from.is_empty() {
@@ -87,7 +87,7 @@ impl<B: Backend> Waiting<B> {
         self.batch = Some((batch.shape, task));
     }
 
-    pub fn batch(&self) -> Option<(ImageShape, Task)> {
+    pub fn batch(&self) -> Option<(ImageShape, Workload)> {
         self.batch
     }
 

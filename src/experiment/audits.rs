@@ -16,7 +16,7 @@ use crate::backend::Backend;
 use crate::data::digest::{VolumeDigest, file_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::execute::Experiment;
-use crate::experiment::graph::{Node, Row, Task, Work};
+use crate::experiment::graph::{Amount, Node, Row, Task};
 use crate::experiment::node_files::Done;
 use crate::experiment::results::{AuditResult, Part};
 use crate::experiment::settings::Settings;
@@ -111,7 +111,7 @@ pub fn plan(
             ("observe", what),
             Task::Observe(Look { settings: Box::new(looks.clone()), training, original }),
             needs,
-            Work { steps, gradients: steps, images },
+            Amount { steps, gradients: steps, images },
         ));
         nodes.len() - 1
     };
@@ -138,7 +138,7 @@ pub fn plan(
                 record,
             }),
             needs,
-            Work { steps: most, gradients: most, images: slices[1] as u64 + relearning },
+            Amount { steps: most, gradients: most, images: slices[1] as u64 + relearning },
         );
         nodes.push(node);
     }

@@ -22,13 +22,13 @@ use crate::experiment::audits;
 use crate::experiment::graph::{Graph, Node, Task};
 use crate::experiment::loss_curve::loss_curve;
 use crate::experiment::node_files::{Claim, Done, WorstSlice};
-use crate::experiment::results::{Epoch, Measured, VolumeScores};
+use crate::experiment::results::{Epoch, Measured, NamedScores};
 use crate::experiment::settings::{Settings, Subjects};
 use crate::model::Weights;
 use crate::progress::{Progress, warn};
 use crate::provenance::Provenance;
 use crate::ranks::ALONE;
-use crate::run::{Best, Outcome, RunState, Start};
+use crate::run::{Best, Outcome, RunState, Session, Start};
 use crate::simulate::{file_name, simulate_volume};
 use crate::train::Training;
 use crate::unlearn::{UnlearnConfig, Unlearning};
@@ -154,12 +154,14 @@ impl Experiment<'_> {
     fn train<B: Backend>(&self, ops: &B, node: &Node, config: &TrainConfig) -> Result<Outcome> {
         let training = Training {
             config: config.clone(),
-            out: &node.directory,
-            start: start(node),
-            loader: self.loader,
-            shown: false,
-            ranks: &ALONE,
-            stop: self.stop,
+            session: Session {
+                out: &node.directory,
+                start: start(node),
+                loader: self.loader,
+                shown: false,
+                ranks: &ALONE,
+                stop: self.stop,
+            },
         };
         let outcome = training.run(ops)?;
         if outcome == Outcome::Finished {
@@ -206,13 +208,15 @@ impl Experiment<'_> {
     ) -> Result<Outcome> {
         let unlearning = Unlearning {
             config: config.clone(),
-            out: &node.directory,
-            start: start(node),
-            loader: self.loader,
-            shown: false,
             by: Some(self.by.clone()),
-            ranks: &ALONE,
-            stop: self.stop,
+            session: Session {
+                out: &node.directory,
+                start: start(node),
+                loader: self.loader,
+                shown: false,
+                ranks: &ALONE,
+                stop: self.stop,
+            },
         };
         let trained = self.settings.training.epochs;
         let outcome = unlearning.run_measuring(ops, &mut |engine, state| {
@@ -331,8 +335,8 @@ impl TestSets {
         }
         progress.finish();
         let worst = worst_slice(&measured[0]);
-        let scores = |results: Vec<VolumeResult>| -> Vec<VolumeScores> {
-            let of = |r: VolumeResult| VolumeScores { volume: r.volume, scores: r.scores.volume };
+        let scores = |results: Vec<VolumeResult>| -> Vec<NamedScores> {
+            let of = |r: VolumeResult| NamedScores { volume: r.volume, scores: r.scores.volume };
             results.into_iter().map(of).collect()
         };
         let mut measured = measured.into_iter().map(scores);

@@ -43,12 +43,12 @@ pub struct Node {
     pub needs: Vec<usize>,
     /// Everything that its result depends on.
     pub settings: Value,
-    pub work: Work,
+    pub work: Amount,
 }
 
 /// How much there is to do, for an estimate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
+pub struct Amount {
     /// Of the optimiser.
     pub steps: u64,
     /// Batches whose gradient is computed: in a step of two terms, two.
@@ -195,7 +195,7 @@ impl Planner<'_> {
             ("train", what),
             Task::Train(Box::new(config)),
             self.simulations(),
-            Work { steps, gradients: steps, images: epochs * validated as u64 },
+            Amount { steps, gradients: steps, images: epochs * validated as u64 },
         ));
         self.push(Node::new(
             &self.runs(),
@@ -207,7 +207,7 @@ impl Planner<'_> {
             ),
             Task::Measure { part, seed, training },
             [self.simulations(), vec![training]].concat(),
-            Work { images: self.measured() as u64, ..Work::default() },
+            Amount { images: self.measured() as u64, ..Amount::default() },
         ));
         Ok(training)
     }
@@ -311,7 +311,7 @@ impl Planner<'_> {
         })
     }
 
-    fn unlearning_work(&self, config: &UnlearnConfig, method: &Method, used: usize) -> Work {
+    fn unlearning_work(&self, config: &UnlearnConfig, method: &Method, used: usize) -> Amount {
         let forget = if method.uses_forget_set() { self.sets.needed[1].slices } else { 0 };
         let batches = [used, forget].map(|slices| slices.div_ceil(config.optimisation.batch));
         let strength = config.strength();
@@ -319,7 +319,7 @@ impl Planner<'_> {
         let terms = [Role::Retain, Role::Forget].map(|role| method.count_terms(role, &strength));
         let epochs = config.optimisation.epochs.unwrap_or(0);
         // What is looked at before the first step.
-        let mut work = Work { gradients: method.surveyed([used, forget]) as u64, ..Work::default() };
+        let mut work = Amount { gradients: method.surveyed([used, forget]) as u64, ..Amount::default() };
         for epoch in 0..epochs {
             let ([retain, forget], steps) = mixing.map_or(([0; 2], 0), |mixing| mixing.count(epoch, batches));
             work.steps += steps as u64;
@@ -376,7 +376,7 @@ impl Node {
         (kind, what): (&str, Value),
         task: Task,
         needs: Vec<usize>,
-        work: Work,
+        work: Amount,
     ) -> Self {
         let settings = json!({ "format": FORMAT, "kind": kind, "what": what });
         let slug: String = slug

@@ -61,7 +61,7 @@ impl Default for Kinds {
 
 /// One volume as a network reconstructed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct VolumeScores {
+pub struct NamedScores {
     pub volume: String,
     pub scores: Scores,
 }
@@ -69,13 +69,13 @@ pub struct VolumeScores {
 /// A network measured on all sets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    pub bta: Vec<VolumeScores>,
-    pub kta: Vec<VolumeScores>,
-    pub ua: Vec<VolumeScores>,
+    pub bta: Vec<NamedScores>,
+    pub kta: Vec<NamedScores>,
+    pub ua: Vec<NamedScores>,
 }
 
 impl Measured {
-    pub fn of(&self, measure: Measure) -> &[VolumeScores] {
+    pub fn of(&self, measure: Measure) -> &[NamedScores] {
         match measure {
             Measure::Bta => &self.bta,
             Measure::Kta => &self.kta,

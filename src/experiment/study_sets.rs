@@ -9,7 +9,7 @@ use crate::data::overlap::check_disjoint;
 use crate::data::set::VolumeSet;
 use crate::error::Result;
 use crate::evaluate::check_targets;
-use crate::experiment::graph::{Node, Task, Work};
+use crate::experiment::graph::{Amount, Node, Task};
 use crate::experiment::settings::{SetSource, Settings, Subjects};
 use crate::model::VarNet;
 use crate::run::check::{fingerprint, learnable, measurable};
@@ -134,7 +134,7 @@ fn simulated(
         ("simulate", json!({ "simulate": config, "subjects": subjects.subjects })),
         Task::Simulate(subjects),
         Vec::new(),
-        Work::default(),
+        Amount::default(),
     );
     let (path, identity) = (node.directory.clone(), node.settings.clone());
     nodes.push(node);

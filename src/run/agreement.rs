@@ -28,7 +28,7 @@ impl Run<'_> {
         measured: impl IntoIterator<Item = &'s Arc<VolumeSet>>,
     ) -> Result<Option<Lock>> {
         self.agree(settings, engine, state, measured)?;
-        self.ranks.is_first().then(|| self.directory.take(self.start, settings)).transpose()
+        self.session.ranks.is_first().then(|| self.directory.take(self.session.start, settings)).transpose()
     }
 
     /// Makes sure that all ranks begin with the same: settings, data, sets that are only measured, weights, and steps
@@ -43,12 +43,12 @@ impl Run<'_> {
         state: &RunState,
         measured: impl IntoIterator<Item = &'s Arc<VolumeSet>>,
     ) -> Result<()> {
-        if self.ranks.is_alone() {
+        if self.session.ranks.is_alone() {
             return Ok(());
         }
-        self.ranks.at_step(state.step);
+        self.session.ranks.at_step(state.step);
         let text = |value: &dyn Fn() -> serde_json::Result<String>| value().unwrap_or_default();
-        self.ranks.agree(&[
+        self.session.ranks.agree(&[
             ("settings", text(&|| serde_json::to_string(settings))),
             ("data or first weights", self.origin.clone()),
             ("weights to begin with", sha256::of_parameters(&engine.parameters()?)),
@@ -64,14 +64,14 @@ impl Run<'_> {
 
     /// Adds up what the ranks say, in their order; with it, whether any of them was asked to stop.
     pub(super) fn tell(&self, what: Tag, values: &[f64]) -> Result<(Vec<f64>, bool)> {
-        let stop = self.stop.load(Ordering::Relaxed);
-        if self.ranks.is_alone() {
+        let stop = self.session.stop.load(Ordering::Relaxed);
+        if self.session.ranks.is_alone() {
             return Ok((values.to_vec(), stop));
         }
         let mut said = vec![f64::from(u8::from(stop))];
         said.extend_from_slice(values);
         let mut sums = vec![0.0; said.len()];
-        for theirs in self.ranks.gather(what, bytemuck::cast_slice(&said))? {
+        for theirs in self.session.ranks.gather(what, bytemuck::cast_slice(&said))? {
             let theirs = theirs.as_chunks::<8>().0.iter().map(|&bytes| f64::from_ne_bytes(bytes));
             sums.iter_mut().zip(theirs).for_each(|(sum, value)| *sum += value);
         }
@@ -81,10 +81,11 @@ impl Run<'_> {
 
     /// Every rank took the same steps: none may have come to other weights.
     pub(super) fn compare(&self, parameters: &[f32], step: u64) -> Result<()> {
-        if self.ranks.is_alone() {
+        if self.session.ranks.is_alone() {
             return Ok(());
         }
-        let digests = self.ranks.gather(tag("weights"), sha256::of_parameters(parameters).as_bytes())?;
+        let digests =
+            self.session.ranks.gather(tag("weights"), sha256::of_parameters(parameters).as_bytes())?;
         match digests.iter().position(|digest| *digest != digests[0]) {
             None => Ok(()),
             Some(rank) => Err(Error::Device(format!(

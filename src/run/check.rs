@@ -39,10 +39,10 @@ impl Run<'_> {
         }
         let steps = self.schedule.epoch(state.epoch);
         let first = self.schedule.preparation();
-        if let Some([what, remedy]) = idle_ranks(&self.set, &steps, self.ranks.size()) {
+        if let Some([what, remedy]) = idle_ranks(&self.set, &steps, self.session.ranks.size()) {
             // A run that goes on keeps its batch, on whatever there is to go on with.
-            match self.start {
-                Start::Resume if self.ranks.is_first() => {
+            match self.session.start {
+                Start::Resume if self.session.ranks.is_first() => {
                     eprintln!("warning: {what}: the run goes on with ranks that have nothing to do");
                 }
                 Start::Resume => {}

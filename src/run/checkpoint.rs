@@ -22,7 +22,7 @@ impl Run<'_> {
             return Err(not_finite(&format!("a parameter is {bad}"), &format!("step {}", state.step)));
         }
         self.compare(&parameters, state.step)?;
-        if !self.ranks.is_first() {
+        if !self.session.ranks.is_first() {
             return Ok(());
         }
         let [exp_avg, exp_avg_sq] = engine.moments()?;
@@ -32,7 +32,7 @@ impl Run<'_> {
             metadata: [("format".to_string(), "pt".to_string())].into(),
         };
         let checkpoint = Checkpoint { state: state.clone(), parameters, exp_avg, exp_avg_sq };
-        self.ranks.excused(|| {
+        self.session.ranks.excused(|| {
             log.sync()?;
             let state = self.directory.state();
             if !state.exists() {

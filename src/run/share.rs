@@ -19,12 +19,12 @@ pub struct Part {
 impl Run<'_> {
     /// What this rank computes of a step.
     pub(super) fn parts(&self, step: &PlannedStep) -> Vec<Part> {
-        parts(&step.terms, self.ranks.rank(), self.ranks.size())
+        parts(&step.terms, self.session.ranks.rank(), self.session.ranks.size())
     }
 
     /// The terms that this rank looks at, where each is looked at as a whole.
     pub(super) fn own_terms<'t>(&self, terms: &'t [Term]) -> impl Iterator<Item = &'t Term> + use<'t> {
-        terms.iter().skip(self.ranks.rank()).step_by(self.ranks.size())
+        terms.iter().skip(self.session.ranks.rank()).step_by(self.session.ranks.size())
     }
 }
 

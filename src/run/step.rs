@@ -48,13 +48,13 @@ impl Run<'_> {
                 self.optimisation.loss.weights(),
                 Objective { weight, teacher: term.teacher, noise: &noise, last },
             )?;
-            self.ranks.tick();
+            self.session.ranks.tick();
             if !last {
                 // While the device is at work.
                 feed.put_next(engine);
             }
         }
-        engine.sum_gradient(self.ranks)?;
+        engine.sum_gradient(self.session.ranks)?;
         engine.submit_update(AdamStep {
             lr: state.plateau.lr,
             beta1: BETA1,
@@ -76,7 +76,8 @@ impl Run<'_> {
         submitted: Submitted<'_, B>,
     ) -> Result<(Line, bool)> {
         let Submitted { step, parts, coming, begun } = submitted;
-        let Results { losses, grad_norm, seconds } = self.ranks.summing(|| engine.await_results(coming))?;
+        let Results { losses, grad_norm, seconds } =
+            self.session.ranks.summing(|| engine.await_results(coming))?;
         let mut of_terms = vec![0.0; step.terms.len()];
         for (part, value) in parts.iter().zip(losses) {
             of_terms[part.term] = part.share * value.loss;
@@ -103,7 +104,7 @@ impl Run<'_> {
         state.epoch_loss += loss;
         state.seconds += seconds;
         // Where it was submitted ahead, this has some of the step before in it: others are the more patient.
-        self.ranks.stepped(state.step, begun.elapsed());
+        self.session.ranks.stepped(state.step, begun.elapsed());
         let [retain_loss, forget_loss] = by_role;
         let line = Line::Step {
             step: state.step,

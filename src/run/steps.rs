@@ -2,19 +2,16 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::backend::Backend;
 use crate::batch::Sampler;
 use crate::config::Optimisation;
-use crate::data::loader::LoaderOptions;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::metrics::Scores;
 use crate::progress::say;
-use crate::ranks::Ranks;
 use crate::run::board::{Board, Pace};
 use crate::run::feed::Feed;
 use crate::run::metrics_log::{Line, MetricsLog};
@@ -23,7 +20,7 @@ use crate::run::share;
 use crate::run::state::RunState;
 use crate::run::step::Submitted;
 use crate::run::told::Told;
-use crate::run::{Start, directory};
+use crate::run::{Session, directory};
 
 /// What a validation measured: means over volumes.
 #[derive(Clone, Debug)]
@@ -50,18 +47,11 @@ pub struct Picture {
 /// Everything about a run that does not change while it lasts.
 pub struct Run<'r> {
     pub directory: &'r directory::RunDirectory,
-    pub start: Start,
+    pub session: &'r Session<'r>,
     pub set: Arc<VolumeSet>,
     pub sampler: Sampler,
     pub schedule: &'r dyn Schedule,
     pub optimisation: &'r Optimisation,
-    pub loader: LoaderOptions,
-    /// Whether TensorBoard is to see the run.
-    pub shown: bool,
-    /// Who shares the work. All of them plan the same; the first writes.
-    pub ranks: &'r Ranks,
-    /// Says that the run is to finish the steps under way, save and return.
-    pub stop: &'r AtomicBool,
     /// Digest of what the run begins with: the data, and weights that are not its own.
     pub origin: String,
     /// What the progress bar says.
@@ -93,11 +83,11 @@ impl Run<'_> {
         state: &mut RunState,
         validate: &mut Validate<'_, B>,
     ) -> Result<Outcome> {
-        let mut log = match self.ranks.is_first() {
+        let mut log = match self.session.ranks.is_first() {
             true => MetricsLog::open(&self.directory.metrics(), state)?,
             false => MetricsLog::none(),
         };
-        let mut board = match self.shown && self.ranks.is_first() {
+        let mut board = match self.session.shown && self.session.ranks.is_first() {
             true => Board::open(self.directory, state, self.schedule.epoch(state.epoch).len())?,
             false => Board::none(),
         };
@@ -133,7 +123,7 @@ impl Run<'_> {
                 // The run that goes on measures, and closes the epoch.
                 return Ok(Outcome::Stopped);
             };
-            if complete && self.shown {
+            if complete && self.session.shown {
                 say(&told_of_epoch(self, epoch, mean_loss, validation.as_ref()));
             }
             if let Some(Validation { volumes, psnr, ssim, nmse, picture }) = validation {
@@ -170,7 +160,7 @@ impl Run<'_> {
     ) -> Result<bool> {
         let left = &steps[state.step_in_epoch..];
         let batches = left.iter().flat_map(|step| self.parts(step)).map(|part| part.batch).collect();
-        let mut feed = Feed::start(&self.set, &self.sampler, state.epoch, batches, self.loader);
+        let mut feed = Feed::start(&self.set, &self.sampler, state.epoch, batches, self.session.loader);
         let of = self.optimisation.epochs.map_or(String::new(), |epochs| format!(" of {epochs}"));
         let mut told =
             Told::of(left.len(), &format!("{}, epoch {}{of}", self.title, state.epoch + 1), log, board);
@@ -183,7 +173,7 @@ impl Run<'_> {
                 break;
             }
             let submitted = self.submit(engine, state, ahead, step, &mut feed);
-            if submitted.is_err() && !self.ranks.is_alone() {
+            if submitted.is_err() && !self.session.ranks.is_alone() {
                 // The others may wait for this rank's part of the step, and would take for it what it has to say of the
                 // step before.
                 return submitted.map(|_| true);

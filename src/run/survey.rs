@@ -25,10 +25,10 @@ impl Run<'_> {
     ) -> Result<bool> {
         let own: Vec<&Term> = self.own_terms(terms).collect();
         let batches = own.iter().map(|term| term.batch.clone()).collect();
-        let mut feed = Feed::start(&self.set, &self.sampler, state.epoch, batches, self.loader);
+        let mut feed = Feed::start(&self.set, &self.sampler, state.epoch, batches, self.session.loader);
         let mut progress = Progress::new(own.len() as u64, &format!("{}, before the first step", self.title));
         for term in own {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.session.stop.load(Ordering::Relaxed) {
                 break;
             }
             feed.arrive(engine)?;
@@ -47,7 +47,7 @@ impl Run<'_> {
             }
             state.seconds += seconds;
             progress.step("");
-            self.ranks.tick();
+            self.session.ranks.tick();
         }
         progress.finish();
         self.stopping()

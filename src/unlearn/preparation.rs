@@ -130,7 +130,7 @@ impl<B> Preparation<B> {
             Task::FindMask => {
                 self.trained = salun::mask(run, engine, state, filled(saliency))?;
                 let Some(salient) = &self.trained else { return Ok(false) };
-                if run.ranks.is_first() {
+                if run.session.ranks.is_first() {
                     let (seconds, origin) = (state.seconds, run.origin.clone());
                     Mask { salient: salient.clone(), seconds, origin }.write(&run.directory.mask())?;
                 }

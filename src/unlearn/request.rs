@@ -1,26 +1,22 @@
 //! An unlearning request carried out: from weights and two sets to weights and a record.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crate::backend::Backend;
 use crate::batch::Sampler;
-use crate::data::cache::Room;
+use crate::data::cache::CacheBudget;
 use crate::data::digest::digests;
-use crate::data::loader::LoaderOptions;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::warn;
 use crate::provenance::Provenance;
-use crate::ranks::Ranks;
 use crate::reconstruct::make_rooms;
 use crate::run::check::{fingerprint, measurable};
 use crate::run::steps::Validate;
-use crate::run::{Outcome, Run, RunDirectory, Start};
+use crate::run::{Outcome, Run, RunDirectory, Session, Start};
 use crate::sha256;
 use crate::tensorboard::EventFile;
 use crate::unlearn::beginning::initial_state;
@@ -34,16 +30,9 @@ use crate::unlearn::sets::Sets;
 /// Where and how a request is carried out.
 pub struct Unlearning<'t> {
     pub config: UnlearnConfig,
-    pub out: &'t Path,
-    pub start: Start,
-    pub loader: LoaderOptions,
-    /// Whether TensorBoard is to see the run.
-    pub shown: bool,
     /// Who computes, for the record.
     pub by: Option<Provenance>,
-    /// Who shares the work: all of them run this alike.
-    pub ranks: &'t Ranks,
-    pub stop: &'t AtomicBool,
+    pub session: Session<'t>,
 }
 
 impl Unlearning<'_> {
@@ -65,21 +54,21 @@ impl Unlearning<'_> {
         after_epoch: &mut Validate<'_, B>,
     ) -> Result<(Outcome, Record)> {
         let (method, config) = &self.config.filled()?;
-        let directory = RunDirectory::check(self.out, self.start)?;
-        if self.start != Start::Resume {
+        let directory = RunDirectory::check(self.session.out, self.session.start)?;
+        if self.session.start != Start::Resume {
             directory.refuse_own_weights(&config.model, "--model")?;
         }
         let weights = Weights::read(&config.model)?;
         let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
         let fixed = Sampler::fixed(&config.sampling)?;
         let sets = Sets::open(config, method, &sampler)?;
-        if self.shown {
+        if self.session.shown {
             sets.warnings().iter().for_each(|warning| warn(warning));
         }
 
         let mut engine = Engine::for_training(ops, weights.architecture, &weights.parameters)?
             .recomputing(config.optimisation.low_memory);
-        let reached = Reached::of(&directory, self.start)?;
+        let reached = Reached::of(&directory, self.session.start)?;
         let mut state = match reached {
             Reached::Saved => directory.restore(&mut engine)?,
             _ => initial_state(&mut engine, method, config)?,
@@ -108,15 +97,11 @@ impl Unlearning<'_> {
         );
         let run = Run {
             directory: &directory,
-            start: self.start,
-            set: Arc::new(schedule.set().clone().cached(&Room::new(self.loader.cache))),
+            session: &self.session,
+            set: Arc::new(schedule.set().clone().cached(&CacheBudget::new(self.session.loader.cache))),
             sampler,
             schedule: &schedule,
             optimisation: o,
-            loader: self.loader,
-            shown: self.shown,
-            ranks: self.ranks,
-            stop: self.stop,
             origin: format!(
                 "{} {} {}",
                 fingerprint(schedule.set()),
@@ -137,16 +122,16 @@ impl Unlearning<'_> {
         run.check(&mut engine, &mut state)?;
         // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
         // anything.
-        let forgotten = if self.ranks.is_first() { digests(&sets.forget)? } else { Vec::new() };
+        let forgotten = if self.session.ranks.is_first() { digests(&sets.forget)? } else { Vec::new() };
         let settings = config.with_absolute_paths();
         let _lock = run.take(&settings, &mut engine, &state, sets.measured.iter().map(|(_, set)| set))?;
         let mut measurements = Measurements::new(
             &sets.measured,
             config.measure,
             fixed,
-            (&directory, self.start),
-            self.ranks,
-            self.stop,
+            (&directory, self.session.start),
+            self.session.ranks,
+            self.session.stop,
         )?;
 
         let before = measurements.take(&mut original, "before")?;
@@ -182,8 +167,8 @@ impl Unlearning<'_> {
                 diverged,
             },
         );
-        if self.ranks.is_first() {
-            if self.shown {
+        if self.session.ranks.is_first() {
+            if self.session.shown {
                 show_scores(&directory, state.step, &record.metrics)?;
             }
             directory.write_json("unlearning.json", &record)?;

@@ -11,7 +11,7 @@ use kerase::audit::interval::Interval;
 use kerase::audit::membership::{Auc, AucDifference, Size};
 use kerase::audit::relearn::{CurvePoint, Relearned};
 use kerase::experiment::results::{
-    AuditResult, Epoch, Kinds, LossPoint, Measure, Measured, Part, Picture, Results, RunResult, VolumeScores,
+    AuditResult, Epoch, Kinds, LossPoint, Measure, Measured, NamedScores, Part, Picture, Results, RunResult,
 };
 use kerase::metrics::Scores;
 use rand::{RngExt, SeedableRng};
@@ -24,8 +24,8 @@ pub const SIZE: [usize; 2] = [96, 80];
 
 /// Three volumes a set, at the mean PSNR and one dB to either side; SSIM is a fiftieth of it.
 pub fn measured(psnr: [f64; 3]) -> Measured {
-    let volumes = |mean: f64| -> Vec<VolumeScores> {
-        let volume = |(i, psnr): (usize, f64)| VolumeScores {
+    let volumes = |mean: f64| -> Vec<NamedScores> {
+        let volume = |(i, psnr): (usize, f64)| NamedScores {
             volume: format!("volume{i}.h5"),
             scores: Scores { psnr, ssim: psnr / 50.0, nmse: 1.0 / psnr },
         };

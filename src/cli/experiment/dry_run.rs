@@ -8,7 +8,7 @@ use crate::bench::step::times;
 use crate::cli::output::print;
 use crate::data::set::VolumeSet;
 use crate::device::{Device, Work};
-use crate::engine::Task as EngineTask;
+use crate::engine::Workload;
 use crate::error::Result;
 use crate::experiment::Graph;
 use crate::experiment::graph::{Node, Task};
@@ -141,7 +141,7 @@ impl DryRun<'_> {
         let net = VarNet::new(network)?;
         let mut bytes = 0;
         for shape in self.shapes(true)? {
-            let task = EngineTask::Learn { target: shape.target, recompute };
+            let task = Workload::Learn { target: shape.target, recompute };
             bytes = bytes.max(Plan::of(&net, image(&shape, batch), task, self.device.precision())?.total());
         }
         let methods = self.settings.methods.iter().filter_map(|row| row.method.parse::<Method>().ok());

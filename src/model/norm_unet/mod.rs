@@ -1,15 +1,15 @@
 //! fastMRI's `NormUnet`: normalise, pad to multiples of 16, U-Net, crop, un-normalise; forward, and below it the
 //! backward, the same names in reverse. The memory that they work in: rooms.rs.
 
-mod rooms;
+mod activations;
 
 use std::mem::swap;
 
 use crate::backend::*;
 use crate::error::{Error, Result};
 use crate::model::architecture::{ConvBlockSpans, UnetSpans};
-pub use rooms::{Activations, Passing};
-use rooms::{ConvBlock, Gradients, fit};
+pub use activations::{Activations, Passing};
+use activations::{ConvBlock, Gradients, fit};
 
 /// A U-Net with `chans` channels at its first level and its place among the parameters.
 #[derive(Clone, Debug)]

@@ -42,7 +42,7 @@ pub fn mask<B: Backend>(
         engine.clear_gradient();
         return Ok(None);
     }
-    engine.sum_gradient(run.ranks)?;
+    engine.sum_gradient(run.session.ranks)?;
     let gradient = engine.gradient()?;
     engine.clear_gradient();
     if let Some(bad) = gradient.iter().find(|value| !value.is_finite()) {

@@ -62,8 +62,8 @@ impl<B> Importance<B> {
         if stopped {
             return Ok(false);
         }
-        engine.sum(run.ranks, &mut self.forget)?;
-        engine.sum(run.ranks, &mut self.retain)?;
+        engine.sum(run.session.ranks, &mut self.forget)?;
+        engine.sum(run.session.ranks, &mut self.retain)?;
         for (set, importance) in [("forget", &self.forget), ("retain", &self.retain)] {
             if let Some(bad) = engine.read(importance)?.into_iter().find(|value| !value.is_finite()) {
                 return Err(Error::NotFinite(format!(

@@ -11,9 +11,9 @@ use crate::cuda::fft::FftPlan;
 use crate::cuda::{Buffer, Cuda};
 
 /// By length: the plan, and what its table lies in.
-pub struct Plans<D: Driver>(Mutex<HashMap<usize, (FftPlan, Buffer<D>)>>);
+pub struct FftPlans<D: Driver>(Mutex<HashMap<usize, (FftPlan, Buffer<D>)>>);
 
-impl<D: Driver> Default for Plans<D> {
+impl<D: Driver> Default for FftPlans<D> {
     fn default() -> Self {
         Self(Mutex::default())
     }
@@ -23,7 +23,7 @@ impl<D: Driver> Cuda<D> {
     /// The plan for a length. The first time its table is uploaded, which is never while a step is recorded: a step was
     /// carried out before.
     pub(in crate::cuda) fn fft_plan(&self, length: usize) -> FftPlan {
-        let mut plans = self.plans.0.lock().expect("nothing panics while it holds the plans");
+        let mut plans = self.fft_plans.0.lock().expect("nothing panics while it holds the plans");
         if let Some((plan, _)) = plans.get(&length) {
             return *plan;
         }
