@@ -10,7 +10,6 @@ use crate::batch::{MaskSeeding, Sampler, Sampling};
 use crate::config::{KeepBest, Loss, Optimisation, TrainConfig};
 use crate::cpu::Cpu;
 use crate::crop::center_crop;
-use crate::data::loader::LoaderOptions;
 use crate::data::mask::MaskKind;
 use crate::data::set::{FractionOf, VolumeSet};
 use crate::data::write::write_volume;
@@ -21,7 +20,6 @@ use crate::metrics::{Images, Scores, evaluate as score};
 use crate::model::{Architecture, Weights};
 use crate::precision::Precision;
 use crate::progress::Progress;
-use crate::ranks::ALONE;
 use crate::reconstruct::reconstruct_set;
 use crate::report::comparison::{Candidate, comparison};
 use crate::report::evaluation::{Entry, Evaluation};
@@ -152,19 +150,8 @@ impl Demo<'_> {
             optimisation: optimisation(self.precision, UNLEARN_EPOCHS),
         };
         let out = self.out.join("unlearned");
-        let loader = LoaderOptions::default();
-        let unlearning = Unlearning {
-            config,
-            by: None,
-            session: Session {
-                out: &out,
-                start: Start::New,
-                loader,
-                shown: false,
-                ranks: &ALONE,
-                stop: self.stop,
-            },
-        };
+        let unlearning =
+            Unlearning { config, by: None, session: Session::alone(&out, Start::New, self.stop) };
         if unlearning.run(ops)?.0 == Outcome::Stopped {
             return Ok(None);
         }
@@ -204,19 +191,7 @@ impl Demo<'_> {
             optimisation: optimisation(self.precision, TRAIN_EPOCHS),
         };
         let out = self.out.join(name);
-        let loader = LoaderOptions::default();
-        Training {
-            config,
-            session: Session {
-                out: &out,
-                start: Start::New,
-                loader,
-                shown: false,
-                ranks: &ALONE,
-                stop: self.stop,
-            },
-        }
-        .run(ops)
+        Training { config, session: Session::alone(&out, Start::New, self.stop) }.run(ops)
     }
 
     /// Metrics of the three networks on both test sets, and a panel for each.

@@ -10,8 +10,6 @@ mod run_support;
 use std::sync::atomic::AtomicBool;
 
 use kerase::cpu::Cpu;
-use kerase::data::loader::LoaderOptions;
-use kerase::ranks::ALONE;
 use kerase::run::{RunDirectory, Session, Start};
 use kerase::train::Training;
 use run_support::{SAMPLING, Sets};
@@ -55,18 +53,7 @@ impl Curve {
         config.data = vec![folder.path("brain")];
         config.validation = vec![folder.path("test")];
         let (out, stop) = (folder.path("fp64"), AtomicBool::new(false));
-        let loader = LoaderOptions::default();
-        let training = Training {
-            config,
-            session: Session {
-                out: &out,
-                start: Start::New,
-                loader,
-                shown: false,
-                ranks: &ALONE,
-                stop: &stop,
-            },
-        };
+        let training = Training { config, session: Session::alone(&out, Start::New, &stop) };
         rayon::scope(|_| training.run(&Cpu::<f64>::default())).unwrap();
         Self::read(folder, "fp64")
     }

@@ -1,10 +1,12 @@
 //! Options of a run, which training and unlearning share.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::loader_args::LoaderArgs;
 use crate::cli::output::print;
 use crate::cli::stop::Stop;
 use crate::config::{Loss, Optimisation};
@@ -12,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::ranks::Ranks;
 use crate::run::plateau::PlateauSettings;
-use crate::run::{Outcome, RunDirectory, RunState, Start};
+use crate::run::{Outcome, RunDirectory, RunState, Session, Start};
 
 /// What differs between the defaults of training and unlearning.
 #[derive(Clone, Copy)]
@@ -254,6 +256,17 @@ impl OutArgs {
             (_, true) => Start::Overwrite,
             _ => Start::New,
         }
+    }
+
+    /// Of a run that somebody watches.
+    pub fn session<'s>(
+        &'s self,
+        start: Start,
+        loader: &LoaderArgs,
+        ranks: &'s Ranks,
+        stop: &'s AtomicBool,
+    ) -> Session<'s> {
+        Session { out: &self.out, start, loader: loader.options(), shown: true, ranks, stop }
     }
 
     /// Whether the run's options may be given again where it goes on.

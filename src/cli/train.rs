@@ -16,7 +16,7 @@ use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
 use crate::ranks::Ranks;
-use crate::run::{Outcome, RunDirectory, Session, Start};
+use crate::run::{Outcome, RunDirectory, Start};
 use crate::train::Training;
 
 const EXAMPLE: &str = "\
@@ -95,17 +95,7 @@ impl Args {
             Start::New | Start::Overwrite => device.start()?,
         };
         config.optimisation.precision = device.precision();
-        let training = Training {
-            config,
-            session: Session {
-                out: &self.out.out,
-                start,
-                loader: self.loader.options(),
-                shown: true,
-                ranks,
-                stop,
-            },
-        };
+        let training = Training { config, session: self.out.session(start, &self.loader, ranks, stop) };
         device.run_with(ranks, &training)?.map(Some)
     }
 

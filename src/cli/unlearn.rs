@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::provenance::Provenance;
 use crate::ranks::Ranks;
 use crate::report::table::plus_minus;
-use crate::run::{Outcome, RunDirectory, Session, Start};
+use crate::run::{Outcome, RunDirectory, Start};
 use crate::unlearn::OptimizerState;
 use crate::unlearn::method::Anew;
 use crate::unlearn::record::{BeforeAfter, Record};
@@ -112,14 +112,7 @@ impl Args {
         let unlearning = Unlearning {
             config,
             by: Some(Provenance::of(device)),
-            session: Session {
-                out: &self.out.out,
-                start,
-                loader: self.loader.options(),
-                shown: true,
-                ranks,
-                stop,
-            },
+            session: self.out.session(start, &self.loader, ranks, stop),
         };
         let (outcome, record) = device.run_with(ranks, &unlearning)??;
         print(describe(&record))?;

@@ -151,18 +151,15 @@ impl Experiment<'_> {
         Ok(Outcome::Finished)
     }
 
+    /// A run that was begun goes on.
+    fn session<'n>(&'n self, node: &'n Node) -> Session<'n> {
+        let begun = node.directory.join("config.toml").exists();
+        let start = if begun { Start::Resume } else { Start::New };
+        Session { loader: self.loader, ..Session::alone(&node.directory, start, self.stop) }
+    }
+
     fn train<B: Backend>(&self, ops: &B, node: &Node, config: &TrainConfig) -> Result<Outcome> {
-        let training = Training {
-            config: config.clone(),
-            session: Session {
-                out: &node.directory,
-                start: start(node),
-                loader: self.loader,
-                shown: false,
-                ranks: &ALONE,
-                stop: self.stop,
-            },
-        };
+        let training = Training { config: config.clone(), session: self.session(node) };
         let outcome = training.run(ops)?;
         if outcome == Outcome::Finished {
             let state = RunState::read(&node.directory.join("state.safetensors"))?;
@@ -206,18 +203,8 @@ impl Experiment<'_> {
         config: &UnlearnConfig,
         tests: &TestSets,
     ) -> Result<Outcome> {
-        let unlearning = Unlearning {
-            config: config.clone(),
-            by: Some(self.by.clone()),
-            session: Session {
-                out: &node.directory,
-                start: start(node),
-                loader: self.loader,
-                shown: false,
-                ranks: &ALONE,
-                stop: self.stop,
-            },
-        };
+        let unlearning =
+            Unlearning { config: config.clone(), by: Some(self.by.clone()), session: self.session(node) };
         let trained = self.settings.training.epochs;
         let outcome = unlearning.run_measuring(ops, &mut |engine, state| {
             let Some((measured, worst)) = tests.measure_any(engine, self.stop)? else {
@@ -297,11 +284,6 @@ fn kept_epoch(node: &Node) -> Result<u64> {
         let run = node.directory.display();
         Error::NotFinite(format!("{run}: after no epoch could its images of the validation sets be measured"))
     })
-}
-
-/// A run that was begun goes on.
-fn start(node: &Node) -> Start {
-    if node.directory.join("config.toml").exists() { Start::Resume } else { Start::New }
 }
 
 impl TestSets {
