@@ -48,7 +48,7 @@ pub enum MaskSeeding {
 
 /// How k-space is undersampled, where it is not already; by default as in the paper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Sampling {
     #[serde(with = "mask_kind")]
     pub mask: MaskKind,
@@ -56,7 +56,7 @@ pub struct Sampling {
     pub center_fractions: Vec<f64>,
     pub mask_seed: MaskSeeding,
     /// The most coils that the network sees: what volumes have more is compressed to these.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtual_coils: Option<usize>,
 }
 

@@ -181,10 +181,10 @@ pub fn auc(auc: &Auc) -> String {
 
 /// "+0.31 (+0.12 to +0.50)".
 pub fn auc_difference(difference: &AucDifference) -> String {
-    let AucDifference { difference, interval } = difference;
-    match interval {
-        Some(Interval { low, high }) => format!("{difference:+.2} ({low:+.2} to {high:+.2})"),
-        None => format!("{difference:+.2} (no interval)"),
+    let value = difference.difference;
+    match difference.possible() {
+        Some(Interval { low, high }) => format!("{value:+.2} ({low:+.2} to {high:+.2})"),
+        None => format!("{value:+.2} (no interval)"),
     }
 }
 

@@ -85,14 +85,15 @@ impl AucDifference {
         let parts = [mine.forget.minus(&other.forget), mine.unseen.minus(&other.unseen)];
         let interval = match parts.map(|set| set.spread(difference)) {
             [Some(forget), Some(unseen)] => half_width([forget, unseen])
-                // What a difference of two AUCs can be.
-                .map(|half| Interval {
-                    low: (difference - half).max(-1.0),
-                    high: (difference + half).min(1.0),
-                }),
+                .map(|half| Interval { low: difference - half, high: difference + half }),
             _ => None,
         };
         Some(Self { difference, interval })
+    }
+
+    /// The interval for people: no AUC is further from another than 1.
+    pub fn possible(&self) -> Option<Interval> {
+        self.interval.map(|Interval { low, high }| Interval { low: low.max(-1.0), high: high.min(1.0) })
     }
 
     /// Whether it is other than 0 by more than chance over volumes; larger or smaller.

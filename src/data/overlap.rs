@@ -2,11 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
 
 use super::digest::{file_sample, file_sha256, values_sha256};
 use super::fastmri::VolumeFile;
 use super::set::VolumeSet;
 use crate::error::{Error, Result};
+use crate::progress::got_on;
 
 /// Refuses two sets that have a volume in common: see [`common_volumes`]. `names` says what the sets are in the error, such
 /// as `["retain", "forget"]`.
@@ -18,7 +22,7 @@ pub fn check_disjoint(first: &VolumeSet, second: &VolumeSet, names: [&str; 2]) -
     if common.is_empty() {
         return Ok(());
     }
-    let lines: String = common.iter().map(|line| format!("\n  {line}")).collect();
+    let lines: String = common.iter().map(|volume| format!("\n  {}", volume.text)).collect();
     Err(Error::input(format!(
         "{} volumes are in {} ({}) as well as in {} ({}); leave them out of one:{lines}",
         common.len(),
@@ -34,47 +38,56 @@ fn described(name: &str) -> String {
     if name.contains(' ') || name.starts_with('-') { name.to_string() } else { format!("the {name} set") }
 }
 
-/// The volumes that two sets have in common, under whatever names, each with why it is the same, for people. Slices do not
+/// A volume of one set that another has, too.
+#[derive(Clone, Debug)]
+pub struct CommonVolume {
+    /// Of the file, links followed.
+    pub path: PathBuf,
+    /// For people: which it is, and why it is the same.
+    pub text: String,
+}
+
+/// The volumes of the second set that the first has, too, under whatever names. Slices do not
 /// matter, because the slices of one volume are one patient.
 ///
 /// Volumes are the same if they are one file (links followed), if their files have the same SHA-256, or if they have the
 /// same shape and the same k-space in their middle slice, as a recompressed copy has. Much is only read where little does
 /// not tell them apart, so disjoint sets of hundreds of gigabytes are compared in seconds: files where size and a sample of
-/// their bytes agree, k-space where `max` and `norm` do, or the middle slice of the target, or where there is neither.
+/// their bytes agree, k-space where `max` and `norm` do, or the middle slice of the target, or where there is no target.
 ///
 /// # Errors
 /// [`Error::Io`] if a file cannot be read.
-pub fn common_volumes(first: &VolumeSet, second: &VolumeSet) -> Result<Vec<String>> {
+pub fn common_volumes(first: &VolumeSet, second: &VolumeSet) -> Result<Vec<CommonVolume>> {
     let canonical = |volume: &VolumeFile| {
         volume.path.canonicalize().map_err(|source| Error::io("read", &volume.path, source))
     };
     let paths = first.volumes().iter().map(canonical).collect::<Result<HashSet<_>>>()?;
     let sizes = by_key(first.volumes(), |volume| file_size(&volume.path))?;
     let shapes = by_key(first.volumes(), |volume| Ok(shape(volume)))?;
-    let mut middles = Middles::default();
+    let middles = Middles::default();
 
-    let mut common = vec![];
-    for volume in second.volumes() {
-        if paths.contains(&canonical(volume)?) {
-            common.push(format!("{} (the same file)", volume.path.display()));
-            continue;
+    let twin_of = |volume: &VolumeFile| -> Result<Option<CommonVolume>> {
+        got_on();
+        let path = canonical(volume)?;
+        let shown = volume.path.display();
+        let common = |text: String| Ok(Some(CommonVolume { path: path.clone(), text }));
+        if paths.contains(&path) {
+            return common(format!("{shown} (the same file)"));
         }
-        let mut twin = None;
         for other in sizes.get(&file_size(&volume.path)?).into_iter().flatten() {
-            if twin.is_none() && same_bytes(&other.path, &volume.path)? {
-                twin = Some((other, "the same bytes"));
+            if same_bytes(&other.path, &volume.path)? {
+                return common(format!("{shown} and {} (the same bytes)", other.path.display()));
             }
         }
         for other in shapes.get(&shape(volume)).into_iter().flatten() {
-            if twin.is_none() && middles.same(other, volume)? {
-                twin = Some((other, "the same k-space"));
+            if middles.same(other, volume)? {
+                return common(format!("{shown} and {} (the same k-space)", other.path.display()));
             }
         }
-        if let Some((other, why)) = twin {
-            common.push(format!("{} and {} ({why})", volume.path.display(), other.path.display()));
-        }
-    }
-    Ok(common)
+        Ok(None)
+    };
+    let found: Vec<Option<CommonVolume>> = second.volumes().par_iter().map(twin_of).collect::<Result<_>>()?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// How many volumes of the second set are of patients whom the first one has volumes of, by the patient that files name.
@@ -108,42 +121,52 @@ fn shape(volume: &VolumeFile) -> [usize; 4] {
 /// Hashes of middle slices, by path, as far as they were asked for.
 #[derive(Default)]
 struct Middles {
-    kspace: HashMap<PathBuf, String>,
-    targets: HashMap<PathBuf, Option<String>>,
+    kspace: Hashes,
+    targets: Hashes,
 }
+
+type Hashes = Mutex<HashMap<PathBuf, Option<String>>>;
 
 impl Middles {
     /// Whether two volumes of one shape have the same k-space in the middle.
-    fn same(&mut self, a: &VolumeFile, b: &VolumeFile) -> Result<bool> {
+    fn same(&self, a: &VolumeFile, b: &VolumeFile) -> Result<bool> {
         let numbers = |volume: &VolumeFile| Some([volume.max?, volume.norm?].map(f64::to_bits));
-        let may_be = match (numbers(a), numbers(b)) {
-            (Some(of_a), Some(of_b)) if of_a == of_b => true,
-            of_both => match (self.target(a)?, self.target(b)?) {
+        let may_be = (numbers(a).is_some() && numbers(a) == numbers(b))
+            || match (self.target(a)?, self.target(b)?) {
                 (Some(of_a), Some(of_b)) => of_a == of_b,
-                _ => !matches!(of_both, (Some(_), Some(_))),
-            },
-        };
+                _ => true,
+            };
         Ok(may_be && self.kspace(a)? == self.kspace(b)?)
     }
 
-    fn target(&mut self, volume: &VolumeFile) -> Result<Option<String>> {
-        if let Some(known) = self.targets.get(&volume.path) {
-            return Ok(known.clone());
-        }
-        let hash = volume.read_target(volume.slices / 2)?.map(|target| values_sha256(&target));
-        self.targets.insert(volume.path.clone(), hash.clone());
-        Ok(hash)
+    fn target(&self, volume: &VolumeFile) -> Result<Option<String>> {
+        known(&self.targets, volume, || {
+            Ok(volume.read_target(volume.slices / 2)?.map(|target| values_sha256(&target)))
+        })
     }
 
-    fn kspace(&mut self, volume: &VolumeFile) -> Result<String> {
-        if let Some(known) = self.kspace.get(&volume.path) {
-            return Ok(known.clone());
-        }
-        let slice = volume.read_slice_as_stored(volume.slices / 2)?;
-        let hash = values_sha256(bytemuck::cast_slice(&slice.kspace));
-        self.kspace.insert(volume.path.clone(), hash.clone());
-        Ok(hash)
+    fn kspace(&self, volume: &VolumeFile) -> Result<Option<String>> {
+        known(&self.kspace, volume, || {
+            let slice = volume.read_slice_as_stored(volume.slices / 2)?;
+            Ok(Some(values_sha256(bytemuck::cast_slice(&slice.kspace))))
+        })
     }
+}
+
+/// Two threads may find out the same: it is the same.
+fn known(
+    hashes: &Hashes,
+    volume: &VolumeFile,
+    find: impl FnOnce() -> Result<Option<String>>,
+) -> Result<Option<String>> {
+    let lock = || hashes.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(hash) = lock().get(&volume.path) {
+        return Ok(hash.clone());
+    }
+    got_on();
+    let hash = find()?;
+    lock().insert(volume.path.clone(), hash.clone());
+    Ok(hash)
 }
 
 fn same_bytes(a: &Path, b: &Path) -> Result<bool> {

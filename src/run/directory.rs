@@ -49,6 +49,8 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+    /// False where the disk has no locks: others may be at work there.
+    alone: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +77,7 @@ impl RunDirectory {
         }
         let held: Vec<&str> = FILES.into_iter().filter(|f| path.join(f).exists()).collect();
         match start {
-            Start::New if held.iter().any(|file| !BEGINNING.contains(file)) => Err(Error::input(format!(
+            Start::New if !held.is_empty() && !directory.has_only_begun(&held) => Err(Error::input(format!(
                 "{shown} already holds a run ({}): continue it with --resume, replace it with --overwrite, or \
                  choose another --out",
                 held.join(", ")
@@ -85,6 +87,14 @@ impl RunDirectory {
             ))),
             _ => Ok(directory),
         }
+    }
+
+    /// Whether what is there is a run that has saved nothing, and no file of somebody else's.
+    fn has_only_begun(&self, held: &[&str]) -> bool {
+        let text = std::fs::read_to_string(self.config()).unwrap_or_default();
+        let settings: toml::Table = text.parse().unwrap_or_default();
+        held.iter().all(|file| BEGINNING.contains(file))
+            && ["sampling", "optimisation"].iter().all(|name| settings.contains_key(*name))
     }
 
     /// Whether a run that is resumed has a state to go on from; one that was stopped before its first begins again.
@@ -117,7 +127,7 @@ impl RunDirectory {
                 self.path.display()
             ))),
             // Some shared disks have no locks. Then nobody is kept away.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(Lock { _file: file }),
+            locked => Ok(Lock { alone: locked.is_ok(), _file: file }),
         }
     }
 
@@ -131,6 +141,13 @@ impl RunDirectory {
         std::fs::create_dir_all(&self.path).map_err(|e| Error::io("create", &self.path, e))?;
         let lock = self.lock()?;
         Self::check(&self.path, start)?;
+        if start == Start::New && !lock.alone && self.config().exists() {
+            return Err(Error::input(format!(
+                "{} has a run that has saved nothing, and its disk has no locks to say whether that is at work: begin anew with \
+                 --overwrite if it is not",
+                self.path.display()
+            )));
+        }
         match start {
             Start::New | Start::Overwrite => self.begin(&text)?,
             Start::Resume => self.go_on(&text)?,

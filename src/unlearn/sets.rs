@@ -33,7 +33,9 @@ impl Sets {
         let forget = VolumeSet::open(&config.forget)?;
         check_disjoint(&retain, &forget, ["retain", "forget"])?;
         let of_forgotten_patients = volumes_of_same_patients(&forget, &retain);
-        let never_learned = TrainedOn::of(&config.model)?.missing(&forget)?.unwrap_or(0);
+        // Of what cannot be read nothing is known.
+        let trained_on = TrainedOn::of(&config.model).unwrap_or_default();
+        let never_learned = trained_on.missing(&forget)?.unwrap_or(0);
         let retain = sampler.compressed(retain)?;
         let forget = sampler.compressed(forget)?;
         let used = if method.uses_retain_set() { config.retain_part(&retain)? } else { retain.clone() };
@@ -58,8 +60,8 @@ impl Sets {
         let mut warnings = Vec::new();
         if self.never_learned > 0 {
             warnings.push(format!(
-                "{} of {} volumes of the forget set are not among what the network was trained on, by the config.toml \
-                 beside its weights: of them there is nothing to forget",
+                "{} of {} volumes of the forget set are not in the sets that the network was trained on, as these are now \
+                 (by the config.toml beside its weights): unless they were moved since, of them there is nothing to forget",
                 self.never_learned,
                 self.forget.volumes().len()
             ));

@@ -1,5 +1,6 @@
 //! What a network was trained on, as the run says that left it: by the config.toml beside its weights.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -53,12 +54,18 @@ impl TrainedOn {
         if !self.compared {
             return Ok(None);
         }
-        let mut found = 0;
+        // As for most: it is one of the sets, which need not be opened again.
+        let canonical = |path: &Path| path.canonicalize().ok();
+        let own = canonical(set.source());
+        if own.is_some() && self.sets.iter().any(|path| canonical(path) == own) {
+            return Ok(Some(0));
+        }
+        let mut found = HashSet::new();
         for path in &self.sets {
             let Ok(trained_on) = VolumeSet::open(path) else { return Ok(None) };
-            found += common_volumes(&trained_on, set)?.len();
+            found.extend(common_volumes(&trained_on, set)?.into_iter().map(|volume| volume.path));
         }
-        Ok(Some(set.volumes().len().saturating_sub(found)))
+        Ok(Some(set.volumes().len().saturating_sub(found.len())))
     }
 
     /// Compares it with sets that the network is taken not to have seen, with their names. A set that is no longer there cannot be, nor

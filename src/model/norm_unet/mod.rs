@@ -1,5 +1,5 @@
 //! fastMRI's `NormUnet`: normalise, pad to multiples of 16, U-Net, crop, un-normalise; forward, and below it the
-//! backward, the same names in reverse. The memory that they work in: rooms.rs.
+//! backward, the same names in reverse. The memory that they work in: activations.rs.
 
 mod activations;
 
