@@ -131,7 +131,7 @@ impl Container {
         let shape = dataset.shape().map_err(|error| self.damaged(name, &error))?;
         // Asked here so that a storage layout which cannot be read is found on opening, not at some slice.
         let layout = dataset.layout().map_err(|error| self.damaged(name, &error))?;
-        if matches!(layout, Layout::Virtual { .. }) {
+        if matches!(layout, Layout::Virtual) {
             return Err(self.error(format!(
                 "'{name}' is a virtual dataset, whose numbers are in other files: copy them into one, as h5repack does"
             )));
