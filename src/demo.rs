@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::Backend;
-use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::batch::{Sampler, Sampling};
 use crate::config::{KeepBest, Loss, Optimisation, TrainConfig};
 use crate::cpu::Cpu;
 use crate::crop::center_crop;
@@ -52,8 +52,7 @@ fn sampling() -> Sampling {
         mask: MaskKind::EquispacedFraction,
         accelerations: vec![4],
         center_fractions: vec![0.08],
-        mask_seed: MaskSeeding::Random,
-        virtual_coils: None,
+        ..Sampling::default()
     }
 }
 

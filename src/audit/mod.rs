@@ -1,11 +1,11 @@
 //! Evidence of forgetting: what an unlearning run did to a network, measured from outside, and a record of it that can be
 //! verified later.
 //!
-//! [`subject`] reads the run, [`opened`] all that is to be looked at, [`observe`] looks at one network on all sets, [`membership`], [`relearn`], [`distance`] and
-//! [`interval`] are the measures, [`flags`] says what stands out.
-//! [`evidence`] is what a record says, [`gather`] makes one, [`record`] writes and reads it, and [`verify`] says whether
-//! record, data and weights still belong together. [`conclude`] works out what follows from what was measured. What each
-//! number means and what it does not: docs/audit.md.
+//! [`subject`] reads the run, [`opened`] all that is to be looked at, [`observe`] looks at one network on all sets;
+//! [`membership`], [`relearn`], [`distance`] and [`interval`] are the measures, [`conclude`] works out what follows from
+//! them, and [`flags`] says what stands out. [`evidence`] is what a record says, [`gather`] makes one, [`record`] writes and
+//! reads it, and [`verify`] says whether record, data and weights still belong together. What each number means and what it
+//! does not: docs/audit.md.
 
 pub mod conclude;
 pub mod distance;

@@ -49,7 +49,9 @@ impl SamplingArgs {
     /// # Errors
     /// [`Error::Input`] for lists of different length and numbers that no mask can have.
     pub fn sampling(&self, seed: MaskSeeding) -> Result<Sampling> {
-        let accelerations = if self.acceleration.is_empty() { vec![8] } else { self.acceleration.clone() };
+        let papers = Sampling::default();
+        let accelerations =
+            if self.acceleration.is_empty() { papers.accelerations } else { self.acceleration.clone() };
         let center_fractions = if self.center_fraction.is_empty() {
             let fraction = |&n: &u32| CENTER_FRACTION_TIMES_ACCELERATION / f64::from(n.max(1));
             accelerations.iter().map(fraction).collect()
@@ -57,7 +59,7 @@ impl SamplingArgs {
             self.center_fraction.clone()
         };
         let mask_seed = self.mask_seed.unwrap_or(seed);
-        let mask = self.mask.unwrap_or(MaskKind::Equispaced);
+        let mask = self.mask.unwrap_or(papers.mask);
         let virtual_coils = self.virtual_coils.map(usize::from);
         let sampling = Sampling { mask, accelerations, center_fractions, mask_seed, virtual_coils };
         Sampler::new(&sampling, 0)?;
@@ -213,16 +215,10 @@ mod tests {
     #[test]
     fn defaults_are_the_papers() {
         let sampling = SamplingArgs::default().sampling(MaskSeeding::Random).unwrap();
-        assert_eq!(
-            sampling,
-            Sampling {
-                mask: MaskKind::Equispaced,
-                accelerations: vec![8],
-                center_fractions: vec![0.04],
-                mask_seed: MaskSeeding::Random,
-                virtual_coils: None,
-            }
-        );
+        assert_eq!(sampling, Sampling::default());
+        let Sampling { mask, accelerations, center_fractions, mask_seed, virtual_coils } = sampling;
+        assert_eq!((mask.name(), mask_seed, virtual_coils), ("equispaced", MaskSeeding::Random, None));
+        assert_eq!((&accelerations[..], &center_fractions[..]), (&[8][..], &[0.04][..]));
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub struct CommonVolume {
     pub text: String,
 }
 
-/// The volumes of the second set that the first has, too, under whatever names. Slices do not
-/// matter, because the slices of one volume are one patient.
+/// The volumes of the second set that the first has, too, under whatever names. Slices do not matter, because the slices
+/// of one volume are one patient.
 ///
 /// Volumes are the same if they are one file (links followed), if their files have the same SHA-256, or if they have the
 /// same shape and the same k-space in their middle slice, as a recompressed copy has. Much is only read where little does

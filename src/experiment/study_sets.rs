@@ -76,8 +76,8 @@ impl SetPaths {
     }
 }
 
-/// Retain, forget, test and validation sets. Those that are there already are opened and checked; of the others, nodes are added that
-/// simulate them.
+/// Retain, forget, test and validation sets. Those that are there already are opened and checked; of the others, nodes
+/// are added that simulate them.
 pub(super) fn known_sets(
     settings: &Settings,
     net: &VarNet,
