@@ -14,7 +14,7 @@
 #                     overlap (what it gains that launches overlap, and that it changes no bit), pytorch-tf32, operations,
 #                     step (the paper's network in every precision against float64), validate-bf16, validate, train,
 #                     tilings-tf32 and tilings-bf16 (which of convolutions are quicker than those in use, what a step gains
-#                     by them, and the file that src/cuda/tilings.toml would be), pytorch-bf16, pytorch-low-memory (beside
+#                     by them, and the file that src/cuda/conv/tilings.toml would be), pytorch-bf16, pytorch-low-memory (beside
 #                     kerase with that option), pytorch, ranks (a training over NCCL, on one GPU), kernels (times by ncu),
 #                     memcheck, racecheck, demo, pytorch-compiled. bench is in TF32; each pytorch part compares with kerase
 #                     in the precision that PyTorch is allowed. Parts that were run before with the same executable stay in

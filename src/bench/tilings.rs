@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::Mode;
 use super::sample::Sample;
 use crate::cuda::Cuda;
+use crate::cuda::conv::{problem::Problem, tilings::Tilings};
 use crate::cuda::driver::dry::Dry;
-use crate::cuda::tilings::{Problem, Tilings};
 use crate::error::{Error, Result};
 use crate::meter::Metered;
 use crate::precision::Precision;
@@ -77,7 +77,7 @@ impl fmt::Display for FromFile {
 mod tests {
     use super::*;
     use crate::bench::sample::Sizes;
-    use crate::cuda::tilings::{Kind, Makes};
+    use crate::cuda::conv::problem::{Kind, Makes};
 
     #[test]
     fn a_step_has_every_convolution_of_the_network() {

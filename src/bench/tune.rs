@@ -11,9 +11,12 @@ use super::sample::Sample;
 use super::tilings::{FromFile, calls};
 use super::{Build, Mode, Subject};
 use crate::cuda::Cuda;
+use crate::cuda::conv::tune::{Bench, Repeats, Timed, Timings};
+use crate::cuda::conv::{
+    problem::Problem,
+    tilings::{Note, Tilings},
+};
 use crate::cuda::driver::{Driver, gpus};
-use crate::cuda::tilings::{Note, Problem, Tilings};
-use crate::cuda::tune::{Bench, Repeats, Timed, Timings};
 use crate::device::{CudaWork, Device};
 use crate::error::{Error, Result};
 use crate::precision::Precision;

@@ -11,7 +11,7 @@ use crate::bench::sample::{Sample, Sizes};
 use crate::bench::tilings::FromFile;
 use crate::bench::tune::Tuning;
 use crate::bench::{Mode, operations, rates, step};
-use crate::cuda::tilings::Tilings;
+use crate::cuda::conv::tilings::Tilings;
 use crate::data::set::VolumeSet;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -64,7 +64,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["step", "operations", "plan", "data", "low_memory", "warm_up"])]
     tune: Option<PathBuf>,
 
-    /// Use the tilings of a file that --tune wrote, beside those of src/cuda/tilings.toml, which all runs use. They change
+    /// Use the tilings of a file that --tune wrote, beside those of src/cuda/conv/tilings.toml, which all runs use. They change
     /// the order of sums, so that no run can have its own
     #[arg(long, value_name = "FILE", conflicts_with_all = ["plan", "data"])]
     tilings: Option<PathBuf>,

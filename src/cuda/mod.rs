@@ -1,18 +1,13 @@
 //! The operations as CUDA kernels, on a GPU or on the emulated device.
 //!
-//! A file or folder for an operation or family, with the stem of its kernels in `kernels/` (those of conv.cu: `conv_plain`):
-//! how work is cut into blocks stands here, what a block does stands there. Everything of a launch that a kernel would have to work out from shapes is
-//! worked out here. Sums that cross blocks are left as parts and joined by a second kernel, in a fixed order.
+//! A file or folder for an operation or family, with the stem of its kernels in `kernels/` (in `conv/`: without that):
+//! how work is cut into blocks stands here, what a block does stands there. Everything of a launch that a kernel would have
+//! to work out from shapes is worked out here. Sums that cross blocks are left as parts and joined by a second kernel, in a fixed order.
 
-pub mod announced;
 pub mod beside;
 pub mod cascade;
 pub mod conv;
 pub mod conv1x1;
-pub mod conv_mma;
-pub mod conv_plain;
-pub mod conv_transpose;
-pub mod conv_transpose_mma;
 pub mod driver;
 pub mod fft;
 pub mod fft_plans;
@@ -26,8 +21,6 @@ mod operations;
 pub mod partial;
 pub mod pool;
 pub mod sens;
-pub mod tilings;
-pub mod tune;
 pub mod unet_io;
 pub mod update;
 
@@ -39,14 +32,14 @@ use crate::backend::Purpose;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::ranks::Ranks;
-use announced::Announced;
 use beside::Beside;
+use conv::announced::Announced;
+use conv::tilings::Tilings;
 use driver::{Argument, Driver, Launch};
 use fft_plans::FftPlans;
 use kernel::{Const, Declaration, Element, Located, Mut, Stored};
 pub use memory::Buffer;
 use memory::{Arena, Lifetime, fences, is_intact};
-use tilings::Tilings;
 
 /// A device as a [`crate::backend::Backend`].
 ///
@@ -87,14 +80,14 @@ pub fn declarations() -> impl Iterator<Item = &'static Declaration> {
         cascade::rss_output::kernel::KERNELS,
         cascade::sens_backward::kernel::KERNELS,
         cascade::update::kernel::KERNELS,
-        conv::kernel::KERNELS,
+        conv::conv3x3::kernel::KERNELS,
+        conv::mma::kernel::KERNELS,
+        conv::mma::filters::kernel::KERNELS,
+        conv::mma::weights::kernel::KERNELS,
+        conv::plain::kernel::KERNELS,
+        conv::transpose::kernel::KERNELS,
+        conv::transpose_mma::kernel::KERNELS,
         conv1x1::kernel::KERNELS,
-        conv_mma::kernel::KERNELS,
-        conv_mma::filters::kernel::KERNELS,
-        conv_mma::weights::kernel::KERNELS,
-        conv_plain::kernel::KERNELS,
-        conv_transpose::kernel::KERNELS,
-        conv_transpose_mma::kernel::KERNELS,
         fft::kernel::KERNELS,
         loss::kernel::KERNELS,
         importance::kernel::KERNELS,

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use half::bf16;
 
 use crate::backend::*;
+use crate::cuda::conv::{announce, conv3x3, transpose};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::Element;
 use crate::cuda::{
-    Buffer, Cuda, Tape, announced, cascade, conv, conv_transpose, conv1x1, fft, importance, loss, noise,
-    pool, sens, unet_io, update,
+    Buffer, Cuda, Tape, cascade, conv1x1, fft, importance, loss, noise, pool, sens, unet_io, update,
 };
 use crate::error::{Error, Result};
 
@@ -231,10 +231,10 @@ impl<D: Driver> Backend for Cuda<D> {
             Operation::CopyPart(o) => copy_part(self, o),
             Operation::Ifft2c(o) => fft::ifft2c(self, o),
             Operation::UnetInput(o) => by_element!(self, unet_io::unet_input(o)),
-            Operation::Announce(o) => announced::announce(self, o),
-            Operation::Conv3x3(o) => by_element!(self, conv::conv3x3(o)),
+            Operation::Announce(o) => announce::announce(self, o),
+            Operation::Conv3x3(o) => by_element!(self, conv3x3::conv3x3(o)),
             Operation::AvgPool(o) => by_element!(self, pool::avg_pool(o)),
-            Operation::ConvTranspose(o) => by_element!(self, conv_transpose::conv_transpose(o)),
+            Operation::ConvTranspose(o) => by_element!(self, transpose::conv_transpose(o)),
             Operation::Conv1x1(o) => by_element!(self, conv1x1::conv1x1(o)),
             Operation::UnetOutput(o) => by_element!(self, unet_io::unet_output(o)),
             Operation::DivideByRss(o) => sens::divide_by_rss(self, o),
@@ -254,10 +254,10 @@ impl<D: Driver> Backend for Cuda<D> {
             Operation::UnetOutputBackward(o) => by_element!(self, unet_io::unet_output_backward(o)),
             Operation::Conv1x1Backward(o) => by_element!(self, conv1x1::conv1x1_backward(o)),
             Operation::ConvTransposeBackward(o) => {
-                by_element!(self, conv_transpose::conv_transpose_backward(o))
+                by_element!(self, transpose::conv_transpose_backward(o))
             }
             Operation::AvgPoolBackward(o) => by_element!(self, pool::avg_pool_backward(o)),
-            Operation::Conv3x3Backward(o) => by_element!(self, conv::conv3x3_backward(o)),
+            Operation::Conv3x3Backward(o) => by_element!(self, conv3x3::conv3x3_backward(o)),
             Operation::UnetInputBackward(o) => by_element!(self, unet_io::unet_input_backward(o)),
             Operation::Update(o) => {
                 self.rejoin();

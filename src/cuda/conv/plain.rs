@@ -1,7 +1,7 @@
 //! 3×3 convolution and its gradients without tensor cores, in float32.
 
 use crate::backend::MapShape;
-use crate::cuda::conv::{ConvShape, InputPlace, Inputs};
+use crate::cuda::conv::arguments::{ConvShape, InputPlace, Inputs};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut};
 use crate::cuda::norm::OutputGradient;

@@ -1,12 +1,13 @@
 //! The 2×2 transposed convolution and its gradients on tensor cores: which kernel makes a map, and in how many blocks.
 
 use crate::backend::{Convolution, MapShape, Pass};
-use crate::cuda::conv_mma::{MULTIPROCESSORS, pack};
-use crate::cuda::conv_transpose::{Input, Transpose};
+use crate::cuda::conv::arguments::{Transpose, TransposeInput};
+use crate::cuda::conv::mma::{MULTIPROCESSORS, pack};
+use crate::cuda::conv::problem::{Kind, Makes, Problem};
+use crate::cuda::conv::tilings::{Tiled, Tilings};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
-use crate::cuda::tilings::{Kind, Makes, Problem, Tiled, Tilings};
 use crate::cuda::{Cuda, blocks_with, int};
 use crate::precision::Precision;
 
@@ -182,7 +183,7 @@ pub fn forward<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
     cut: &Cut,
     n: usize,
-    Input { values, stats, weight, shape }: Input<T>,
+    TransposeInput { values, stats, weight, shape }: TransposeInput<T>,
     output: Mut<T>,
     partial: Mut<f32>,
 ) {
@@ -194,7 +195,7 @@ pub fn input_gradient<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
     cut: &Cut,
     n: usize,
-    Input { values, stats, weight, shape }: Input<T>,
+    TransposeInput { values, stats, weight, shape }: TransposeInput<T>,
     OutputGradient { d: g, output, stats: output_stats, sums }: OutputGradient<T>,
     d_input: Mut<T>,
     partial: Mut<f32>,
@@ -236,7 +237,7 @@ pub fn weight_gradient<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
     cut: &SumCut,
     n: usize,
-    Input { values, stats, shape, .. }: Input<T>,
+    TransposeInput { values, stats, shape, .. }: TransposeInput<T>,
     OutputGradient { d: g, output, stats: output_stats, sums }: OutputGradient<T>,
     partial: Mut<f32>,
 ) {

@@ -7,7 +7,7 @@ mod prediction;
 pub mod weights;
 
 use crate::cuda::Cuda;
-use crate::cuda::conv::{ConvShape, InputPlace};
+use crate::cuda::conv::arguments::{ConvShape, InputPlace};
 use crate::cuda::driver::{Driver, Launch};
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;

@@ -2,9 +2,10 @@
 
 use crate::backend::MapShape;
 use crate::cuda::blocks_with;
-use crate::cuda::conv_mma::CUTS;
+use crate::cuda::conv::mma::CUTS;
+use crate::cuda::conv::problem::{Kind, Makes, Problem};
+use crate::cuda::conv::tilings::{Tiled, Tilings};
 use crate::cuda::driver::Launch;
-use crate::cuda::tilings::{Kind, Makes, Problem, Tiled, Tilings};
 use crate::precision::Precision;
 
 // What kernels/conv_mma.cuh is cut into.

@@ -1,100 +1,24 @@
 //! 3×3 convolution over one or two concatenated maps.
 
 use crate::backend::*;
-use crate::cuda::conv_mma::FilterShape;
+use crate::cuda::conv::arguments::{InputPlace, Inputs};
+use crate::cuda::conv::mma::FilterShape;
+use crate::cuda::conv::wants::{FiltersCut, wants};
+use crate::cuda::conv::{announced, mma, plain};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
-use crate::cuda::tilings::Makes;
-use crate::cuda::{
-    Buffer, Cuda, announced, blocks, conv_mma, conv_plain, conv_transpose_mma, int, norm, partial, reals_for,
-    statistics,
-};
+use crate::cuda::{Buffer, Cuda, blocks, int, norm, partial, reals_for, statistics};
 use crate::precision::Precision;
 
 /// As in kernels/conv.cu.
 const FOLD_THREADS: u32 = 256;
-
-crate::parameter_struct! {
-    /// See kernels/conv_planes.cuh.
-    pub struct ConvShape {
-        pub first: i32, pub second: i32, pub out: i32, pub height: i32, pub width: i32,
-        pub first_height: i32, pub first_width: i32, pub second_height: i32, pub second_width: i32,
-    }
-}
 
 crate::kernels! {
     fn conv3x3_fold<T>(
         wide: Const<T>, values: Const<T>, stats: Const<f32>, d: Mut<T>, partial: Mut<f32>,
         height: i32, width: i32, wide_height: i32, wide_width: i32,
     );
-}
-
-/// Both inputs as kernels take them; the second may be none.
-#[derive(Clone, Copy)]
-pub struct Inputs<T> {
-    pub shape: ConvShape,
-    pub values: [Const<T>; 2],
-    pub stats: [Const<f32>; 2],
-}
-
-impl<T: Stored> Inputs<T> {
-    fn of<D: Driver>(inputs: &[&FeatureMap<Buffer<D>>], output: MapShape) -> Self {
-        assert!(matches!(inputs.len(), 1 | 2), "a convolution of {} maps", inputs.len());
-        for input in inputs.iter().map(|input| input.shape) {
-            let fits = |short: usize, full: usize| short == full || short + 1 == full && short > 1;
-            assert!(
-                input.n == output.n && fits(input.height, output.height) && fits(input.width, output.width),
-                "a convolution from {input:?} to {output:?}"
-            );
-        }
-        let shape_of = |i: usize| inputs.get(i).map_or(output.with_channels(0), |input| input.shape);
-        let [first, second] = [0, 1].map(shape_of);
-        let shape = ConvShape {
-            first: int(first.channels),
-            second: int(second.channels),
-            out: int(output.channels),
-            height: int(output.height),
-            width: int(output.width),
-            first_height: int(first.height),
-            first_width: int(first.width),
-            second_height: int(second.height),
-            second_width: int(second.width),
-        };
-        let values = |i: usize| {
-            inputs.get(i).map_or(Const::null(), |input: &&FeatureMap<_>| input.values.read(input.shape.len()))
-        };
-        let stats = |i: usize| inputs.get(i).map_or(Const::null(), |input| statistics(input));
-        Self { shape, values: [0, 1].map(values), stats: [0, 1].map(stats) }
-    }
-
-    /// The same where maps are stored as f32.
-    fn singles(self) -> Inputs<f32> {
-        let Self { shape, values, stats } = self;
-        Inputs { shape, values: values.map(Const::singles), stats }
-    }
-}
-
-/// An input, its statistics where the gradient is to be finished, and where that and its sums go.
-#[derive(Clone, Copy)]
-pub struct InputPlace<T> {
-    pub values: Const<T>,
-    pub stats: Const<f32>,
-    pub d: Mut<T>,
-    pub partial: Mut<f32>,
-}
-
-impl<T: Stored> InputPlace<T> {
-    /// Of an input that there is not, or whose gradient nobody asks for.
-    pub fn none() -> Self {
-        Self { values: Const::null(), stats: Const::null(), d: Mut::null(), partial: Mut::null() }
-    }
-
-    /// The same where maps are stored as f32.
-    pub fn singles(self) -> InputPlace<f32> {
-        let Self { values, stats, d, partial } = self;
-        InputPlace { values: values.singles(), stats, d: d.singles(), partial }
-    }
 }
 
 /// See [`crate::backend::Conv3x3`].
@@ -106,9 +30,9 @@ pub fn conv3x3<T: Stored, D: Driver>(
         return forward_mma::<T, D>(cuda, inputs, parameters, weight, output);
     }
     let map = output.shape;
-    let parts = conv_plain::tiles(map);
+    let parts = plain::tiles(map);
     let [moments] = cuda.scratch([map.planes() * parts * 3]);
-    conv_plain::forward(
+    plain::forward(
         cuda,
         map,
         Inputs::of(inputs, map),
@@ -121,58 +45,16 @@ pub fn conv3x3<T: Stored, D: Driver>(
     }
 }
 
-/// What a convolution wants made ahead.
-pub struct Wants {
-    /// On tensor cores, where it multiplies any.
-    pub filters: Option<(conv_mma::Cut, FilterShape)>,
-    /// Reals of the parts of its weights' gradient.
-    pub parts: usize,
-}
-
-impl Wants {
-    pub fn is_nothing(&self) -> bool {
-        self.filters.is_none() && self.parts == 0
-    }
-}
-
-/// Nothing in float32: without tensor cores filters are taken as they are, and the parts of its gradients are many.
-pub fn wants<D: Driver>(cuda: &Cuda<D>, convolution: &Convolution) -> Wants {
-    let Convolution { transposed, weight, inputs, output, ref pass } = *convolution;
-    let (tilings, precision, outs) = (cuda.tilings(), cuda.precision(), output.channels);
-    if precision == Precision::Fp32 {
-        return Wants { filters: None, parts: 0 };
-    }
-    if transposed {
-        return Wants { filters: None, parts: conv_transpose_mma::parts_len(precision, convolution) };
-    }
-    match pass {
-        Pass::Forward => {
-            let cut = conv_mma::Cut::of(tilings, precision, Makes::Output, output, inputs, outs);
-            let shape = conv_mma::of_output(&cut, inputs, outs);
-            Wants { filters: Some((cut, shape)), parts: 0 }
-        }
-        Pass::Backward(of) => {
-            let filters = (!of.is_empty()).then(|| {
-                let cut =
-                    conv_mma::Cut::of(tilings, precision, Makes::InputGradients, output, outs, of.len());
-                let shape = conv_mma::of_inputs(&cut, inputs, outs, of);
-                (cut, shape)
-            });
-            Wants { filters, parts: FiltersCut::of(cuda, output, inputs).parts() * weight.len }
-        }
-    }
-}
-
 /// The filters of a convolution that was not announced.
 fn lay_out_one<D: Driver>(
     cuda: &Cuda<D>,
     weights: Const<f32>,
     filters: Mut<f32>,
-    cut: &conv_mma::Cut,
+    cut: &mma::Cut,
     shape: FilterShape,
 ) -> Const<u32> {
     let to = filters.words();
-    conv_mma::lay_out(cuda, &[conv_mma::Layer { weights, to, shape, words: cut.filters() }]);
+    mma::lay_out(cuda, &[mma::Layer { weights, to, shape, words: cut.filters() }]);
     to.as_const()
 }
 
@@ -200,7 +82,7 @@ fn forward_mma<T: Stored, D: Driver>(
     let [moments, filters] = cuda.scratch([map.planes() * cut.tiles * 3, own]);
     let filters =
         ahead.map_or_else(|| lay_out_one(cuda, weights, filters, &cut, filters_shape), |ahead| ahead.filters);
-    conv_mma::forward(
+    mma::forward(
         cuda,
         &cut,
         map.n,
@@ -212,28 +94,6 @@ fn forward_mma<T: Stored, D: Driver>(
     );
     if let Some(stats) = &mut output.stats {
         norm::join_stats(cuda, map, moments.as_const(), cut.tiles, stats);
-    }
-}
-
-/// How the gradient of filters is cut into blocks: on tensor cores or not.
-enum FiltersCut {
-    Mma(conv_mma::weights::Cut),
-    Plain(conv_plain::SumCut),
-}
-
-impl FiltersCut {
-    fn of<D: Driver>(cuda: &Cuda<D>, output: MapShape, inputs: usize) -> Self {
-        match cuda.precision() {
-            Precision::Fp32 => Self::Plain(conv_plain::SumCut::of(output, inputs)),
-            precision => Self::Mma(conv_mma::weights::Cut::of(cuda.tilings(), precision, output, inputs)),
-        }
-    }
-
-    fn parts(&self) -> usize {
-        match self {
-            Self::Mma(cut) => cut.parts,
-            Self::Plain(cut) => cut.parts,
-        }
     }
 }
 
@@ -304,7 +164,7 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
         pass: Pass::Backward(if begin < end { begin as usize..end as usize } else { 0..0 }),
     };
     let mma = wants(cuda, &convolution).filters;
-    let tiles = mma.as_ref().map_or(conv_plain::tiles(map), |(cut, _)| cut.tiles);
+    let tiles = mma.as_ref().map_or(plain::tiles(map), |(cut, _)| cut.tiles);
     let mut places = inputs.iter().zip(d_inputs).map(|(input, place)| Place::of(input, map, tiles, place));
     let mut places = [places.next().flatten(), places.next().flatten()];
     let [first, second] = [0, 1].map(|i| places[i].as_ref().map_or([0; 2], |place| place.scratch(map)));
@@ -325,12 +185,12 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
     match sum_cut {
         FiltersCut::Mma(cut) => {
             let pairs = [0, 1].map(|i| (values[i], stats[i]));
-            let sum = || conv_mma::weights::weight_gradient(cuda, &cut, pairs, gradient, d_weights, shape);
+            let sum = || mma::weights::weight_gradient(cuda, &cut, pairs, gradient, d_weights, shape);
             // Nobody waits for an announced one until all are there.
             if ahead.is_some() { cuda.beside(sum) } else { sum() }
         }
         FiltersCut::Plain(cut) => {
-            conv_plain::weight_gradient(cuda, cut, from.singles(), gradient.singles(), d_weights);
+            plain::weight_gradient(cuda, cut, from.singles(), gradient.singles(), d_weights);
         }
     }
 
@@ -353,10 +213,10 @@ pub fn conv3x3_backward<T: Stored, D: Driver>(
                 || lay_out_one(cuda, weights, filters, cut, *filters_shape),
                 |ahead| ahead.filters,
             );
-            conv_mma::input_gradients(cuda, cut, map.n, gradient, filters, to, shape, [begin, end]);
+            mma::input_gradients(cuda, cut, map.n, gradient, filters, to, shape, [begin, end]);
         } else {
             let to = to.map(InputPlace::singles);
-            conv_plain::input_gradients(cuda, map, gradient.singles(), weights, to, shape, [begin, end]);
+            plain::input_gradients(cuda, map, gradient.singles(), weights, to, shape, [begin, end]);
         }
         for (i, place) in places.iter_mut().enumerate() {
             let Some(place) = place else { continue };

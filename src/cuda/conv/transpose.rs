@@ -1,11 +1,13 @@
 //! 2×2 transposed convolution with stride 2: on tensor cores, or as it is in float32.
 
 use crate::backend::*;
+use crate::cuda::conv::arguments::{Transpose, TransposeInput};
+use crate::cuda::conv::problem::Makes;
+use crate::cuda::conv::{announced, transpose_mma};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
-use crate::cuda::tilings::Makes;
-use crate::cuda::{Buffer, Cuda, announced, blocks_with, conv_transpose_mma, int, norm, partial, statistics};
+use crate::cuda::{Buffer, Cuda, blocks_with, int, norm, partial};
 use crate::precision::Precision;
 
 /// Of a block of the forward or the data gradient: threads, pixels, and channels of what it makes.
@@ -21,16 +23,6 @@ const WEIGHT_OUTPUTS: usize = 18;
 const WEIGHT_SLICE: usize = 32;
 /// Blocks that the weight gradient is cut into, about: enough for a large GPU, few enough parts to join.
 const WEIGHT_BLOCKS: usize = 256;
-
-crate::parameter_struct! {
-    /// Pixels and channels of the input map, channels of the output map, which is twice as high and wide.
-    pub struct Transpose {
-        pub inputs: i32,
-        pub outputs: i32,
-        pub height: i32,
-        pub width: i32,
-    }
-}
 
 crate::kernels! {
     fn conv_transpose(
@@ -48,62 +40,22 @@ crate::kernels! {
     );
 }
 
-/// What is read forward, and again backward.
-#[derive(Clone, Copy)]
-pub struct Input<T> {
-    pub values: Const<T>,
-    pub stats: Const<f32>,
-    pub weight: Const<f32>,
-    pub shape: Transpose,
-}
-
-impl<T: Stored> Input<T> {
-    fn of<D: Driver>(
-        input: &FeatureMap<Buffer<D>>,
-        parameters: &Buffer<D>,
-        weight: Span,
-        output: MapShape,
-    ) -> Self {
-        Self {
-            values: input.values.read(input.shape.len()),
-            stats: statistics(input),
-            weight: parameters.read_from(weight.offset, weight.len),
-            shape: transpose(input.shape, output),
-        }
-    }
-}
-
-fn transpose(input: MapShape, output: MapShape) -> Transpose {
-    assert_eq!(
-        [output.height, output.width],
-        [2 * input.height, 2 * input.width],
-        "a transposed convolution doubles a map"
-    );
-    Transpose {
-        inputs: int(input.channels),
-        outputs: int(output.channels),
-        height: int(input.height),
-        width: int(input.width),
-    }
-}
-
 /// See [`crate::backend::ConvTranspose`].
 pub fn conv_transpose<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
     ConvTranspose { input, parameters, weight, output }: ConvTranspose<'_, Buffer<D>>,
 ) {
     let (from, to) = (input.shape, output.shape);
-    let reads = Input::<T>::of(input, parameters, weight, to);
-    let cut = on_tensor_cores(cuda).then(|| {
-        conv_transpose_mma::Cut::of(cuda.tilings(), cuda.precision(), Makes::Output, from, to.channels)
-    });
+    let reads = TransposeInput::<T>::of(input, parameters, weight, to);
+    let cut = on_tensor_cores(cuda)
+        .then(|| transpose_mma::Cut::of(cuda.tilings(), cuda.precision(), Makes::Output, from, to.channels));
     let parts = cut.as_ref().map_or(from.pixels().div_ceil(TILE), |cut| cut.parts);
     let [partial] = cuda.scratch([3 * to.planes() * parts]);
     let made = output.values.write(to.len());
     if let Some(cut) = cut {
-        conv_transpose_mma::forward(cuda, &cut, from.n, reads, made, partial);
+        transpose_mma::forward(cuda, &cut, from.n, reads, made, partial);
     } else {
-        let Input { values, stats, weight, shape } = reads;
+        let TransposeInput { values, stats, weight, shape } = reads;
         let launch = blocks_with(parts, to.channels.div_ceil(FORWARD_OUTPUTS), from.n, THREADS, 0);
         kernel::conv_transpose(cuda, launch, values.singles(), stats, weight, made.singles(), partial, shape);
     }
@@ -122,14 +74,14 @@ pub fn conv_transpose_backward<T: Stored, D: Driver>(
     ConvTransposeBackward { input, parameters, weight, output, d_output, d_parameters, d_input }: ConvTransposeBackward<'_, Buffer<D>>,
 ) {
     let (from, to) = (input.shape, output.shape);
-    let reads = Input::<T>::of(input, parameters, weight, to);
+    let reads = TransposeInput::<T>::of(input, parameters, weight, to);
     let gradient = OutputGradient::of(output, d_output);
     let made = d_input.values.write(from.len());
     let cuts = on_tensor_cores(cuda).then(|| {
         let precision = cuda.precision();
         let makes = Makes::InputGradients;
-        let cut = conv_transpose_mma::Cut::of(cuda.tilings(), precision, makes, from, to.channels);
-        (cut, conv_transpose_mma::SumCut::of(precision, from, to.channels))
+        let cut = transpose_mma::Cut::of(cuda.tilings(), precision, makes, from, to.channels);
+        (cut, transpose_mma::SumCut::of(precision, from, to.channels))
     });
     let plain = PlainCut::of(from, to.channels);
     let [parts, weight_parts] =
@@ -146,14 +98,14 @@ pub fn conv_transpose_backward<T: Stored, D: Driver>(
     let [d_sums, d_weight] = cuda.scratch([2 * from.planes() * parts, own]);
     let d_weight = ahead.map_or(d_weight, |ahead| ahead.parts);
     if let Some((cut, sum_cut)) = &cuts {
-        let sum = || conv_transpose_mma::weight_gradient(cuda, sum_cut, from.n, reads, gradient, d_weight);
+        let sum = || transpose_mma::weight_gradient(cuda, sum_cut, from.n, reads, gradient, d_weight);
         // Nobody waits for an announced one until all are there.
         if ahead.is_some() {
             cuda.beside(sum)
         } else {
             sum()
         }
-        conv_transpose_mma::input_gradient(cuda, cut, from.n, reads, gradient, made, d_sums);
+        transpose_mma::input_gradient(cuda, cut, from.n, reads, gradient, made, d_sums);
     } else {
         plain_backward(cuda, &plain, from.n, reads, gradient, made.singles(), [d_sums, d_weight]);
     }
@@ -196,7 +148,7 @@ fn plain_backward<T: Stored, D: Driver>(
     cuda: &Cuda<D>,
     cut: &PlainCut,
     n: usize,
-    Input { values, stats, weight, shape }: Input<T>,
+    TransposeInput { values, stats, weight, shape }: TransposeInput<T>,
     OutputGradient { d: g, output, stats: output_stats, sums }: OutputGradient<T>,
     d_input: Mut<f32>,
     [d_sums, d_weight]: [Mut<f32>; 2],

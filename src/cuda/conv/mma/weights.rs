@@ -1,12 +1,13 @@
 //! The gradient of 3×3 filters on tensor cores.
 
 use crate::backend::MapShape;
-use crate::cuda::conv::ConvShape;
-use crate::cuda::conv_mma::{BANDWIDTH, CLOCK, MULTIPROCESSORS, THREADS};
+use crate::cuda::conv::arguments::ConvShape;
+use crate::cuda::conv::mma::{BANDWIDTH, CLOCK, MULTIPROCESSORS, THREADS};
+use crate::cuda::conv::problem::{Kind, Problem};
+use crate::cuda::conv::tilings::{Tiled, Tilings};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
-use crate::cuda::tilings::{Kind, Problem, Tiled, Tilings};
 use crate::cuda::{Cuda, blocks_with, int};
 use crate::precision::Precision;
 

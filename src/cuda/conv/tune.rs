@@ -8,14 +8,16 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::backend::{Backend, Memory, Purpose};
-use crate::cuda::conv::{ConvShape, InputPlace};
-use crate::cuda::conv_mma::{BANDWIDTH, CLOCK};
-use crate::cuda::conv_transpose::{Input, Transpose};
+use crate::cuda::conv::arguments::{ConvShape, InputPlace};
+use crate::cuda::conv::arguments::{Transpose, TransposeInput};
+use crate::cuda::conv::mma::{BANDWIDTH, CLOCK};
+use crate::cuda::conv::problem::{Kind, Makes, Problem};
+use crate::cuda::conv::tilings::{Tiled, Tilings};
+use crate::cuda::conv::{mma, transpose_mma};
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut, Stored};
 use crate::cuda::norm::OutputGradient;
-use crate::cuda::tilings::{Kind, Makes, Problem, Tiled, Tilings};
-use crate::cuda::{Buffer, Cuda, Tape, conv_mma, conv_transpose_mma, int};
+use crate::cuda::{Buffer, Cuda, Tape, int};
 use crate::error::Result;
 use crate::median::median;
 
@@ -122,7 +124,7 @@ impl<'c, D: Driver> Bench<'c, D> {
             Pool::new(buffer)
         };
         // Parts of a gradient of filters take no more than this either.
-        let parts = len.max(conv_mma::weights::MOST_PARTIAL);
+        let parts = len.max(mma::weights::MOST_PARTIAL);
         Self {
             cuda,
             repeats,
@@ -154,23 +156,23 @@ impl<'c, D: Driver> Bench<'c, D> {
     fn conv3x3<T: Stored>(&mut self, problem: &Problem, makes: Makes) -> Result<Timings> {
         let &Problem { from, to, n, .. } = problem;
         let (map, precision) = (problem.map(to), self.cuda.precision());
-        let chosen = self.chosen(|tilings| conv_mma::Cut::of(tilings, precision, makes, map, from, to));
-        let all = conv_mma::Cut::all(precision, makes, map, from, to);
-        let forward = |bench: &mut Self, cut: &conv_mma::Cut| {
+        let chosen = self.chosen(|tilings| mma::Cut::of(tilings, precision, makes, map, from, to));
+        let all = mma::Cut::all(precision, makes, map, from, to);
+        let forward = |bench: &mut Self, cut: &mma::Cut| {
             let inputs = [bench.input::<T>(problem, from), (Const::null(), Const::null())];
             let filters = bench.words(cut.filters());
             let (made, moments) = bench.made(map.len(), 3 * n * to * cut.tiles);
             let shape = one_input(problem, from, to);
-            conv_mma::forward(bench.cuda, cut, n, inputs, filters, made, moments, shape);
+            mma::forward(bench.cuda, cut, n, inputs, filters, made, moments, shape);
         };
-        let inputs = |bench: &mut Self, cut: &conv_mma::Cut| {
+        let inputs = |bench: &mut Self, cut: &mma::Cut| {
             let gradient = bench.gradient::<T>(problem, from);
             let filters = bench.words(cut.filters());
             let (values, stats) = bench.input(problem, to);
             let (d, partial) = bench.made(map.len(), 2 * n * to * cut.tiles);
             let places = [InputPlace { values, stats, d, partial }, InputPlace::none()];
             let (shape, channels) = (one_input(problem, to, from), [0, int(to)]);
-            conv_mma::input_gradients(bench.cuda, cut, n, gradient, filters, places, shape, channels);
+            mma::input_gradients(bench.cuda, cut, n, gradient, filters, places, shape, channels);
         };
         match makes {
             Makes::Output => self.each(problem, chosen, all, |cut| cut.clocks, forward),
@@ -181,14 +183,14 @@ impl<'c, D: Driver> Bench<'c, D> {
     fn filters<T: Stored>(&mut self, problem: &Problem) -> Result<Timings> {
         let &Problem { from, to, .. } = problem;
         let (map, precision) = (problem.map(to), self.cuda.precision());
-        let chosen = self.chosen(|tilings| conv_mma::weights::Cut::of(tilings, precision, map, from));
-        let all = conv_mma::weights::Cut::all(precision, map, from);
-        let launch = |bench: &mut Self, cut: &conv_mma::weights::Cut| {
+        let chosen = self.chosen(|tilings| mma::weights::Cut::of(tilings, precision, map, from));
+        let all = mma::weights::Cut::all(precision, map, from);
+        let launch = |bench: &mut Self, cut: &mma::weights::Cut| {
             let inputs = [bench.input::<T>(problem, from), (Const::null(), Const::null())];
             let gradient = bench.gradient(problem, to);
             let partial = bench.made_reals.write(cut.parts * from * to * 9);
             let shape = one_input(problem, from, to);
-            conv_mma::weights::weight_gradient(bench.cuda, cut, inputs, gradient, partial, shape);
+            mma::weights::weight_gradient(bench.cuda, cut, inputs, gradient, partial, shape);
         };
         self.each(problem, chosen, all, |cut| cut.clocks(precision), launch)
     }
@@ -198,24 +200,23 @@ impl<'c, D: Driver> Bench<'c, D> {
         let [inputs, outputs] = if makes == Makes::Output { [from, to] } else { [to, from] };
         let twice = Problem { height: 2 * height, width: 2 * width, ..*problem };
         let (map, precision) = (problem.map(inputs), self.cuda.precision());
-        let chosen =
-            self.chosen(|tilings| conv_transpose_mma::Cut::of(tilings, precision, makes, map, outputs));
-        let all = conv_transpose_mma::Cut::all(precision, makes, map, outputs);
+        let chosen = self.chosen(|tilings| transpose_mma::Cut::of(tilings, precision, makes, map, outputs));
+        let all = transpose_mma::Cut::all(precision, makes, map, outputs);
         let [of_inputs, of_outputs, height, width] = [inputs, outputs, height, width].map(int);
         let shape = Transpose { inputs: of_inputs, outputs: of_outputs, height, width };
         let input = |bench: &mut Self| {
             let (values, stats) = bench.input::<T>(problem, inputs);
-            Input { values, stats, weight: bench.reals.read(inputs * outputs * 4), shape }
+            TransposeInput { values, stats, weight: bench.reals.read(inputs * outputs * 4), shape }
         };
-        let forward = |bench: &mut Self, cut: &conv_transpose_mma::Cut| {
+        let forward = |bench: &mut Self, cut: &transpose_mma::Cut| {
             let input = input(bench);
             let (made, partial) = bench.made(twice.map(outputs).len(), 3 * n * outputs * cut.parts);
-            conv_transpose_mma::forward(bench.cuda, cut, n, input, made, partial);
+            transpose_mma::forward(bench.cuda, cut, n, input, made, partial);
         };
-        let gradient = |bench: &mut Self, cut: &conv_transpose_mma::Cut| {
+        let gradient = |bench: &mut Self, cut: &transpose_mma::Cut| {
             let (input, gradient) = (input(bench), bench.gradient(&twice, outputs));
             let (made, partial) = bench.made(map.len(), 2 * n * inputs * cut.parts);
-            conv_transpose_mma::input_gradient(bench.cuda, cut, n, input, gradient, made, partial);
+            transpose_mma::input_gradient(bench.cuda, cut, n, input, gradient, made, partial);
         };
         match makes {
             Makes::Output => self.each(problem, chosen, all, |cut| cut.clocks, forward),
@@ -305,7 +306,7 @@ impl<'c, D: Driver> Bench<'c, D> {
 
     /// As filters are laid out: a real, or two values of a map.
     fn words(&mut self, words: usize) -> Const<u32> {
-        let values = words * conv_mma::pack(self.cuda.precision());
+        let values = words * mma::pack(self.cuda.precision());
         let at = self.maps.next(values);
         Const::at(self.maps.buffer.address_of(at, values))
     }

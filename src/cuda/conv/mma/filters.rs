@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::cuda::conv_mma::Cut;
+use crate::cuda::conv::mma::Cut;
 use crate::cuda::driver::Driver;
 use crate::cuda::kernel::{Const, Mut};
 use crate::cuda::partial::first_blocks;

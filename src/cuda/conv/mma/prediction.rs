@@ -3,7 +3,8 @@
 use super::cut::{BANDWIDTH, CLOCK, Instructions, WARPS};
 use super::{Cut, MULTIPROCESSORS, pack, weights};
 use crate::backend::MapShape;
-use crate::cuda::tilings::{Kind, Makes, Problem, Tiled, Tilings};
+use crate::cuda::conv::problem::{Kind, Makes, Problem};
+use crate::cuda::conv::tilings::{Tiled, Tilings};
 use crate::precision::Precision;
 
 /// What one launch is predicted to take.
