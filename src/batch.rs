@@ -7,9 +7,9 @@ use num_complex::Complex32;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::ImageShape;
-use crate::data::fastmri::VolumeFile;
 use crate::data::mask::{ColumnMask, MaskFunction, MaskKind, MaskSeed, training_seed};
 use crate::data::set::VolumeSet;
+use crate::data::volume::VolumeFile;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 

@@ -9,10 +9,10 @@ use num_complex::Complex32;
 
 use crate::crop::center_crop;
 use crate::data::cfl::{self, Cfl, Dims};
-use crate::data::fastmri::VolumeFile;
 use crate::data::images::read_images;
 use crate::data::rss::root_sum_of_squares;
 use crate::data::volume::NewVolume;
+use crate::data::volume::VolumeFile;
 use crate::data::write::{write_reconstruction, write_undersampled, write_volume};
 use crate::error::{Error, Result};
 

@@ -8,10 +8,10 @@ use crate::backend::{Backend, ImageShape};
 use crate::batch::{Batch, Sampler, image_shape};
 use crate::cpu::{Cpu, fft::ifft2c};
 use crate::crop::{center_crop, smaller};
-use crate::data::fastmri::VolumeFile;
 use crate::data::loader::{LoadedSlice, Loader, LoaderOptions};
 use crate::data::order::epoch_order;
 use crate::data::set::VolumeSet;
+use crate::data::volume::VolumeFile;
 use crate::engine::{Engine, Workload};
 use crate::error::{Error, Result};
 

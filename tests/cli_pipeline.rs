@@ -3,8 +3,8 @@
 #[path = "cli_support/mod.rs"]
 mod support;
 
-use kerase::data::fastmri::VolumeFile;
 use kerase::data::set::VolumeSet;
+use kerase::data::volume::VolumeFile;
 use kerase::metrics::{self, Images};
 use kerase::report::evaluation::Evaluation;
 use support::{Folder, golden};

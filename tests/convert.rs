@@ -6,8 +6,8 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use kerase::data::digest::slice_sha256;
-use kerase::data::fastmri::VolumeFile;
 use kerase::data::images::read_images;
+use kerase::data::volume::VolumeFile;
 use kerase::data::volume::{Layout, Slice};
 use support::Folder;
 

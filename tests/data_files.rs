@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use kerase::data::digest::{file_sha256, slice_sha256};
-use kerase::data::fastmri::VolumeFile;
 use kerase::data::mask::ColumnMask;
+use kerase::data::volume::VolumeFile;
 use kerase::data::volume::{NewVolume, Slice};
 use kerase::data::write::{write_reconstruction, write_volume};
 use num_complex::Complex32;

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use kerase::data::digest::slice_sha256;
-use kerase::data::fastmri::VolumeFile;
 use kerase::data::set::VolumeSet;
+use kerase::data::volume::VolumeFile;
 use kerase::data::volume::{Layout, Slice};
 use serde_json::Value;
 

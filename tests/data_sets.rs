@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use kerase::data::cache::CacheBudget;
 use kerase::data::digest::{file_sha256, slice_sha256};
+use kerase::data::fraction::FractionOf;
 use kerase::data::loader::{Loader, LoaderOptions};
 use kerase::data::order::epoch_order;
 use kerase::data::overlap::check_disjoint;
-use kerase::data::set::{FractionOf, SliceId, VolumeSet};
+use kerase::data::set::VolumeSet;
 use kerase::data::volume::NewVolume;
+use kerase::data::volume::SliceId;
 use kerase::data::write::write_volume;
 use num_complex::Complex32;
 use tempfile::TempDir;

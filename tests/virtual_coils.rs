@@ -6,10 +6,10 @@ mod support;
 use std::path::Path;
 
 use kerase::batch::{MaskSeeding, Sampler, Sampling, image_shape};
-use kerase::data::fastmri::VolumeFile;
 use kerase::data::mask::MaskKind;
 use kerase::data::set::VolumeSet;
 use kerase::data::virtual_coils::VirtualCoils;
+use kerase::data::volume::VolumeFile;
 use num_complex::Complex32;
 use serde_json::Value;
 use support::Folder;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::audit::evidence::{Audit, WeightsFile};
 use crate::audit::subject::Said;
 use crate::data::digest::{SliceDigest, VolumeDigest, file_sha256, slice_sha256};
-use crate::data::fastmri::VolumeFile;
+use crate::data::volume::VolumeFile;
 use crate::error::{Error, Result};
 use crate::model::Weights;
 use crate::sha256;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use super::output::{OutputDirectory, check_file, print};
 use crate::convert::{cfl_to_images, cfl_to_volume, images_to_cfl, volume_to_cfl, volume_to_fastmri};
 use crate::data::cfl;
-use crate::data::fastmri::VolumeFile;
-use crate::data::set::{VolumeSet, is_named_as_volume};
+use crate::data::entries::is_named_as_volume;
+use crate::data::set::VolumeSet;
 use crate::data::volume::Layout;
+use crate::data::volume::VolumeFile;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::labelled::weights_argument;
-use crate::data::set::FractionOf;
+use crate::data::fraction::FractionOf;
 use crate::error::Result;
 use crate::unlearn::config::NamedSet;
 use crate::unlearn::{Hyperparameters, Method, OptimizerState, Recipe};

@@ -11,7 +11,7 @@ use crate::cli::request_args::RequestArgs;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop::{self, Stop};
 use crate::cli::trained_with::{warn_of_another_loss, warn_of_other_sampling};
-use crate::data::set::FractionOf;
+use crate::data::fraction::FractionOf;
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::provenance::Provenance;

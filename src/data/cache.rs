@@ -5,8 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use num_complex::Complex32;
 
-use super::set::SliceId;
-use super::volume::Slice;
+use super::volume::{Slice, SliceId};
 
 /// Bytes that sets may share.
 #[derive(Debug)]

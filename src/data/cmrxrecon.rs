@@ -10,10 +10,9 @@ use std::path::Path;
 
 use num_complex::Complex32;
 
-use super::fastmri::VolumeFile;
 use super::hdf5::{Container, Dataset};
 use super::rss::root_sum_of_squares;
-use super::volume::{Layout, Slice};
+use super::volume::{Layout, Slice, VolumeFile};
 use crate::error::Result;
 use crate::progress::got_on;
 

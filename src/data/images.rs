@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::fastmri::VolumeFile;
 use super::hdf5::with_container;
+use super::volume::VolumeFile;
 use crate::error::{Error, Result};
 
 /// Real images `[slices, height, width]`.

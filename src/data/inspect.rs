@@ -26,7 +26,7 @@ pub fn beyond_range(path: &Path, max: Option<f64>, target: &[f32]) -> Option<Str
 /// Reads every slice, and says of each volume what is wrong with it, in the order of the set. `step` is called after each
 /// slice.
 pub fn problems(set: &VolumeSet, step: impl Fn() + Sync) -> Vec<String> {
-    let of_volume = |(index, file): (usize, &super::fastmri::VolumeFile)| {
+    let of_volume = |(index, file): (usize, &super::volume::VolumeFile)| {
         let (mut found, mut beyond) = (Vec::new(), None);
         for &slice in set.slices_of(index) {
             match file.read_slice(slice) {

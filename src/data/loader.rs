@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use super::set::{SliceId, VolumeSet};
-use super::volume::Slice;
+use super::set::VolumeSet;
+use super::volume::{Slice, SliceId};
 use crate::error::Result;
 use num_complex::Complex32;
 

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::digest::{file_sample, file_sha256, values_sha256};
-use super::fastmri::VolumeFile;
 use super::set::VolumeSet;
+use super::volume::VolumeFile;
 use crate::error::{Error, Result};
 use crate::progress::got_on;
 

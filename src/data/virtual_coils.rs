@@ -8,10 +8,6 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 use num_complex::{Complex32, Complex64};
 
-use super::fastmri::VolumeFile;
-use crate::error::{Error, Result};
-use crate::progress::got_on;
-
 /// Pixels that are taken together: what 64 coils have there stays in cache.
 const BLOCK: usize = 64;
 
@@ -29,32 +25,8 @@ pub struct VirtualCoils {
 }
 
 impl VirtualCoils {
-    /// The principal `count` coils of all slices of a volume, where `calibration` says of each column whether it may be
-    /// looked at.
-    ///
-    /// # Errors
-    /// Slices that cannot be read; calibration lines that are all zero. The file is named.
-    pub fn of(volume: &VolumeFile, count: usize, calibration: &[bool]) -> Result<Self> {
-        let stored = volume.stored_coils();
-        let mut gram = DMatrix::<Complex64>::zeros(stored, stored);
-        let mut memory = Vec::new();
-        for slice in 0..volume.slices {
-            let kspace = volume.read_stored(slice, false, memory)?.kspace;
-            add_to_gram(&mut gram, &kspace, volume.matrix, calibration);
-            got_on();
-            memory = kspace;
-        }
-        Self::from_gram(gram, count).ok_or_else(|| {
-            Error::input(format!(
-                "{}: the calibration lines in the centre of k-space are all zero, and virtual coils are made from them; \
-                 leave the volume out, or do without --virtual-coils",
-                volume.path.display()
-            ))
-        })
-    }
-
     /// `None` where there is no energy, or none that can be counted.
-    fn from_gram(gram: DMatrix<Complex64>, count: usize) -> Option<Self> {
+    pub(super) fn from_gram(gram: DMatrix<Complex64>, count: usize) -> Option<Self> {
         let stored = gram.nrows();
         let energy = (0..stored).map(|coil| gram[(coil, coil)].re).sum::<f64>();
         if !(energy > 0.0 && energy.is_finite()) {
@@ -100,7 +72,7 @@ impl VirtualCoils {
 }
 
 /// Adds what every pair of coils has in common in the calibration columns of a slice: `sum a·b̄`.
-fn add_to_gram(
+pub(super) fn add_to_gram(
     gram: &mut DMatrix<Complex64>,
     kspace: &[Complex32],
     [rows, columns]: [usize; 2],

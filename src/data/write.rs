@@ -9,7 +9,7 @@ use super::volume::NewVolume;
 use crate::atomic;
 use crate::error::{Error, Result};
 
-/// Writes a volume so that fastMRI's `SliceDataset`, h5py and [`VolumeFile`](super::fastmri::VolumeFile) read
+/// Writes a volume so that fastMRI's `SliceDataset`, h5py and [`VolumeFile`](super::volume::VolumeFile) read
 /// it: `kspace` complex64 `[slices, coils, rows, columns]`, `reconstruction_rss` float32
 /// `[slices, height, width]`, `ismrmrd_header`, and the attributes `max` and `norm` (largest value and
 /// Euclidean norm of `reconstruction_rss`), `acquisition`, `patient_id`.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::config::{Optimisation, TrainConfig};
-use crate::data::set::FractionOf;
+use crate::data::fraction::FractionOf;
 use crate::error::{Error, Result};
 use crate::experiment::audits::{self, AuditParts, Audited, Look};
 use crate::experiment::results::Part;

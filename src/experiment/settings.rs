@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::batch::{Sampler, Sampling};
 use crate::config::{KeepBest, Loss, Optimisation};
-use crate::data::set::FractionOf;
+use crate::data::fraction::FractionOf;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::experiment::results::Kinds;

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::backend::NoiseSource;
-use crate::data::set::SliceId;
+use crate::data::volume::SliceId;
 use crate::run::schedule::{TargetNoise, Term};
 use crate::run::{Run, RunState};
 

@@ -1,6 +1,6 @@
 //! What the steps of a run are made of: which slices, and what each contributes to the gradient.
 
-use crate::data::set::SliceId;
+use crate::data::volume::SliceId;
 
 /// Which set a slice is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

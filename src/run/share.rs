@@ -1,7 +1,7 @@
 //! A rank's part of a step: the slices of all its terms are dealt out in turn, so that ranks have equally many, give or take
 //! one, and every slice is somebody's.
 
-use crate::data::set::SliceId;
+use crate::data::volume::SliceId;
 use crate::run::Run;
 use crate::run::schedule::{PlannedStep, Term};
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Sampling;
 use crate::config::Optimisation;
-use crate::data::set::{FractionOf, VolumeSet};
+use crate::data::fraction::FractionOf;
+use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::paths::absolute;
 use crate::unlearn::hyperparameters::Hyperparameters;

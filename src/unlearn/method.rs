@@ -1,6 +1,6 @@
 //! What an unlearning method is: a constant that says all that the rest of kerase has to know of it.
 
-use crate::data::set::SliceId;
+use crate::data::volume::SliceId;
 use crate::error::{Error, Result};
 use crate::run::{Role, Term};
 use crate::unlearn::config::OptimizerState;

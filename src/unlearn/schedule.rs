@@ -1,7 +1,8 @@
 //! The steps of an unlearning epoch: pairs in one step, one shuffled stream, or one set after the other.
 
 use crate::data::order::epoch_order;
-use crate::data::set::{SliceId, VolumeSet};
+use crate::data::set::VolumeSet;
+use crate::data::volume::SliceId;
 use crate::run::schedule::{PlannedStep, Role, Schedule, Term};
 use crate::unlearn::method::{Before, Method};
 use crate::unlearn::mixing::Mixing;
