@@ -15,7 +15,7 @@ use kerase::audit::evidence::{Each, Kind};
 use kerase::audit::gather::{Findings, Seen};
 use kerase::audit::interval::{Estimate, Interval, t_quantile};
 use kerase::audit::membership::{Auc, AucDifference};
-use kerase::audit::observe::Network;
+use kerase::audit::network::Network;
 use kerase::audit::record::digest;
 use kerase::audit::settings::SetRole;
 use kerase::audit::{Audit, AuditSettings, Observed, Request, Subject};

@@ -4,7 +4,7 @@ use crate::audit::evidence::{Audit, Each, NetworkScores, SetEvidence};
 use crate::audit::flags;
 use crate::audit::interval::Estimate;
 use crate::audit::membership::{Auc, AucDifference};
-use crate::audit::observe::VolumeObserved;
+use crate::audit::network::VolumeObserved;
 use crate::metrics::Scores;
 
 impl Audit {

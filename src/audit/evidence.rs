@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::distance::PartDistance;
 use crate::audit::interval::Estimate;
 use crate::audit::membership::{Auc, AucDifference};
-use crate::audit::observe::VolumeObserved;
+use crate::audit::network::VolumeObserved;
 use crate::audit::relearn::Relearned;
 use crate::audit::settings::{AuditSettings, SetRole};
 use crate::data::digest::VolumeDigest;

@@ -8,7 +8,8 @@ use crate::audit::evidence::{
     Audit, Each, FORMAT, NetworkScores, Relearning, Request, RunPart, SetEvidence, WeightsFile,
 };
 use crate::audit::interval::CONFIDENCE;
-use crate::audit::observe::{Network, Observed};
+use crate::audit::network::Network;
+use crate::audit::observe::Observed;
 use crate::audit::opened::Opened;
 use crate::audit::record::digest;
 use crate::audit::relearn::measured_slices;

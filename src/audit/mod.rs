@@ -14,6 +14,7 @@ pub mod flags;
 pub mod gather;
 pub mod interval;
 pub mod membership;
+pub mod network;
 pub mod observe;
 pub mod opened;
 pub mod record;

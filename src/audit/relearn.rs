@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::observe::{Network, VolumeObserved, on_set};
+use crate::audit::network::{Network, VolumeObserved, on_set};
 use crate::audit::settings::{AuditSets, AuditSettings};
 use crate::backend::{AdamStep, Backend};
 use crate::data::loader::LoaderOptions;

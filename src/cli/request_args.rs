@@ -109,7 +109,7 @@ impl RequestArgs {
                 method.takes(option)?;
             }
         }
-        self.hyperparameters().check(method)
+        method.check_hyperparameters(&self.hyperparameters())
     }
 
     pub fn hyperparameters(&self) -> Hyperparameters {

@@ -19,8 +19,9 @@ use crate::ranks::Ranks;
 use crate::report::table::plus_minus;
 use crate::run::{Outcome, RunDirectory, Start};
 use crate::unlearn::OptimizerState;
+use crate::unlearn::measured::BeforeAfter;
 use crate::unlearn::method::Anew;
-use crate::unlearn::record::{BeforeAfter, Record};
+use crate::unlearn::record::Record;
 use crate::unlearn::{METHODS, Method, Recipe, UnlearnConfig, Unlearning};
 
 const EXAMPLE: &str = "\

@@ -8,23 +8,25 @@
 //! Here: an engine, and room for the shapes that it meets. What it is asked to do: submit.rs. What it keeps for every
 //! parameter: values.rs.
 
+mod arrays;
 mod learning;
 mod room;
 mod submit;
 mod transfer;
 mod values;
 mod waiting;
+mod workload;
 
 use crate::backend::{Backend, ImageShape, Purpose};
 use crate::error::{Error, Result};
 use crate::model::{Architecture, VarNet};
+pub(crate) use arrays::{Arrays, lens};
 pub(crate) use learning::Learning;
 pub(crate) use room::Buffers;
 use room::Room;
-pub use room::Workload;
 pub use submit::{Coming, LossValue, Objective, Results};
 use waiting::Waiting;
-pub(crate) use waiting::{Arrays, lens};
+pub use workload::Workload;
 
 pub struct Engine<'a, B: Backend> {
     ops: &'a B,

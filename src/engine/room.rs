@@ -1,32 +1,12 @@
 //! Where batches of one shape are worked on: their buffers, and the passes that are replayed on them.
 
 use crate::backend::*;
+use crate::engine::arrays::{Arrays, lens};
 use crate::engine::learning::Learning;
-use crate::engine::waiting::{Arrays, lens};
+use crate::engine::workload::Workload;
 use crate::error::Result;
 use crate::model::VarNet;
-use crate::model::varnet::{Input, Mode, Workspace};
-
-/// What buffers are made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Workload {
-    Reconstruct,
-    Learn {
-        /// Height and width of the targets.
-        target: [usize; 2],
-        /// See [`Mode::Training`].
-        recompute: bool,
-    },
-}
-
-impl Workload {
-    pub(super) fn mode(self) -> Mode {
-        match self {
-            Self::Reconstruct => Mode::Inference,
-            Self::Learn { recompute, .. } => Mode::Training { recompute },
-        }
-    }
-}
+use crate::model::varnet::{Input, Workspace};
 
 /// Buffers for one shape and task.
 pub(crate) struct Buffers<B> {

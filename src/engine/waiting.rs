@@ -1,33 +1,12 @@
 //! The batch that is brought to the device while it still works on the one before.
 
-use crate::backend::{Backend, CopyPart, ImageShape, Memory, Purpose};
+use crate::backend::{Backend, CopyPart, ImageShape};
 use crate::batch::{Batch, Reference};
-use crate::engine::room::Workload;
+use crate::engine::arrays::{ARRAYS, Arrays, lens};
 use crate::engine::transfer::singles;
+use crate::engine::workload::Workload;
 use crate::error::Result;
 use crate::real::Real;
-
-/// The arrays of a batch, on the device: k-space, mask, centre, target and data ranges.
-pub(crate) struct Arrays<B>(pub(super) [B; ARRAYS]);
-
-const ARRAYS: usize = 5;
-
-impl<B> Arrays<B> {
-    /// Room for arrays of these lengths.
-    pub(crate) fn new<M: Memory<Buffer = B>>(ops: &M, lens: [usize; ARRAYS]) -> Self {
-        Self(lens.map(|len| ops.zeros(Purpose::Input, len)))
-    }
-}
-
-/// How long each array is, for batches of a shape.
-pub(crate) fn lens(shape: ImageShape, task: Workload) -> [usize; ARRAYS] {
-    let columns = shape.n * shape.columns;
-    let (target, ranges) = match task {
-        Workload::Reconstruct => (0, 0),
-        Workload::Learn { target: [height, width], .. } => (shape.n * height * width, shape.n),
-    };
-    [shape.multicoil(), columns, columns, target, ranges]
-}
 
 pub struct Waiting<B: Backend> {
     arrays: Arrays<B::Buffer>,

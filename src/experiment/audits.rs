@@ -1,148 +1,31 @@
-//! The audits of a study: for every seed the original and the oracle are looked at once, then each compared run.
+//! Looks at the networks of a study, and audits its runs.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 
 use crate::atomic;
-use crate::audit::evidence::{Each, FORMAT};
+use crate::audit::evidence::Each;
 use crate::audit::gather::{Findings, Seen};
-use crate::audit::observe::Network;
-use crate::audit::relearn::{MEASURED_SLICES, checks};
-use crate::audit::{Audit, AuditSettings, Observed, Request, Subject};
+use crate::audit::network::Network;
+use crate::audit::{Audit, Observed, Request, Subject};
 use crate::backend::Backend;
 use crate::data::digest::{VolumeDigest, file_sha256};
 use crate::error::{Error, Result};
-use crate::experiment::execute::Experiment;
-use crate::experiment::graph::{Amount, Node, Row, Task};
+use crate::experiment::node::{AuditParts, Look, Node, Row};
 use crate::experiment::node_files::Done;
-use crate::experiment::results::{AuditResult, Part};
-use crate::experiment::settings::Settings;
-use crate::experiment::study_sets::SetPaths;
+use crate::experiment::results::AuditResult;
+use crate::experiment::study::Experiment;
 use crate::model::Weights;
-use crate::precision::Precision;
 use crate::run::Outcome;
 use crate::unlearn::UnlearnConfig;
-use crate::unlearn::config::NamedSet;
 use crate::unlearn::trained_on::TrainedOn;
 
 /// What a network's look leaves in its node's directory.
 const OBSERVED: &str = "observed.json";
 /// What the original's leaves beside it: digests of all files of the sets.
 const FILES: &str = "files.json";
-
-/// What a look at a training's network is made with.
-#[derive(Clone, Debug)]
-pub struct Look {
-    pub settings: Box<AuditSettings>,
-    /// The node that left the network.
-    pub training: usize,
-    /// The node of the original's look, which the oracle's goes back to.
-    pub original: Option<usize>,
-}
-
-/// What an audit is put together from, as indices into the nodes.
-#[derive(Clone, Debug)]
-pub struct AuditParts {
-    pub unlearning: usize,
-    /// The looks at the original and at the oracle.
-    pub original: usize,
-    pub oracle: usize,
-    /// The oracle's training.
-    pub oracle_training: usize,
-    pub settings: Box<AuditSettings>,
-    /// The file that it becomes, in the run's directory.
-    pub record: PathBuf,
-}
-
-/// One seed's networks, as indices into the nodes: the trainings and the runs to be audited.
-pub struct Audited {
-    pub seed: u64,
-    pub original: usize,
-    pub oracle: usize,
-    pub runs: Vec<usize>,
-}
-
-/// Plans the audits of a seed. `identities` tells the sets from others; `slices` are those of the forget set, and of all
-/// sets that are looked at.
-pub fn plan(
-    nodes: &mut Vec<Node>,
-    settings: &Settings,
-    out: &Path,
-    sets: &SetPaths,
-    identities: &Value,
-    slices: [usize; 2],
-    audited: &Audited,
-) {
-    let Audited { seed, original, oracle, ref runs } = *audited;
-    // The device's precision is part of what the trainings' keys say.
-    let o = settings.training_optimisation(seed, Precision::default());
-    let looks = AuditSettings {
-        forget: sets.forget.clone(),
-        unseen: sets.forget_test.clone(),
-        tests: vec![NamedSet { name: "retain_test".into(), path: sets.retain_test.clone() }],
-        sampling: settings.sampling.clone(),
-        loss: o.loss,
-        clip: o.clip,
-        low_memory: o.low_memory,
-        relearn_steps: settings.audit.relearn_steps,
-        relearn_lr: crate::audit::settings::RELEARN_LR,
-        seed,
-    };
-    let folder = out.join("audits");
-    let most = settings.audit.relearn_steps;
-    let checks = if most == 0 { 0 } else { checks(most).len() };
-    let relearning = (checks * slices[0].min(MEASURED_SLICES)) as u64;
-    let mut observe = |part: Part, training: usize, original: Option<usize>| {
-        let name = if part == Part::Oracle { "oracle" } else { "original" };
-        let steps = original.map_or(0, |_| most);
-        let images = slices[1] as u64 + original.map_or(0, |_| relearning);
-        let what = json!({
-            "training": nodes[training].key(), "sets": identities, "format": FORMAT, "relearn_steps": most,
-            "relearn_lr": looks.relearn_lr, "goal": original.map(|original| nodes[original].key()),
-        });
-        let needs = [nodes[training].needs.clone(), vec![training], original.into_iter().collect()].concat();
-        nodes.push(Node::new(
-            &folder,
-            format!("{name}, seed {seed}, looked at"),
-            &format!("{name}-seed{seed}"),
-            ("observe", what),
-            Task::Observe(Look { settings: Box::new(looks.clone()), training, original }),
-            needs,
-            Amount { steps, gradients: steps, images },
-        ));
-        nodes.len() - 1
-    };
-    let oracle_training = oracle;
-    let original = observe(Part::Original, original, None);
-    let oracle = observe(Part::Oracle, oracle, Some(original));
-    for &run in runs {
-        let keys = [run, original, oracle].map(|index| nodes[index].key());
-        let name = format!("{}, audited", nodes[run].name);
-        let slug = nodes[run].directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let needs = [nodes[run].needs.clone(), vec![run, original, oracle]].concat();
-        let record = nodes[run].directory.join("audit.json");
-        let node = Node::new(
-            &folder,
-            name,
-            &slug,
-            ("audit", json!(keys)),
-            Task::Audit(AuditParts {
-                unlearning: run,
-                original,
-                oracle,
-                oracle_training,
-                settings: Box::new(looks.clone()),
-                record,
-            }),
-            needs,
-            Amount { steps: most, gradients: most, images: slices[1] as u64 + relearning },
-        );
-        nodes.push(node);
-    }
-}
 
 /// Looks at a training's network.
 pub(super) fn observe<B: Backend>(

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::experiment::audits;
-use crate::experiment::graph::{Graph, Task};
+use crate::experiment::graph::Graph;
+use crate::experiment::node::Task;
 use crate::experiment::node_files::Done;
 use crate::experiment::results::{AuditResult, Part, Picture, Results, RunResult};
 use crate::experiment::settings::Settings;

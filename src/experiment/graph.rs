@@ -1,91 +1,25 @@
 //! What a study consists of: sets to simulate, networks to train, measure and unlearn, and what each needs first.
-//!
-//! Each has a directory of its own, named by a hash of the settings that its result depends on, and of the sets' names,
-//! slices and sizes: what is there is not made again, and another setting leads elsewhere. What rows of two tables have in
-//! common is done once.
+//! What rows of two tables have in common is done once.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::config::{Optimisation, TrainConfig};
 use crate::data::fraction::FractionOf;
 use crate::error::{Error, Result};
-use crate::experiment::audits::{self, AuditParts, Audited, Look};
+use crate::experiment::node::{Amount, Node, Row, Task};
+use crate::experiment::plan_audits::{Audited, plan_audits};
 use crate::experiment::results::Part;
-use crate::experiment::settings::{MethodRow, Settings, Subjects};
+use crate::experiment::settings::{MethodRow, Settings};
 use crate::experiment::study_sets::{KnownSets, SetPaths, known_sets};
 use crate::model::VarNet;
 use crate::paths::absolute;
 use crate::precision::Precision;
-use crate::run::{Best, Role};
-use crate::sha256::hex;
+use crate::run::Role;
 use crate::unlearn::methods::last_cascades;
 use crate::unlearn::{Method, OptimizerState, UnlearnConfig};
-
-/// Grows when a result would no longer be the same for the same settings.
-const FORMAT: u32 = 2;
-
-/// Digits of a key in a directory's name.
-const DIGITS: usize = 12;
-
-/// Something to be done.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// "NL-FT, 10 % of the retain set, seed 1".
-    pub name: String,
-    /// Where it is done.
-    pub directory: PathBuf,
-    pub task: Task,
-    /// What must be done before, as indices into the graph.
-    pub needs: Vec<usize>,
-    /// Everything that its result depends on.
-    pub settings: Value,
-    pub work: Amount,
-}
-
-/// How much there is to do, for an estimate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// Of the optimiser.
-    pub steps: u64,
-    /// Batches whose gradient is computed: in a step of two terms, two.
-    pub gradients: u64,
-    /// Slices that are reconstructed, to be measured or to be learnt from.
-    pub images: u64,
-}
-
-#[derive(Clone, Debug)]
-pub enum Task {
-    /// Leaves a set in the directory.
-    Simulate(Subjects),
-    Train(Box<TrainConfig>),
-    /// Measures what a training left.
-    Measure {
-        part: Part,
-        seed: u64,
-        training: usize,
-    },
-    Unlearn {
-        config: Box<UnlearnConfig>,
-        /// What it is in the tables.
-        rows: Vec<Row>,
-    },
-    /// Looks at what a training left.
-    Observe(Look),
-    /// Writes the audit of an unlearning run.
-    Audit(AuditParts),
-}
-
-/// A run's place in the tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub label: String,
-    /// Whether it belongs to the tables that compare methods, and not only to the one that compares fractions.
-    pub compared: bool,
-}
 
 /// All that is to be done, each after what it needs.
 #[derive(Clone, Debug)]
@@ -157,7 +91,7 @@ impl Planner<'_> {
             let slices = [self.sets.needed[1].slices, self.measured()];
             let identities = self.measured_identities();
             let audited = Audited { seed, original, oracle, runs: compared };
-            audits::plan(&mut self.nodes, self.settings, &self.out, paths, &identities, slices, &audited);
+            plan_audits(&mut self.nodes, self.settings, &self.out, paths, &identities, slices, &audited);
         }
         Ok(())
     }
@@ -366,44 +300,6 @@ fn unlearning_settings(config: &UnlearnConfig, method: &Method) -> Result<Value>
 /// Of 0.07, 7: not 7.000000000000001.
 fn percent(fraction: f64) -> f64 {
     (fraction * 1e6).round() / 1e4
-}
-
-impl Node {
-    pub(super) fn new(
-        folder: &Path,
-        name: String,
-        slug: &str,
-        (kind, what): (&str, Value),
-        task: Task,
-        needs: Vec<usize>,
-        work: Amount,
-    ) -> Self {
-        let settings = json!({ "format": FORMAT, "kind": kind, "what": what });
-        let slug: String = slug
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' })
-            .collect();
-        let directory = folder.join(format!("{}-{}", slug.to_lowercase(), key(&settings)));
-        Self { name, directory, task, needs, settings, work }
-    }
-
-    /// Where a training or a run of a method leaves the network that is its result.
-    pub fn weights(&self) -> PathBuf {
-        match &self.task {
-            Task::Train(config) if !config.keep_best.is_none() => Best::weights(&self.directory),
-            _ => self.directory.join("model.safetensors"),
-        }
-    }
-
-    /// A hash of all that the result depends on.
-    pub fn key(&self) -> String {
-        key(&self.settings)
-    }
-}
-
-fn key(settings: &Value) -> String {
-    // serde_json's maps are sorted: equal settings are equal texts.
-    hex(Sha256::new_with_prefix(settings.to_string()))[..DIGITS].to_string()
 }
 
 fn to_json(value: &impl Serialize) -> Result<Value> {

@@ -10,8 +10,7 @@ use serde_json::Value;
 use crate::atomic;
 use crate::data::digest::file_sha256;
 use crate::error::{Error, Result};
-use crate::experiment::audits::AuditParts;
-use crate::experiment::graph::{Node, Task};
+use crate::experiment::node::{AuditParts, Node, Task};
 use crate::experiment::results::{Epoch, LossPoint};
 use crate::provenance::{Provenance, VERSION};
 

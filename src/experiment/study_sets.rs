@@ -9,7 +9,7 @@ use crate::data::overlap::check_disjoint;
 use crate::data::set::VolumeSet;
 use crate::error::Result;
 use crate::evaluate::check_targets;
-use crate::experiment::graph::{Amount, Node, Task};
+use crate::experiment::node::{Amount, Node, Task};
 use crate::experiment::settings::{SetSource, Settings, Subjects};
 use crate::model::VarNet;
 use crate::run::check::{fingerprint, learnable, measurable};

@@ -5,10 +5,11 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::run::RunState;
 use crate::run::state::Checkpoint;
-use crate::unlearn::config::{OptimizerState, UnlearnConfig};
+use crate::unlearn::config::UnlearnConfig;
 use crate::unlearn::hyperparameters::filled;
 use crate::unlearn::method::{Anew, Method};
 use crate::unlearn::methods::last_cascades;
+use crate::unlearn::optimizer_state::OptimizerState;
 
 /// Gives an engine that has the original weights those that the method begins with; and Adam's moments, the learning rate
 /// and what the plateau has counted where training left them, if they are asked for.

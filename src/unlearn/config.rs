@@ -12,17 +12,8 @@ use crate::error::{Error, Result};
 use crate::paths::absolute;
 use crate::unlearn::hyperparameters::Hyperparameters;
 use crate::unlearn::method::Method;
+use crate::unlearn::optimizer_state::OptimizerState;
 use crate::unlearn::strength::{Recipe, Strength};
-
-/// Whether Adam goes on where training left it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerState {
-    /// Moments, step count and learning rate from the state.safetensors beside the weights, as the paper's code.
-    Resume,
-    /// As for a new training.
-    Fresh,
-}
 
 /// A set to measure before and after.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,7 +78,7 @@ impl UnlearnConfig {
     pub fn check(&self) -> Result<Method> {
         let method: Method = self.method.parse()?;
         self.optimisation.check()?;
-        self.hyperparameters.check(&method)?;
+        method.check_hyperparameters(&self.hyperparameters)?;
         if !method.has_steps() {
             let once = (Some(1), None) == (self.optimisation.epochs, self.optimisation.max_steps);
             if !once {

@@ -2,9 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::unlearn::method::{Before, Method};
-
 /// Absent where a method has no such number, or nobody gave it. What each means stands in the method's file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +42,7 @@ impl Hyperparameters {
     };
 
     /// Those that are there: the option that gives each, what papers call it, and its value.
-    fn given(&self) -> impl Iterator<Item = (&'static str, &'static str, f64)> + use<> {
+    pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, &'static str, f64)> + use<> {
         let all = [
             ("--alpha", "α", self.alpha),
             ("--ascent-epochs", "epochs with ascent", self.ascent_epochs.map(|epochs| epochs as f64)),
@@ -81,25 +78,5 @@ impl Hyperparameters {
     /// For the end of a sentence.
     pub fn describe(&self) -> String {
         self.given().map(|(_, symbol, value)| format!(", {symbol} = {value}")).collect()
-    }
-
-    /// # Errors
-    /// A number that the method does not have, or that is beyond its bounds.
-    pub fn check(&self, method: &Method) -> Result<()> {
-        for (option, _, value) in self.given() {
-            method.takes(option)?;
-            let (within, expected) = match option {
-                "--saliency" => (value > 0.0 && value <= 1.0, "a share above 0 and up to 1"),
-                "--last-cascades" => (value >= 1.0, "a number from 1"),
-                "--beta" => ((0.0..=1.0).contains(&value), "a number from 0 to 1"),
-                // An infinite α of ssd selects nothing.
-                "--alpha" if method.before == Before::Dampens => (value >= 0.0, "a number from 0, or inf"),
-                _ => (value >= 0.0 && value.is_finite(), "a number from 0"),
-            };
-            if !within {
-                return Err(Error::input(format!("{option} {value}: expected {expected}")));
-            }
-        }
-        Ok(())
     }
 }

@@ -24,6 +24,15 @@ use crate::sha256;
 /// A network's scores on a set; none where its images are not finite, or nothing is measured.
 pub(super) type Scores = Option<ScoreSummary>;
 
+/// Scores of one set before and after.
+#[derive(Clone, Debug, Serialize)]
+pub struct BeforeAfter {
+    pub set: String,
+    pub volumes: usize,
+    pub before: Option<ScoreSummary>,
+    pub after: Option<ScoreSummary>,
+}
+
 /// One network's scores on one set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Measured {

@@ -3,9 +3,9 @@
 use crate::data::volume::SliceId;
 use crate::error::{Error, Result};
 use crate::run::{Role, Term};
-use crate::unlearn::config::OptimizerState;
 use crate::unlearn::hyperparameters::Hyperparameters;
 use crate::unlearn::mixing::Mixing;
+use crate::unlearn::optimizer_state::OptimizerState;
 use crate::unlearn::strength::{Recipe, Strength};
 
 /// What a batch contributes to a step, made of plain descent on it.
@@ -209,6 +209,26 @@ impl Method {
         }
         let takes = if options.is_empty() { "none of its kind".to_string() } else { options.join(", ") };
         Err(Error::input(format!("{option} has no effect with --method {}, which takes {takes}", self.name)))
+    }
+
+    /// # Errors
+    /// A number that it does not have, or that is beyond its bounds.
+    pub fn check_hyperparameters(&self, hyperparameters: &Hyperparameters) -> Result<()> {
+        for (option, _, value) in hyperparameters.given() {
+            self.takes(option)?;
+            let (within, expected) = match option {
+                "--saliency" => (value > 0.0 && value <= 1.0, "a share above 0 and up to 1"),
+                "--last-cascades" => (value >= 1.0, "a number from 1"),
+                "--beta" => ((0.0..=1.0).contains(&value), "a number from 0 to 1"),
+                // An infinite α of ssd selects nothing.
+                "--alpha" if self.before == Before::Dampens => (value >= 0.0, "a number from 0, or inf"),
+                _ => (value >= 0.0 && value.is_finite(), "a number from 0"),
+            };
+            if !within {
+                return Err(Error::input(format!("{option} {value}: expected {expected}")));
+            }
+        }
+        Ok(())
     }
 
     /// The objective with its numbers.

@@ -3,25 +3,16 @@
 use serde::Serialize;
 
 use crate::data::digest::VolumeDigest;
-use crate::metrics::ScoreSummary;
 use crate::provenance::{Provenance, VERSION};
 use crate::run::{Outcome, RunState};
 use crate::sha256;
-use crate::unlearn::config::{OptimizerState, UnlearnConfig};
-use crate::unlearn::measured::Scores;
+use crate::unlearn::config::UnlearnConfig;
+use crate::unlearn::measured::{BeforeAfter, Scores};
 use crate::unlearn::method::{Before, Method};
+use crate::unlearn::optimizer_state::OptimizerState;
 use crate::unlearn::sets::Sets;
 use crate::unlearn::strength::Recipe;
 use crate::unlearn::warnings;
-
-/// Scores of one set before and after.
-#[derive(Clone, Debug, Serialize)]
-pub struct BeforeAfter {
-    pub set: String,
-    pub volumes: usize,
-    pub before: Option<ScoreSummary>,
-    pub after: Option<ScoreSummary>,
-}
 
 /// The whole record.
 #[derive(Clone, Debug, Serialize)]

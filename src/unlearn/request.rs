@@ -21,9 +21,9 @@ use crate::sha256;
 use crate::tensorboard::EventFile;
 use crate::unlearn::beginning::initial_state;
 use crate::unlearn::config::UnlearnConfig;
-use crate::unlearn::measured::Measurements;
+use crate::unlearn::measured::{BeforeAfter, Measurements};
 use crate::unlearn::preparation::{Preparation, Reached};
-use crate::unlearn::record::{BeforeAfter, Findings, Record};
+use crate::unlearn::record::{Findings, Record};
 use crate::unlearn::schedule::UnlearnEpochs;
 use crate::unlearn::sets::Sets;
 

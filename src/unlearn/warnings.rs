@@ -1,7 +1,7 @@
 //! What is odd about a result, in words.
 
+use crate::unlearn::measured::BeforeAfter;
 use crate::unlearn::method::Method;
-use crate::unlearn::record::BeforeAfter;
 use crate::unlearn::sets::Sets;
 use crate::unlearn::strength::Strength;
 

@@ -11,7 +11,7 @@ use crate::device::{Device, Work};
 use crate::engine::Workload;
 use crate::error::Result;
 use crate::experiment::Graph;
-use crate::experiment::graph::{Node, Task};
+use crate::experiment::node::{Node, Task};
 use crate::experiment::settings::{SetSource, Settings};
 use crate::model::VarNet;
 use crate::plan::Plan;
