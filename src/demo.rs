@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 
 use crate::backend::Backend;
 use crate::batch::{Sampler, Sampling};
-use crate::config::{KeepBest, Loss, Optimisation, TrainConfig};
 use crate::cpu::Cpu;
 use crate::crop::center_crop;
 use crate::data::fraction::FractionOf;
@@ -25,9 +24,12 @@ use crate::reconstruct::reconstruct_set;
 use crate::report::comparison::{Candidate, comparison};
 use crate::report::evaluation::{Entry, Evaluation};
 use crate::report::panel::Panel;
+use crate::run::keep_best::KeepBest;
+use crate::run::optimisation::{Loss, Optimisation};
 use crate::run::plateau::PlateauSettings;
 use crate::run::{Outcome, Session, Start};
 use crate::simulate::{Anatomy, SimulateConfig, file_name, simulate_volume};
+use crate::train::TrainConfig;
 use crate::train::Training;
 use crate::unlearn::{Hyperparameters, OptimizerState, Recipe, UnlearnConfig, Unlearning};
 

@@ -6,7 +6,6 @@ pub mod backend;
 pub mod batch;
 pub(crate) mod bench;
 pub mod cli;
-pub mod config;
 pub mod convert;
 pub mod cpu;
 pub mod crop;

@@ -9,7 +9,6 @@ mod run_support;
 
 use std::sync::atomic::AtomicBool;
 
-use kerase::config::TrainConfig;
 use kerase::cuda::Cuda;
 use kerase::cuda::driver::dry::Dry;
 use kerase::data::loader::LoaderOptions;
@@ -17,6 +16,7 @@ use kerase::precision::Precision;
 use kerase::ranks::ALONE;
 use kerase::run::{RunDirectory, Session, Start};
 use kerase::simulate::Anatomy;
+use kerase::train::TrainConfig;
 use kerase::train::Training;
 use kerase::unlearn::METHODS;
 use num_complex::Complex32;

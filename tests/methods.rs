@@ -13,7 +13,6 @@ use std::sync::atomic::AtomicBool;
 
 use kerase::backend::LossWeights;
 use kerase::batch::{Batch, MaskSeeding, Reference, Sampler, Sampling};
-use kerase::config::{Loss, Optimisation};
 use kerase::cpu::Cpu;
 use kerase::crop::center_crop;
 use kerase::data::fraction::FractionOf;
@@ -25,6 +24,7 @@ use kerase::engine::{Engine, Objective};
 use kerase::error::Result;
 use kerase::model::{Architecture, Weights};
 use kerase::ranks::ALONE;
+use kerase::run::optimisation::{Loss, Optimisation};
 use kerase::run::plateau::PlateauSettings;
 use kerase::run::state::Checkpoint;
 use kerase::run::{Outcome, PlannedStep, Role, Schedule, Session, Start};

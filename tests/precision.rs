@@ -48,7 +48,7 @@ impl Curve {
 
     /// What a run trained, in float64.
     fn exactly(folder: &Folder, run: &str) -> Self {
-        let mut config: kerase::config::TrainConfig =
+        let mut config: kerase::train::TrainConfig =
             RunDirectory::check(&folder.path(run), Start::Resume).unwrap().settings("train").unwrap();
         config.data = vec![folder.path("brain")];
         config.validation = vec![folder.path("test")];

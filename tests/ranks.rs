@@ -90,7 +90,7 @@ fn any_number_of_ranks_trains_the_same_network() {
     folder
         .kerase(&train("plan", "--batch 4 --validation test --data knee --epochs 2 --max-steps 1"))
         .succeeded();
-    let mut config: kerase::config::TrainConfig =
+    let mut config: kerase::train::TrainConfig =
         RunDirectory::check(&folder.path("plan"), Start::Resume).unwrap().settings("train").unwrap();
     config.optimisation.max_steps = None;
     let run = |size: usize| {
@@ -188,7 +188,7 @@ fn devices_that_sum_by_themselves_come_to_the_same_bits() {
     let folder = sets();
     folder.init("model.safetensors");
     folder.kerase(&train("plan", "--batch 4 --data knee --epochs 2 --max-steps 1")).succeeded();
-    let mut training: kerase::config::TrainConfig =
+    let mut training: kerase::train::TrainConfig =
         RunDirectory::check(&folder.path("plan"), Start::Resume).unwrap().settings("train").unwrap();
     training.optimisation.max_steps = None;
     let forgetting =

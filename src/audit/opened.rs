@@ -9,7 +9,7 @@ use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::model::{VarNet, Weights};
 use crate::provenance::Provenance;
-use crate::run::check::{learnable, measurable};
+use crate::run::usable::{learnable, measurable};
 use crate::unlearn::trained_on::TrainedOn;
 
 pub struct Opened {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Sampler, Sampling};
-use crate::config::Loss;
 use crate::data::digest::{VolumeDigest, digests};
 use crate::data::overlap::check_disjoint;
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::evaluate::check_targets;
 use crate::paths::absolute;
+use crate::run::optimisation::Loss;
 use crate::unlearn::UnlearnConfig;
 use crate::unlearn::config::NamedSet;
 

@@ -13,6 +13,7 @@ use super::trained_with::{draws_masks, warn_of_other_sampling};
 use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::data::digest::fingerprint;
 use crate::data::set::{VolumeSet, own_masks_summary};
 use crate::device::{Device, Work};
 use crate::engine::Engine;
@@ -24,7 +25,7 @@ use crate::progress::{Progress, say};
 use crate::ranks::Ranks;
 use crate::report::evaluation::{Entry, Evaluation};
 use crate::report::table::{Style, csv};
-use crate::run::check::{fingerprint, measurable};
+use crate::run::usable::measurable;
 use crate::sha256;
 
 const EXAMPLE: &str = "\

@@ -9,10 +9,10 @@ use serde::Serialize;
 use crate::cli::loader_args::LoaderArgs;
 use crate::cli::output::print;
 use crate::cli::stop::Stop;
-use crate::config::{Loss, Optimisation};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::ranks::Ranks;
+use crate::run::optimisation::{Loss, Optimisation};
 use crate::run::plateau::PlateauSettings;
 use crate::run::{Outcome, RunDirectory, RunState, Session, Start};
 

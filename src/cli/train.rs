@@ -11,12 +11,13 @@ use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop::{self, Stop};
-use crate::config::{KeepBest, TrainConfig};
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
 use crate::ranks::Ranks;
+use crate::run::keep_best::KeepBest;
 use crate::run::{Outcome, RunDirectory, Start};
+use crate::train::TrainConfig;
 use crate::train::Training;
 
 const EXAMPLE: &str = "\

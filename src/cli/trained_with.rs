@@ -6,9 +6,9 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::batch::Sampling;
-use crate::config::{Loss, Optimisation};
 use crate::data::set::VolumeSet;
 use crate::progress::warn;
+use crate::run::optimisation::{Loss, Optimisation};
 
 /// The part of a run's config.toml that is looked at here; those of `train` and of `unlearn` share it.
 #[derive(Deserialize)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::set::VolumeSet;
-use super::volume::Slice;
+use super::volume::{Slice, VolumeFile};
 use crate::error::{Error, Result};
 use crate::paths::absolute;
 use crate::progress::got_on;
@@ -52,6 +52,22 @@ pub fn digests(set: &VolumeSet) -> Result<Vec<VolumeDigest>> {
             })
         })
         .collect()
+}
+
+/// A digest of what a set's steps follow from: names, slices, sizes and ranges, in order, and samples of the files. A run
+/// that is resumed on other data would go on with steps that the interrupted one had not planned.
+pub fn fingerprint(set: &VolumeSet) -> String {
+    let mut hash = Sha256::new();
+    // What cannot be read now is complained about when it has to be.
+    let sample = |volume: &VolumeFile| file_sample(&volume.path).unwrap_or_default();
+    let samples: Vec<[u8; 32]> = set.volumes().par_iter().map(sample).collect();
+    for (index, (volume, sample)) in set.volumes().iter().zip(samples).enumerate() {
+        let slices = set.slices_of(index);
+        let max = volume.max.map(f64::to_bits);
+        hash.update(format!("{}\0{slices:?}\0{}\0{max:?}\n", volume.name, set.shape(index)));
+        hash.update(sample);
+    }
+    hex(hash)
 }
 
 /// SHA-256 of a whole file, in hexadecimal, as `sha256sum` prints it.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::{Optimisation, TrainConfig};
 use crate::data::fraction::FractionOf;
 use crate::error::{Error, Result};
 use crate::experiment::node::{Amount, Node, Row, Task};
@@ -18,6 +17,8 @@ use crate::model::VarNet;
 use crate::paths::absolute;
 use crate::precision::Precision;
 use crate::run::Role;
+use crate::run::optimisation::Optimisation;
+use crate::train::TrainConfig;
 use crate::unlearn::methods::last_cascades;
 use crate::unlearn::{Method, OptimizerState, UnlearnConfig};
 

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::audit::AuditSettings;
-use crate::config::TrainConfig;
 use crate::experiment::results::Part;
 use crate::experiment::settings::Subjects;
 use crate::run::Best;
 use crate::sha256::hex;
+use crate::train::TrainConfig;
 use crate::unlearn::UnlearnConfig;
 
 /// Grows when a result would no longer be the same for the same settings.

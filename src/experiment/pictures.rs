@@ -7,6 +7,7 @@ use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::Sampler;
 use crate::crop::center_crop;
+use crate::data::digest::fingerprint;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -18,7 +19,6 @@ use crate::model::Weights;
 use crate::paths::absolute;
 use crate::progress::Progress;
 use crate::reconstruct::reconstruct_set;
-use crate::run::check::fingerprint;
 
 /// Volumes of each set of which the middle slice is shown.
 const VOLUMES: usize = 2;

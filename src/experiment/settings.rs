@@ -8,7 +8,6 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::batch::{Sampler, Sampling};
-use crate::config::{KeepBest, Loss, Optimisation};
 use crate::data::fraction::FractionOf;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
@@ -16,6 +15,8 @@ use crate::experiment::results::Kinds;
 use crate::experiment::unknown_key;
 use crate::model::Architecture;
 use crate::precision::Precision;
+use crate::run::keep_best::KeepBest;
+use crate::run::optimisation::{Loss, Optimisation};
 use crate::run::plateau::PlateauSettings;
 use crate::simulate::{Anatomy, SimulateConfig};
 use crate::unlearn::hyperparameters::Hyperparameters;

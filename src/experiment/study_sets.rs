@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::backend::ImageShape;
+use crate::data::digest::fingerprint;
 use crate::data::overlap::check_disjoint;
 use crate::data::set::VolumeSet;
 use crate::error::Result;
@@ -12,7 +13,7 @@ use crate::evaluate::check_targets;
 use crate::experiment::node::{Amount, Node, Task};
 use crate::experiment::settings::{SetSource, Settings, Subjects};
 use crate::model::VarNet;
-use crate::run::check::{fingerprint, learnable, measurable};
+use crate::run::usable::{learnable, measurable};
 
 /// The sets, wherever they come from.
 #[derive(Clone, Debug)]

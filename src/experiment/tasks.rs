@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use crate::backend::Backend;
-use crate::config::TrainConfig;
 use crate::data::write::write_volume;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -19,6 +18,7 @@ use crate::model::Weights;
 use crate::progress::{Progress, warn};
 use crate::run::{Best, Outcome, RunState};
 use crate::simulate::{file_name, simulate_volume};
+use crate::train::TrainConfig;
 use crate::train::Training;
 use crate::unlearn::{UnlearnConfig, Unlearning};
 

@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use crate::backend::Backend;
+use crate::data::digest::fingerprint;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ranks::{Tag, tag};
 use crate::run::directory::Lock;
-use crate::run::{Run, RunState, check};
+use crate::run::state::RunState;
+use crate::run::steps::Run;
 use crate::sha256;
 
 impl Run<'_> {
@@ -19,7 +21,7 @@ impl Run<'_> {
     /// the same settings, data, sets that are only measured, weights, and steps that were taken before.
     ///
     /// # Errors
-    /// Those of [`RunDirectory::take`](crate::run::RunDirectory::take), and where a rank has something else.
+    /// Those of [`RunDirectory::take`](crate::run::directory::RunDirectory::take), and where a rank has something else.
     pub fn take<'s, B: Backend>(
         &self,
         settings: &impl Serialize,
@@ -52,7 +54,7 @@ impl Run<'_> {
             ("settings", text(&|| serde_json::to_string(settings))),
             ("data or first weights", self.origin.clone()),
             ("weights to begin with", sha256::of_parameters(&engine.parameters()?)),
-            ("sets to measure", measured.into_iter().map(|set| check::fingerprint(set)).collect()),
+            ("sets to measure", measured.into_iter().map(|set| fingerprint(set)).collect()),
             ("a saved state", text(&|| serde_json::to_string(&RunState { seconds: 0.0, ..state.clone() }))),
         ])
     }

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
-use crate::config::KeepBest;
 use crate::error::{Error, Result};
 use crate::progress::warn;
-use crate::run::RunDirectory;
+use crate::run::directory::RunDirectory;
 use crate::run::directory::remove;
+use crate::run::keep_best::KeepBest;
 
 const FOLDER: &str = "best";
 const NEXT: &str = ".best-next";
@@ -247,7 +247,7 @@ mod tests {
     /// The epochs whose networks are kept, one after the other.
     fn kept(by: KeepBest, values: &[f64]) -> Vec<u64> {
         let folder = tempfile::tempdir().unwrap();
-        let directory = RunDirectory::check(folder.path(), crate::run::Start::New).unwrap();
+        let directory = RunDirectory::check(folder.path(), crate::run::directory::Start::New).unwrap();
         let mut kept = Vec::new();
         for (epoch, &value) in (0..).zip(values) {
             for name in COPIED {
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn what_cannot_be_copied_leaves_the_former() {
         let folder = tempfile::tempdir().unwrap();
-        let directory = RunDirectory::check(folder.path(), crate::run::Start::New).unwrap();
+        let directory = RunDirectory::check(folder.path(), crate::run::directory::Start::New).unwrap();
         for name in COPIED {
             std::fs::write(folder.path().join(name), name).unwrap();
         }
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn what_cannot_be_removed_is_in_nobodys_way() {
         let folder = tempfile::tempdir().unwrap();
-        let directory = RunDirectory::check(folder.path(), crate::run::Start::New).unwrap();
+        let directory = RunDirectory::check(folder.path(), crate::run::directory::Start::New).unwrap();
         for name in COPIED {
             std::fs::write(folder.path().join(name), name).unwrap();
         }
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn what_others_put_beside_it_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let directory = RunDirectory::check(folder.path(), crate::run::Start::New).unwrap();
+        let directory = RunDirectory::check(folder.path(), crate::run::directory::Start::New).unwrap();
         for name in COPIED {
             std::fs::write(folder.path().join(name), name).unwrap();
         }

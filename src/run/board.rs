@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::report::comparison::{Candidate, comparison};
 use crate::report::panel::Panel;
+use crate::run::directory::RunDirectory;
 use crate::run::metrics_log::Line;
 use crate::run::state::RunState;
-use crate::run::{Picture, RunDirectory};
+use crate::run::steps::Picture;
 use crate::tensorboard::EventFile;
 
 /// Steps may take milliseconds: of those in between none is shown.
@@ -110,7 +111,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Start;
+    use crate::run::directory::Start;
     use crate::tensorboard::void_from;
 
     /// Steps that a checkpoint has are shown by what was written before it, and by nothing else.

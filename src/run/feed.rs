@@ -11,7 +11,7 @@ use crate::data::set::VolumeSet;
 use crate::data::volume::SliceId;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::run::check;
+use crate::run::usable::{max_value, target};
 
 pub struct Feed<'f> {
     set: Arc<VolumeSet>,
@@ -71,14 +71,14 @@ impl<'f> Feed<'f> {
         let first = volume(&slices[0]);
         let masks: Result<Vec<_>> =
             slices.iter().map(|slice| self.sampler.mask(volume(slice), slice.slice, self.epoch)).collect();
-        let max_value = slices.iter().map(|slice| check::max_value(volume(slice))).collect::<Result<_>>()?;
+        let max_value = slices.iter().map(|slice| max_value(volume(slice))).collect::<Result<_>>()?;
         let mut images = Vec::new();
         let kspace = slices.into_iter().map(|slice| {
             images.extend(slice.data.target.expect("slices of one shape, which has a target"));
             slice.data.kspace
         });
         let batch = Batch::new(first, kspace.zip(masks?));
-        let reference = Reference { size: check::target(first)?, images, max_value };
+        let reference = Reference { size: target(first)?, images, max_value };
         engine.put(&batch, Some(&reference)).map_err(|error| error.of_file(&first.path))?;
         self.loader.recycle(batch.kspace);
         Ok(())

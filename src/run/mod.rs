@@ -8,8 +8,10 @@ pub mod check;
 mod checkpoint;
 pub mod directory;
 pub(crate) mod feed;
+pub mod keep_best;
 pub mod metrics_log;
 mod noise;
+pub mod optimisation;
 pub mod plateau;
 pub mod schedule;
 mod session;
@@ -19,6 +21,7 @@ pub(crate) mod step;
 pub mod steps;
 mod survey;
 mod told;
+pub mod usable;
 
 pub use best::Best;
 pub use directory::{RunDirectory, Start};

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::data::loader::LoaderOptions;
 use crate::ranks::{ALONE, Ranks};
-use crate::run::Start;
+use crate::run::directory::Start;
 
 #[derive(Clone, Copy)]
 pub struct Session<'s> {

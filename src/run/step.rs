@@ -10,7 +10,8 @@ use crate::run::feed::Feed;
 use crate::run::metrics_log::Line;
 use crate::run::schedule::{PlannedStep, Role};
 use crate::run::share::Part;
-use crate::run::{Run, RunState};
+use crate::run::state::RunState;
+use crate::run::steps::Run;
 
 /// Adam's constants, PyTorch's defaults.
 pub(crate) const BETA1: f64 = 0.9;

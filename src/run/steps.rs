@@ -6,21 +6,22 @@ use std::time::Instant;
 
 use crate::backend::Backend;
 use crate::batch::Sampler;
-use crate::config::Optimisation;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::metrics::Scores;
 use crate::progress::say;
 use crate::run::board::{Board, Pace};
+use crate::run::directory;
 use crate::run::feed::Feed;
 use crate::run::metrics_log::{Line, MetricsLog};
+use crate::run::optimisation::Optimisation;
 use crate::run::schedule::{PlannedStep, Schedule};
+use crate::run::session::Session;
 use crate::run::share;
 use crate::run::state::RunState;
 use crate::run::step::Submitted;
 use crate::run::told::Told;
-use crate::run::{Session, directory};
 
 /// What a validation measured: means over volumes.
 #[derive(Clone, Debug)]

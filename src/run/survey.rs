@@ -7,8 +7,10 @@ use crate::engine::{Engine, Objective, Results};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::run::feed::Feed;
+use crate::run::schedule::Term;
+use crate::run::state::RunState;
 use crate::run::step::not_finite;
-use crate::run::{Run, RunState, Term};
+use crate::run::steps::Run;
 
 impl Run<'_> {
     /// Gathers the gradient of each of this rank's terms at the weights that the engine has, without a step; `look` is

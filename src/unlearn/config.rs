@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Sampling;
-use crate::config::Optimisation;
 use crate::data::fraction::FractionOf;
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::paths::absolute;
+use crate::run::optimisation::Optimisation;
 use crate::unlearn::hyperparameters::Hyperparameters;
 use crate::unlearn::method::Method;
 use crate::unlearn::optimizer_state::OptimizerState;

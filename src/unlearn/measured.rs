@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::Sampler;
+use crate::data::digest::fingerprint;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -17,7 +18,6 @@ use crate::evaluate::{evaluate_together_until, own_slices, summary};
 use crate::metrics::ScoreSummary;
 use crate::progress::Progress;
 use crate::ranks::{Ranks, tag};
-use crate::run::check::fingerprint;
 use crate::run::{RunDirectory, Start};
 use crate::sha256;
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::TrainConfig;
 use crate::data::overlap::{check_disjoint, common_volumes};
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
-use crate::unlearn::UnlearnConfig;
+use crate::train::TrainConfig;
+use crate::unlearn::config::UnlearnConfig;
 use crate::unlearn::method::{Anew, Method};
 
 /// Networks that began as others did, at the most.

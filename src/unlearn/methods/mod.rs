@@ -18,7 +18,7 @@ pub mod ssd;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::unlearn::Method;
+use crate::unlearn::method::Method;
 
 /// All methods, in the order in which they are listed.
 pub const METHODS: [Method; 15] = [

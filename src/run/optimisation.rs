@@ -1,14 +1,9 @@
-//! The settings of a run, as they are written to its config.toml.
+//! What the optimiser minimises, and how: the same settings for training and unlearning, as config.toml has them.
 
-use std::path::PathBuf;
-
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::backend::LossWeights;
-use crate::batch::Sampling;
 use crate::error::{Error, Result};
-use crate::model::Architecture;
-use crate::paths::absolute;
 use crate::precision::Precision;
 use crate::run::plateau::PlateauSettings;
 
@@ -35,33 +30,6 @@ impl Loss {
             Self::SsimL1 => LossWeights { ssim: 1.0, l1: L1_BESIDE_SSIM },
             Self::Ssim => LossWeights { ssim: 1.0, l1: 0.0 },
             Self::L1 => LossWeights { ssim: 0.0, l1: 1.0 },
-        }
-    }
-}
-
-/// Which network a training keeps beside its last: the one with the best mean of a measure over the validation set's volumes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum KeepBest {
-    Psnr,
-    Ssim,
-    Nmse,
-    /// Only the last is there.
-    #[default]
-    None,
-}
-
-impl KeepBest {
-    pub fn is_none(&self) -> bool {
-        *self == Self::None
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Psnr => "PSNR",
-            Self::Ssim => "SSIM",
-            Self::Nmse => "NMSE",
-            Self::None => "none",
         }
     }
 }
@@ -128,63 +96,5 @@ impl Optimisation {
             ));
         }
         Ok(())
-    }
-}
-
-/// `kerase train`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainConfig {
-    /// Directories, files or manifests of the training set.
-    pub data: Vec<PathBuf>,
-    /// Likewise of the validation set; empty for none.
-    #[serde(default, deserialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
-    pub validation: Vec<PathBuf>,
-    #[serde(default, skip_serializing_if = "KeepBest::is_none")]
-    pub keep_best: KeepBest,
-    /// Weights to start from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub init: Option<PathBuf>,
-    pub network: Architecture,
-    pub sampling: Sampling,
-    pub optimisation: Optimisation,
-}
-
-/// There was one validation set at the most, once.
-fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<PathBuf>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Paths {
-        One(PathBuf),
-        Several(Vec<PathBuf>),
-    }
-    Ok(match Paths::deserialize(deserializer)? {
-        Paths::One(path) => vec![path],
-        Paths::Several(paths) => paths,
-    })
-}
-
-impl TrainConfig {
-    /// # Errors
-    /// Settings that no training can work with.
-    pub fn check(&self) -> Result<()> {
-        if self.validation.is_empty() && !self.keep_best.is_none() {
-            return Err(Error::input(format!(
-                "--keep-best {}: what is best is measured on a validation set: name one with --validation, or leave it out",
-                self.keep_best.name().to_lowercase()
-            )));
-        }
-        self.optimisation.check()
-    }
-
-    /// As it is written to config.toml.
-    pub fn with_absolute_paths(&self) -> Self {
-        let all = |paths: &[PathBuf]| paths.iter().map(|path| absolute(path)).collect();
-        Self {
-            data: all(&self.data),
-            validation: all(&self.validation),
-            init: self.init.as_deref().map(absolute),
-            ..self.clone()
-        }
     }
 }

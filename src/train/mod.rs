@@ -1,5 +1,7 @@
 //! Training a network on a set of volumes.
 
+mod config;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,9 +10,9 @@ use serde::Serialize;
 
 use crate::backend::Backend;
 use crate::batch::Sampler;
-use crate::config::TrainConfig;
 use crate::crop::center_crop;
 use crate::data::cache::CacheBudget;
+use crate::data::digest::fingerprint;
 use crate::data::order::epoch_order;
 use crate::data::overlap::{check_disjoint, common_volumes};
 use crate::data::set::{VolumeSet, own_masks_summary};
@@ -21,11 +23,13 @@ use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::{Progress, say, warn};
 use crate::reconstruct::{make_rooms, reconstruct_set};
-use crate::run::check::{fingerprint, measurable};
 use crate::run::steps::Validation;
+use crate::run::usable::measurable;
 use crate::run::{
     Best, Outcome, Picture, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Session, Term,
 };
+
+pub use config::TrainConfig;
 
 /// Every slice once an epoch, in seeded order.
 struct Epochs<'s> {

@@ -1,0 +1,92 @@
+//! Which volumes a network can learn from or be measured on: found out before anything is written, not when their turn comes.
+
+use crate::backend::{LossWeights, SSIM_WINDOW as WINDOW};
+use crate::batch::image_shape;
+use crate::crop::smaller;
+use crate::data::set::VolumeSet;
+use crate::data::volume::VolumeFile;
+use crate::error::{Error, Result};
+use crate::model::VarNet;
+
+/// Refuses a set that holds volumes without a target, without a data range, or of a size that network or loss have no
+/// use for; the first is named.
+///
+/// # Errors
+/// As said.
+pub fn learnable(set: &VolumeSet, net: &VarNet, loss: LossWeights) -> Result<()> {
+    for volume in set.volumes() {
+        target(volume)?;
+        max_value(volume)?;
+        fits(volume, net)?;
+        if loss.ssim != 0.0 {
+            window_fits(volume, ", or use --loss l1")?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a set that networks of this kind cannot be measured on; the first volume is named.
+///
+/// # Errors
+/// As said.
+pub fn measurable(set: &VolumeSet, net: &VarNet) -> Result<()> {
+    set.volumes().iter().try_for_each(|volume| {
+        fits(volume, net)?;
+        window_fits(volume, "")
+    })
+}
+
+fn fits(volume: &VolumeFile, net: &VarNet) -> Result<()> {
+    net.check(image_shape(volume, 1)).map_err(|e| named(volume, &e.to_string()))
+}
+
+/// SSIM's window. `remedy` is what there is to do but for leaving the volume out.
+fn window_fits(volume: &VolumeFile, remedy: &str) -> Result<()> {
+    let [height, width] = smaller(volume.matrix, target(volume)?);
+    if height.min(width) >= WINDOW {
+        return Ok(());
+    }
+    Err(named(
+        volume,
+        &format!(
+            "k-space and target have {height} x {width} pixels in common, SSIM needs {WINDOW} x {WINDOW}: leave the \
+             volume out{remedy}"
+        ),
+    ))
+}
+
+/// Height and width of a volume's target.
+///
+/// # Errors
+/// Where there is none.
+pub fn target(volume: &VolumeFile) -> Result<[usize; 2]> {
+    volume.target.ok_or_else(|| {
+        named(
+            volume,
+            "there is no reconstruction_rss to learn from; training needs fully sampled volumes, not test files",
+        )
+    })
+}
+
+/// A volume's data range in the loss.
+///
+/// # Errors
+/// Where it is missing or no range.
+pub fn max_value(volume: &VolumeFile) -> Result<f64> {
+    let needs = "the loss needs the volume's largest value there";
+    match volume.max {
+        Some(max) if max > 0.0 && max.is_finite() => Ok(max),
+        Some(max) => Err(named(volume, &format!("the attribute max is {max}; {needs}"))),
+        None => Err(named(
+            volume,
+            &format!(
+                "the attribute max is missing, or no number; {needs}: write it with h5py,  \
+                 file.attrs[\"max\"] = file[\"reconstruction_rss\"][()].max()"
+            ),
+        )),
+    }
+}
+
+fn named(volume: &VolumeFile, what: &str) -> Error {
+    Error::input(format!("{}: {what}", volume.path.display()))
+}
