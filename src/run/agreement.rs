@@ -12,8 +12,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ranks::{Tag, tag};
 use crate::run::directory::Lock;
+use crate::run::job::Run;
 use crate::run::state::RunState;
-use crate::run::steps::Run;
 use crate::sha256;
 
 impl Run<'_> {

@@ -8,7 +8,7 @@ use crate::report::panel::Panel;
 use crate::run::directory::RunDirectory;
 use crate::run::metrics_log::Line;
 use crate::run::state::RunState;
-use crate::run::steps::Picture;
+use crate::run::validation::Picture;
 use crate::tensorboard::EventFile;
 
 /// Steps may take milliseconds: of those in between none is shown.

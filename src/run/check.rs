@@ -9,10 +9,10 @@ use crate::data::volume::SliceId;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::run::directory::Start;
+use crate::run::job::Run;
 use crate::run::schedule::PlannedStep;
 use crate::run::share::{self, Part};
 use crate::run::state::RunState;
-use crate::run::steps::Run;
 use crate::run::usable::{learnable, target};
 
 impl Run<'_> {

@@ -5,11 +5,11 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::model::Weights;
 use crate::run::directory::RunDirectory;
+use crate::run::job::Run;
 use crate::run::metrics_log::MetricsLog;
 use crate::run::state::Checkpoint;
 use crate::run::state::RunState;
 use crate::run::step::not_finite;
-use crate::run::steps::Run;
 
 impl Run<'_> {
     /// Everything that was submitted has been waited for: the engine is where `state` is.

@@ -4,9 +4,9 @@ use sha2::{Digest, Sha256};
 
 use crate::backend::NoiseSource;
 use crate::data::volume::SliceId;
+use crate::run::job::Run;
 use crate::run::schedule::{TargetNoise, Term};
 use crate::run::state::RunState;
-use crate::run::steps::Run;
 
 impl Run<'_> {
     /// The noise on the targets of a term's slices.

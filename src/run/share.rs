@@ -2,8 +2,8 @@
 //! one, and every slice is somebody's.
 
 use crate::data::volume::SliceId;
+use crate::run::job::Run;
 use crate::run::schedule::{PlannedStep, Term};
-use crate::run::steps::Run;
 
 /// What a rank computes of a term.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,11 +7,11 @@ use crate::engine::{Coming, Engine, Objective, Results};
 use crate::error::{Error, Result};
 use crate::ranks::tag;
 use crate::run::feed::Feed;
+use crate::run::job::Run;
 use crate::run::metrics_log::Line;
 use crate::run::schedule::{PlannedStep, Role};
 use crate::run::share::Part;
 use crate::run::state::RunState;
-use crate::run::steps::Run;
 
 /// Adam's constants, PyTorch's defaults.
 pub(crate) const BETA1: f64 = 0.9;

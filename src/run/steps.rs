@@ -1,76 +1,22 @@
 //! The loop of a run: load, accumulate, update, log, save.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::Backend;
-use crate::batch::Sampler;
-use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::metrics::Scores;
 use crate::progress::say;
 use crate::run::board::{Board, Pace};
-use crate::run::directory;
 use crate::run::feed::Feed;
+use crate::run::job::{Outcome, Run};
 use crate::run::metrics_log::{Line, MetricsLog};
-use crate::run::optimisation::Optimisation;
-use crate::run::schedule::{PlannedStep, Schedule};
-use crate::run::session::Session;
+use crate::run::schedule::PlannedStep;
 use crate::run::share;
 use crate::run::state::RunState;
 use crate::run::step::Submitted;
 use crate::run::told::Told;
-
-/// What a validation measured: means over volumes.
-#[derive(Clone, Debug)]
-pub struct Validation {
-    pub volumes: usize,
-    pub psnr: f64,
-    pub ssim: f64,
-    pub nmse: f64,
-    /// A slice to look at.
-    pub picture: Option<Picture>,
-}
-
-/// A slice, and what the network makes of it.
-#[derive(Clone, Debug)]
-pub struct Picture {
-    /// "file1000001.h5, slice 17".
-    pub name: String,
-    pub shape: [usize; 2],
-    pub target: Vec<f32>,
-    pub image: Vec<f32>,
-    pub scores: Scores,
-}
-
-/// Everything about a run that does not change while it lasts.
-pub struct Run<'r> {
-    pub directory: &'r directory::RunDirectory,
-    pub session: &'r Session<'r>,
-    pub set: Arc<VolumeSet>,
-    pub sampler: Sampler,
-    pub schedule: &'r dyn Schedule,
-    pub optimisation: &'r Optimisation,
-    /// Digest of what the run begins with: the data, and weights that are not its own.
-    pub origin: String,
-    /// What the progress bar says.
-    pub title: &'static str,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Finished,
-    /// Stopped on request; it can be resumed.
-    Stopped,
-}
-
-/// Measures a network after an epoch, which the state has not closed yet; or breaks off, all ranks alike, as a stop was
-/// asked for.
-pub type Validate<'v, B> =
-    dyn FnMut(&mut Engine<'_, B>, &RunState) -> Result<ControlFlow<(), Option<Validation>>> + 'v;
+use crate::run::validation::{Validate, Validation};
 
 impl Run<'_> {
     /// Runs from `state` to the end, or to a stop. Weights and state are saved after every epoch and at the end.

@@ -7,10 +7,10 @@ use crate::engine::{Engine, Objective, Results};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::run::feed::Feed;
+use crate::run::job::Run;
 use crate::run::schedule::Term;
 use crate::run::state::RunState;
 use crate::run::step::not_finite;
-use crate::run::steps::Run;
 
 impl Run<'_> {
     /// Gathers the gradient of each of this rank's terms at the weights that the engine has, without a step; `look` is

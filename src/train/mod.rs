@@ -23,8 +23,8 @@ use crate::metrics::ScoreSummary;
 use crate::model::Weights;
 use crate::progress::{Progress, say, warn};
 use crate::reconstruct::{make_rooms, reconstruct_set};
-use crate::run::steps::Validation;
 use crate::run::usable::measurable;
+use crate::run::validation::Validation;
 use crate::run::{
     Best, Outcome, Picture, PlannedStep, Role, Run, RunDirectory, RunState, Schedule, Session, Term,
 };
