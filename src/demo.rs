@@ -18,15 +18,14 @@ use crate::error::{Error, Result};
 use crate::evaluate::evaluate;
 use crate::metrics::{Images, Scores, evaluate as score};
 use crate::model::{Architecture, Weights};
+use crate::picture::comparison::{Candidate, comparison};
+use crate::picture::panel::Panel;
 use crate::precision::Precision;
 use crate::progress::Progress;
 use crate::reconstruct::reconstruct_set;
-use crate::report::comparison::{Candidate, comparison};
 use crate::report::evaluation::{Entry, Evaluation};
-use crate::report::panel::Panel;
 use crate::run::keep_best::KeepBest;
-use crate::run::optimisation::{Loss, Optimisation};
-use crate::run::plateau::PlateauSettings;
+use crate::run::optimisation::Optimisation;
 use crate::run::{Outcome, Session, Start};
 use crate::simulate::{Anatomy, SimulateConfig, file_name, simulate_volume};
 use crate::train::TrainConfig;
@@ -60,20 +59,7 @@ fn sampling() -> Sampling {
 }
 
 fn optimisation(precision: Precision, epochs: u64) -> Optimisation {
-    Optimisation {
-        loss: Loss::SsimL1,
-        lr: 1e-3,
-        clip: Some(0.5),
-        batch: 1,
-        epochs: Some(epochs),
-        max_steps: None,
-        checkpoint_every: None,
-        low_memory: false,
-        precision,
-        shuffle: true,
-        seed: SEED,
-        plateau: PlateauSettings { factor: 0.1, patience: 10 },
-    }
+    Optimisation { epochs: Some(epochs), precision, seed: SEED, ..Optimisation::default() }
 }
 
 /// Epochs of training, and of unlearning: a fifth, where the paper has a tenth of many more.

@@ -7,18 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Backend;
 use crate::batch::Sampler;
 use crate::crop::{center_crop, smaller};
 use crate::data::inspect::beyond_range;
 use crate::data::set::VolumeSet;
 use crate::data::volume::VolumeFile;
-use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::metrics::{self, Images, ScoreSummary, Scores, VolumeScores};
 use crate::progress::warn_once;
 use crate::ranks::{Ranks, tag};
-use crate::reconstruct::reconstruct_until;
+use crate::reconstruct::Reconstructor;
 
 /// The measures of one volume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,25 +72,25 @@ impl Comparison {
     }
 }
 
-/// Evaluates a network on every slice of a set; the results are in the order of its volumes. `on_slice` is called after
+/// Evaluates a network, or images without one, on every slice of a set; the results are in the order of its volumes. `on_slice` is called after
 /// each slice.
 ///
 /// # Errors
 /// [`Error::Input`] for a set with volumes that have no target, before anything is computed, and for images that are
-/// too small; what [`reconstruct_until`] returns.
-pub fn evaluate<B: Backend>(
-    engine: &mut Engine<'_, B>,
+/// too small; what [`Reconstructor::images`] returns.
+pub fn evaluate(
+    reconstructor: &mut impl Reconstructor,
     set: &Arc<VolumeSet>,
     sampler: &Sampler,
     on_slice: impl FnMut(),
 ) -> Result<Vec<VolumeResult>> {
-    Ok(evaluate_until(None, engine, set, sampler, on_slice)?.expect("nothing stops it"))
+    Ok(evaluate_until(None, reconstructor, set, sampler, on_slice)?.expect("nothing stops it"))
 }
 
 /// As [`evaluate`]; none where `stop` was raised before the last volume was done.
-fn evaluate_until<B: Backend>(
+fn evaluate_until(
     stop: Option<&AtomicBool>,
-    engine: &mut Engine<'_, B>,
+    reconstructor: &mut impl Reconstructor,
     set: &Arc<VolumeSet>,
     sampler: &Sampler,
     mut on_slice: impl FnMut(),
@@ -101,7 +99,7 @@ fn evaluate_until<B: Backend>(
     let volumes = set.volumes().len();
     let mut results = Vec::with_capacity(volumes);
     let mut comparison = Comparison::default();
-    let ended = reconstruct_until(engine, set, sampler, |slice| {
+    let ended = reconstructor.images(set, sampler, |slice| {
         let file = slice.file;
         if let (Some(target), Some(size)) = (&slice.target, file.target) {
             comparison.add(slice.slice, &slice.image, file.matrix, target, size);
@@ -123,34 +121,35 @@ fn evaluate_until<B: Backend>(
 ///
 /// # Errors
 /// Those of [`evaluate`], an image that is not finite on all ranks alike, and where another rank is lost.
-pub fn evaluate_together<B: Backend>(
+pub fn evaluate_together(
     ranks: &Ranks,
-    engine: &mut Engine<'_, B>,
+    reconstructor: &mut impl Reconstructor,
     set: &Arc<VolumeSet>,
     sampler: &Sampler,
     on_slice: impl FnMut(),
 ) -> Result<Vec<VolumeResult>> {
-    Ok(evaluate_together_until(None, ranks, engine, set, sampler, on_slice)?.expect("nothing stops it"))
+    Ok(evaluate_together_until(None, ranks, reconstructor, set, sampler, on_slice)?
+        .expect("nothing stops it"))
 }
 
 /// As [`evaluate_together`]; none, on all ranks, where `stop` was raised on one of them before its last volume was done.
 ///
 /// # Errors
 /// Those of [`evaluate_together`].
-pub fn evaluate_together_until<B: Backend>(
+pub fn evaluate_together_until(
     stop: Option<&AtomicBool>,
     ranks: &Ranks,
-    engine: &mut Engine<'_, B>,
+    reconstructor: &mut impl Reconstructor,
     set: &Arc<VolumeSet>,
     sampler: &Sampler,
     mut on_slice: impl FnMut(),
 ) -> Result<Option<Vec<VolumeResult>>> {
     if ranks.is_alone() {
-        return evaluate_until(stop, engine, set, sampler, on_slice);
+        return evaluate_until(stop, reconstructor, set, sampler, on_slice);
     }
     let mine = match own_volumes(ranks, set) {
         Some(part) => ranks.in_turn(|turn| {
-            evaluate_until(stop, engine, &Arc::new(part), sampler, || {
+            evaluate_until(stop, reconstructor, &Arc::new(part), sampler, || {
                 turn();
                 on_slice();
             })

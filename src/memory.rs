@@ -35,6 +35,21 @@ pub fn of_machine() -> Option<usize> {
     *TOTAL.get_or_init(|| total(Path::new("/")))
 }
 
+/// Refuses what this machine never has memory for. `what` takes so many bytes; `remedy` is what there is to do.
+///
+/// # Errors
+/// [`Error::NoMemory`] with both.
+pub fn check_host(bytes: usize, what: &str, remedy: &str) -> Result<()> {
+    match of_machine() {
+        Some(machine) if bytes > machine => Err(Error::NoMemory(format!(
+            "{what} take {} of the host's memory, this machine has {}: {remedy}",
+            size(bytes),
+            size(machine)
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// As [`of_machine`], of a system whose files lie under `root`.
 fn total(root: &Path) -> Option<usize> {
     let read = |path: &Path| std::fs::read_to_string(root.join(path)).ok();

@@ -36,6 +36,60 @@ impl ReconstructedSlice<'_> {
     }
 }
 
+/// What makes images of slices: a network on a device, or nothing at all ([`ZeroFilled`]).
+pub trait Reconstructor {
+    /// See [`reconstruct_until`].
+    ///
+    /// # Errors
+    /// As [`reconstruct_until`].
+    fn images(
+        &mut self,
+        set: &Arc<VolumeSet>,
+        sampler: &Sampler,
+        each: impl FnMut(&ReconstructedSlice<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>>;
+}
+
+impl<B: Backend> Reconstructor for Engine<'_, B> {
+    fn images(
+        &mut self,
+        set: &Arc<VolumeSet>,
+        sampler: &Sampler,
+        each: impl FnMut(&ReconstructedSlice<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        reconstruct_until(self, set, sampler, each)
+    }
+}
+
+/// How images without a network are called in tables.
+pub const ZERO_FILLED: &str = "zero-filled";
+
+/// What a network's images are compared with: none, see [`zero_filled`].
+#[derive(Default)]
+pub struct ZeroFilled(Cpu<f32>);
+
+impl Reconstructor for ZeroFilled {
+    fn images(
+        &mut self,
+        set: &Arc<VolumeSet>,
+        sampler: &Sampler,
+        mut each: impl FnMut(&ReconstructedSlice<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        for loaded in Loader::start(set.clone(), epoch_order(set, 0, 0, false, 1), LoaderOptions::default()) {
+            for LoadedSlice { volume, slice, data } in loaded? {
+                let file = &set.volumes()[volume];
+                let batch = Batch::new(file, [(data.kspace, sampler.mask(file, slice, 0)?)]);
+                let image = zero_filled(&self.0, &batch);
+                let slice = ReconstructedSlice { volume, file, slice, target: data.target, batch, image };
+                if each(&slice)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
 /// Reconstructs every slice of a set: volumes in the order of the set, slices ascending, read ahead in parallel.
 ///
 /// # Errors

@@ -209,6 +209,24 @@ fn overlapping_sets_are_refused() {
     assert!(message.contains("other.h5") && message.contains("the same k-space"), "{message}");
     std::fs::remove_file(path("other.h5")).unwrap();
 
+    // Or with other reference images, cropped otherwise, as one that was made of k-space that came back from BART.
+    let original = volume(1, 2, 8);
+    let recon = [original.recon[0] - 1, original.recon[1]];
+    let reconstruction_rss = vec![0.5; original.slices * recon[0] * recon[1]];
+    write_volume(path("back.h5"), &NewVolume { recon, reconstruction_rss, ..original }).unwrap();
+    let message = check().unwrap_err().to_string();
+    assert!(message.contains("back.h5") && message.contains("the same k-space"), "{message}");
+    std::fs::remove_file(path("back.h5")).unwrap();
+
+    // Not one that has the first coil in common, and nothing else.
+    let mut other = volume(1, 2, 8);
+    let coil = other.matrix[0] * other.matrix[1];
+    let slice = other.coils * coil;
+    other.kspace[slice + coil..2 * slice].reverse();
+    write_volume(path("alike.h5"), &other).unwrap();
+    check().unwrap();
+    std::fs::remove_file(path("alike.h5")).unwrap();
+
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(retain.path().join("file0.h5"), path("linked.h5")).unwrap();

@@ -317,6 +317,15 @@ fn the_best_network_is_used_as_any_other() {
     let said = folder.kerase(&line("other", "--acceleration 8 --center-fraction 0.08"));
     assert!(said.stderr.contains("run/best/config.toml: the network was trained with"), "{}", said.stderr);
     said.succeeded();
+    // Where nothing is said it is what the network was trained with.
+    let said = folder.kerase(&line("alike", ""));
+    assert!(said.stderr.contains("as in training (run/best/config.toml): "), "{}", said.stderr);
+    said.succeeded();
+    let sampling = |run: &str| {
+        let text = std::fs::read_to_string(folder.path(&format!("{run}/config.toml"))).unwrap();
+        toml::from_str::<toml::Table>(&text).unwrap()["sampling"].clone()
+    };
+    assert_eq!(sampling("alike"), sampling("run"));
 
     // The state that training ended with.
     std::fs::copy(folder.path("run/state.safetensors"), folder.path("run/best/state.safetensors")).unwrap();

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use kerase::metrics::{Images, Scores, evaluate};
-use kerase::report::canvas::{Canvas, Line};
-use kerase::report::colormap::inferno;
-use kerase::report::comparison::{Candidate, comparison, error_factor, percentile};
+use kerase::picture::canvas::{Canvas, Line};
+use kerase::picture::colormap::inferno;
+use kerase::picture::comparison::{Candidate, comparison, error_factor, percentile};
+use kerase::picture::panel::{Kind, Panel, Tile};
 use kerase::report::evaluation::{Entry, Evaluation};
-use kerase::report::panel::{Kind, Panel, Tile};
-use kerase::report::table::Style;
+use kerase::table::Style;
 
 fn entry(set: &str, model: &str, volume: &str, psnr: f64) -> Entry {
     let scores = Scores { psnr, ssim: psnr / 50.0, nmse: 1.0 / psnr };

@@ -685,9 +685,11 @@ fn another_loss_than_trainings_is_warned_of_where_it_can_be_given() {
     for (method, options, right) in
         [("nl", "--max-steps 1", "--loss l1 --clip inf"), ("ssd", "--retain-fraction 1", "--loss l1")]
     {
-        let said = warnings(method, options);
+        let said = warnings(method, &format!("{options} --loss ssim"));
         assert!(said.contains(&format!("trained with, give  {right}\n")), "{method}: {said}");
-        let said = warnings(method, &format!("{options} {right}"));
-        assert!(!said.contains("was trained with"), "{method}: {said}");
+        for same in [right, ""] {
+            let said = warnings(method, &format!("{options} {same}"));
+            assert!(!said.contains("was trained with"), "{method}: {said}");
+        }
     }
 }

@@ -3,7 +3,8 @@
 #
 #   sbatch scripts/slurm/node.sh train --data brain/train --data knee/train --out run
 #
-# Takes kerase's own command line. Adjust what stands between the lines; everything else follows from it.
+# Takes the command line of kerase train or kerase unlearn, and adds --resume auto. $KERASE is the executable where it is not
+# in the PATH. Adjust what stands between the lines; everything else follows from it.
 #SBATCH --job-name=kerase
 #SBATCH --output=%x-%j.log
 #SBATCH --open-mode=append

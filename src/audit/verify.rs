@@ -103,35 +103,36 @@ pub fn verify(path: &Path, root: Option<&Path>, each: &(dyn Fn() + Sync)) -> Res
 
 /// Whether all that follows from what was measured is what this program says of it. Numbers may differ by rounding: other
 /// machines round logarithms otherwise.
-fn conclusions(audit: &Audit, path: &Path) -> Result<Option<String>> {
+fn conclusions(audit: &Audit, path: &Path) -> Result<Vec<String>> {
     let (said, follows) = (audit.to_json()?, audit.clone().concluded().to_json()?);
-    Ok(difference("", &said, &follows).map(|place| {
-        format!(
-            "{}: {place} does not follow from the losses and scores that the record lists",
-            path.display()
-        )
-    }))
+    let mut places = Vec::new();
+    differences("", &said, &follows, &mut places);
+    let shown = path.display();
+    let not_following = |place: String| {
+        format!("{shown}: {place} does not follow from the losses and scores that the record lists")
+    };
+    Ok(places.into_iter().map(not_following).collect())
 }
 
 /// Largest difference of a number from one that it is, as a share.
 const ROUNDING: f64 = 1e-9;
 
-/// Where two values differ first.
-fn difference(at: &str, one: &Value, other: &Value) -> Option<String> {
+/// Adds every place where two values differ.
+fn differences(at: &str, one: &Value, other: &Value, places: &mut Vec<String>) {
     let near = |a: f64, b: f64| a == b || (a - b).abs() <= ROUNDING * a.abs().max(b.abs()).max(1.0);
     match (one, other) {
-        (Value::Object(one), Value::Object(other)) if one.len() == other.len() => {
-            one.iter().find_map(|(key, one)| {
-                difference(&format!("{at}.{key}"), one, other.get(key).unwrap_or(&Value::Null))
-            })
+        (Value::Object(one), Value::Object(other)) if one.keys().eq(other.keys()) => {
+            let pairs = one.iter().zip(other.values());
+            pairs.for_each(|((key, one), other)| differences(&format!("{at}.{key}"), one, other, places));
         }
-        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => one
-            .iter()
-            .zip(other)
-            .enumerate()
-            .find_map(|(i, (one, other))| difference(&format!("{at}[{i}]"), one, other)),
-        (Value::Number(one), Value::Number(other)) if near(one.as_f64()?, other.as_f64()?) => None,
-        _ => (one != other).then(|| at.trim_start_matches('.').to_string()),
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            let pairs = one.iter().zip(other).enumerate();
+            pairs.for_each(|(i, (one, other))| differences(&format!("{at}[{i}]"), one, other, places));
+        }
+        (Value::Number(one), Value::Number(other))
+            if one.as_f64().zip(other.as_f64()).is_some_and(|(one, other)| near(one, other)) => {}
+        _ if one == other => {}
+        _ => places.push(at.trim_start_matches('.').to_string()),
     }
 }
 

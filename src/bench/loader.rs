@@ -14,7 +14,7 @@ use crate::data::order::epoch_order;
 use crate::data::set::VolumeSet;
 use crate::error::Result;
 use crate::progress::Progress;
-use crate::report::table::{Style, render};
+use crate::table::{Style, render};
 
 /// The seed of the order, which is shuffled as in training.
 const SEED: u64 = 42;

@@ -20,7 +20,7 @@ use crate::meter::Metered;
 use crate::meter::ceiling::Ceiling;
 use crate::meter::ledger::{Ledger, Row, by_operation, total};
 use crate::precision::Precision;
-use crate::report::table::{Style, render};
+use crate::table::{Style, render};
 
 /// Reals that are read before each operation on a GPU: more than any cache holds, and long enough for the host to
 /// launch the operation meanwhile.

@@ -51,15 +51,11 @@ pub fn check(architecture: Architecture, shape: ImageShape) -> Result<()> {
     net.check(shape)?;
     // Each once to keep, and once on its way to the device.
     let bytes = 2 * size_of::<f32>() * (net.layout.len() + shape.multicoil());
-    match memory::of_machine() {
-        Some(machine) if bytes > machine => Err(Error::NoMemory(format!(
-            "the parameters of a VarNet of {architecture} and a slice take {} of the host's memory, this machine has {}: a \
-             smaller network or slice needs less; 'kerase info --plan' counts what a device needs, whatever the size",
-            memory::size(bytes),
-            memory::size(machine)
-        ))),
-        _ => Ok(()),
-    }
+    memory::check_host(
+        bytes,
+        &format!("the parameters of a VarNet of {architecture} and a slice"),
+        "a smaller network or slice needs less; 'kerase info --plan' counts what a device needs, whatever the size",
+    )
 }
 
 /// A network, and a slice that is made up for it, with its mask and target.

@@ -23,7 +23,7 @@ use crate::precision::Precision;
 use crate::progress::{Progress, say};
 use crate::provenance;
 use crate::ranks::ALONE;
-use crate::report::table::{Style, render};
+use crate::table::{Style, render};
 
 /// Launches that a GPU is timed with at a time, and bytes that they take turns with: more than any cache holds.
 const LAUNCHES: usize = 40;

@@ -1,5 +1,7 @@
 //! Groups of options that several commands share.
 
+use std::str::FromStr;
+
 use clap::Args;
 
 use crate::batch::{MaskSeeding, Sampler, Sampling};
@@ -14,28 +16,49 @@ use crate::progress::is_silent;
 /// fastMRI's usual share of densely sampled columns is 0.08 at acceleration 4 and 0.04 at 8.
 const CENTER_FRACTION_TIMES_ACCELERATION: f64 = 0.32;
 
+/// How many coils the network sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coils {
+    All,
+    Virtual(usize),
+}
+
+impl FromStr for Coils {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text.parse::<u16>() {
+            Ok(count) if count > 0 => Ok(Self::Virtual(count.into())),
+            _ if text == "all" => Ok(Self::All),
+            _ => Err("expected a number from 1, such as 8, or all".into()),
+        }
+    }
+}
+
 /// How k-space is undersampled.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
     /// Which columns are kept: random, equispaced, equispaced_fraction, magic or magic_fraction, as fastMRI names
-    /// them [default: equispaced]
+    /// them [default: as the network was trained, by the config.toml beside it; otherwise equispaced]
     #[arg(long, value_name = "KIND")]
     pub mask: Option<MaskKind>,
 
-    /// One column in N is kept outside the centre; with several, each mask draws one of them [default: 8]
+    /// One column in N is kept outside the centre; with several, each mask draws one of them [default:
+    /// as the network was trained; otherwise 8]
     #[arg(long, value_name = "N[,N…]", value_delimiter = ',')]
     pub acceleration: Vec<u32>,
 
-    /// Share of columns kept in the centre, one for each acceleration [default: 0.32 / acceleration, which is 0.08 at 4
-    /// and 0.04 at 8]
+    /// Share of columns kept in the centre, one for each acceleration [default: with --acceleration 0.32 / N, which is 0.08
+    /// at 4 and 0.04 at 8; as the network was trained; otherwise 0.04]
     #[arg(long, value_name = "F[,F…]", value_delimiter = ',')]
     pub center_fraction: Vec<f64>,
 
     /// Compress the scanner's coils to K virtual ones before the network sees them, by the principal components of each
-    /// volume's calibration lines; volumes with K coils or fewer stay as they are [default: all coils]
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..))]
-    pub virtual_coils: Option<u16>,
+    /// volume's calibration lines; volumes with K coils or fewer stay as they are [default: as the network was trained;
+    /// otherwise all]
+    #[arg(long, value_name = "K|all")]
+    pub virtual_coils: Option<Coils>,
 
     /// Where masks come from [default: random in training, otherwise filename]
     #[arg(long, value_enum, value_name = "SEED")]
@@ -43,25 +66,31 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// The sampling that was asked for, where `seed` is the command's own default for `--mask-seed`. Without any option
-    /// it is the paper's: equispaced, acceleration 8, center fraction 0.04.
+    /// The sampling that was asked for, and that of `base` where nothing was said of it.
     ///
     /// # Errors
     /// [`Error::Input`] for lists of different length and numbers that no mask can have.
-    pub fn sampling(&self, seed: MaskSeeding) -> Result<Sampling> {
-        let papers = Sampling::default();
-        let accelerations =
-            if self.acceleration.is_empty() { papers.accelerations } else { self.acceleration.clone() };
-        let center_fractions = if self.center_fraction.is_empty() {
-            let fraction = |&n: &u32| CENTER_FRACTION_TIMES_ACCELERATION / f64::from(n.max(1));
-            accelerations.iter().map(fraction).collect()
-        } else {
-            self.center_fraction.clone()
+    pub fn over(&self, base: Sampling) -> Result<Sampling> {
+        let fraction = |&n: &u32| CENTER_FRACTION_TIMES_ACCELERATION / f64::from(n.max(1));
+        let center_fractions = match (&self.center_fraction[..], &self.acceleration[..]) {
+            ([], []) => base.center_fractions,
+            ([], accelerations) => accelerations.iter().map(fraction).collect(),
+            (fractions, _) => fractions.to_vec(),
         };
-        let mask_seed = self.mask_seed.unwrap_or(seed);
-        let mask = self.mask.unwrap_or(papers.mask);
-        let virtual_coils = self.virtual_coils.map(usize::from);
-        let sampling = Sampling { mask, accelerations, center_fractions, mask_seed, virtual_coils };
+        let sampling = Sampling {
+            mask: self.mask.unwrap_or(base.mask),
+            accelerations: match &self.acceleration[..] {
+                [] => base.accelerations,
+                accelerations => accelerations.to_vec(),
+            },
+            center_fractions,
+            mask_seed: self.mask_seed.unwrap_or(base.mask_seed),
+            virtual_coils: match self.virtual_coils {
+                None => base.virtual_coils,
+                Some(Coils::All) => None,
+                Some(Coils::Virtual(count)) => Some(count),
+            },
+        };
         Sampler::new(&sampling, 0)?;
         Ok(sampling)
     }
@@ -150,7 +179,7 @@ impl ThreadArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// Where to compute: auto, cpu, cuda:N or emulated
+    /// Where to compute: auto, cpu, cuda:N (cuda is cuda:0) or emulated
     #[arg(long, default_value_t)]
     pub device: DeviceChoice,
 
@@ -214,7 +243,7 @@ mod tests {
 
     #[test]
     fn defaults_are_the_papers() {
-        let sampling = SamplingArgs::default().sampling(MaskSeeding::Random).unwrap();
+        let sampling = SamplingArgs::default().over(Sampling::default()).unwrap();
         assert_eq!(sampling, Sampling::default());
         let Sampling { mask, accelerations, center_fractions, mask_seed, virtual_coils } = sampling;
         assert_eq!((mask.name(), mask_seed, virtual_coils), ("equispaced", MaskSeeding::Random, None));
@@ -223,9 +252,37 @@ mod tests {
 
     #[test]
     fn center_fractions_follow_accelerations() {
-        let sampling = args(&[4, 8], &[]).sampling(MaskSeeding::Filename).unwrap();
+        let base = Sampling { mask_seed: MaskSeeding::Filename, ..Sampling::default() };
+        let sampling = args(&[4, 8], &[]).over(base).unwrap();
         assert_eq!(sampling.center_fractions, [0.08, 0.04]);
         assert_eq!(sampling.mask_seed, MaskSeeding::Filename);
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_before() {
+        let base = Sampling {
+            mask: MaskKind::Random,
+            accelerations: vec![6],
+            center_fractions: vec![0.1],
+            mask_seed: MaskSeeding::Random,
+            virtual_coils: Some(4),
+        };
+        assert_eq!(SamplingArgs::default().over(base.clone()).unwrap(), base);
+        let center = args(&[], &[0.2]).over(base.clone()).unwrap();
+        assert_eq!(center, Sampling { center_fractions: vec![0.2], ..base.clone() });
+        let eight = args(&[8], &[]).over(base.clone()).unwrap();
+        assert_eq!(eight, Sampling { accelerations: vec![8], center_fractions: vec![0.04], ..base.clone() });
+        let coils = |text: &str| {
+            let virtual_coils = Some(text.parse().unwrap());
+            SamplingArgs { virtual_coils, ..SamplingArgs::default() }
+                .over(base.clone())
+                .unwrap()
+                .virtual_coils
+        };
+        assert_eq!((coils("all"), coils("8")), (None, Some(8)));
+        for wrong in ["0", "none", "-1", "65536"] {
+            assert!(wrong.parse::<Coils>().is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -233,7 +290,7 @@ mod tests {
         for (acceleration, fraction) in
             [(&[4, 8][..], &[0.1][..]), (&[0], &[]), (&[4], &[1.5]), (&[4], &[f64::NAN])]
         {
-            assert!(args(acceleration, fraction).sampling(MaskSeeding::Random).is_err());
+            assert!(args(acceleration, fraction).over(Sampling::default()).is_err());
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::cli::stop;
 use crate::demo::{Demo, Results};
 use crate::device::Work;
 use crate::error::Result;
-use crate::report::table::Style;
+use crate::table::Style;
 
 const EXAMPLE: &str = "\
 Example:

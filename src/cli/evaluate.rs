@@ -1,6 +1,6 @@
 //! `kerase evaluate`: PSNR, SSIM and NMSE of one or several networks on one or several sets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,29 +9,30 @@ use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::{Labelled, check_distinct, labelled_weights};
 use super::output::{Compressed, check_files, compressed, json, print};
 use super::rank_args::RankArgs;
-use super::trained_with::{draws_masks, warn_of_other_sampling};
+use super::trained_with::sampling_to_measure_with;
 use crate::atomic;
 use crate::backend::Backend;
-use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::batch::{Sampler, Sampling};
 use crate::data::digest::fingerprint;
 use crate::data::set::{VolumeSet, own_masks_summary};
 use crate::device::{Device, Work};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices};
 use crate::metrics::Scores;
 use crate::model::{VarNet, Weights};
 use crate::progress::{Progress, say};
 use crate::ranks::Ranks;
+use crate::reconstruct::{Reconstructor, ZERO_FILLED, ZeroFilled};
 use crate::report::evaluation::{Entry, Evaluation};
-use crate::report::table::{Style, csv};
 use crate::run::usable::measurable;
 use crate::sha256;
+use crate::table::{Style, csv};
 
 const EXAMPLE: &str = "\
 Example:
-  kerase evaluate --model run/model.safetensors --data brain=brain/test --data knee=knee/test \\
-      --mask equispaced --acceleration 8 --center-fraction 0.04 --out metrics.json
+  kerase evaluate --model run --data brain=brain/test --data knee=knee/test --out metrics.json
+  kerase evaluate --model run --data brain/test --acceleration 4      at another acceleration than it was trained at
 
 Several models come as the rows of one table:
   kerase evaluate --model original=a.safetensors --model unlearned=b.safetensors --data knee/test";
@@ -43,6 +44,10 @@ pub struct Args {
     /// Weights to evaluate, or the run that left them; may be given several times
     #[arg(long, required = true, value_name = "[NAME=]FILE", value_parser = labelled_weights)]
     model: Vec<Labelled>,
+
+    /// Score images without a network too, as the first row: those of k-space whose unmeasured columns are zero
+    #[arg(long)]
+    zero_filled: bool,
 
     /// A directory, file or manifest of volumes with targets; may be given several times
     #[arg(long, required = true, value_name = "[NAME=]SET")]
@@ -82,6 +87,7 @@ struct Plan<'r> {
     sampling: Sampling,
     sampler: Sampler,
     models: Vec<(Labelled, Weights)>,
+    zero_filled: bool,
     sets: Vec<(Labelled, Arc<VolumeSet>)>,
     out: Option<PathBuf>,
     csv: Option<PathBuf>,
@@ -106,7 +112,7 @@ struct Metrics<'a> {
 #[derive(Serialize)]
 struct Source<'a> {
     name: &'a str,
-    path: &'a std::path::Path,
+    path: &'a Path,
 }
 
 /// One slice scored for one model, within its volume's range.
@@ -133,8 +139,12 @@ impl Args {
 
     fn plan(self, ranks: &Ranks) -> Result<Plan<'_>> {
         check_distinct("--model", self.model.iter().map(Labelled::parts))?;
+        if self.zero_filled && self.model.iter().any(|model| model.name == ZERO_FILLED) {
+            return Err(Error::input(format!(
+                "--zero-filled adds a row called {ZERO_FILLED}, and a --model has that name: give it another"
+            )));
+        }
         check_distinct("--data", self.data.iter().map(Labelled::parts))?;
-        let sampling = self.sampling.sampling(MaskSeeding::Filename)?;
         let files = [("--out", &self.out), ("--csv", &self.csv), ("--csv-slices", &self.csv_slices)];
         check_files(files, self.overwrite)?;
         let device = self.ranks.device(&self.device, ranks)?.start()?;
@@ -143,7 +153,6 @@ impl Args {
             Ok((model, weights))
         });
         let models: Vec<(Labelled, Weights)> = models.collect::<Result<_>>()?;
-        let sampler = Sampler::new(&sampling, 0)?;
         let opened = self.data.into_iter().map(|data| {
             let set = VolumeSet::open(&data.path)?;
             check_targets(&set)?;
@@ -155,8 +164,9 @@ impl Args {
             opened.iter().try_for_each(|(_, set)| measurable(set, &net))?;
         }
         let uncompressed = || opened.iter().map(|(_, set)| set);
-        let masked = draws_masks(uncompressed());
-        models.iter().for_each(|(model, _)| warn_of_other_sampling(&model.path, &sampling, masked));
+        let paths = models.iter().map(|(model, _)| model.path.as_path());
+        let sampling = sampling_to_measure_with(paths, uncompressed(), &self.sampling)?;
+        let sampler = Sampler::new(&sampling, 0)?;
         if let Some(summary) = own_masks_summary(uncompressed()) {
             say(&summary);
         }
@@ -168,6 +178,7 @@ impl Args {
             sampler,
             sampling,
             models,
+            zero_filled: self.zero_filled,
             sets,
             out: self.out,
             csv: self.csv,
@@ -182,34 +193,56 @@ impl Work for Plan<'_> {
     fn run<B: Backend<Real = f32>>(self, ops: &B) -> Self::Output {
         self.agree()?;
         let slices: usize = self.sets.iter().map(|(_, set)| own_slices(self.ranks, set)).sum();
-        let mut progress = Progress::new((slices * self.models.len()) as u64, "evaluating");
-        let (mut volumes, mut slices) = (Vec::new(), Vec::new());
+        let rows = self.models.len() + usize::from(self.zero_filled);
+        let mut progress = Progress::new((slices * rows) as u64, "evaluating");
+        let mut found = Found::default();
+        if self.zero_filled {
+            self.score(ZERO_FILLED, &mut ZeroFilled::default(), &mut progress, &mut found)?;
+        }
         for (model, weights) in &self.models {
             let mut engine = Engine::new(ops, weights.architecture, &weights.parameters)?;
-            for (data, set) in &self.sets {
-                let results =
-                    evaluate_together(self.ranks, &mut engine, set, &self.sampler, || progress.step(""))?;
-                for result in results {
-                    slices.extend(slice_entries(&data.name, &model.name, &result));
-                    volumes.push(Entry::new(&data.name, &model.name, result));
-                }
-            }
+            self.score(&model.name, &mut engine, &mut progress, &mut found)?;
         }
         progress.finish();
         if !self.ranks.is_first() {
             return Ok(());
         }
-        self.write(&Evaluation::new(volumes), &slices)
+        self.write(&Evaluation::new(found.volumes), &found.slices)
     }
 }
 
+/// Scores by model and set.
+#[derive(Default)]
+struct Found {
+    volumes: Vec<Entry>,
+    slices: Vec<SliceEntry>,
+}
+
 impl Plan<'_> {
+    /// Scores one row of the table on all sets.
+    fn score(
+        &self,
+        name: &str,
+        reconstructor: &mut impl Reconstructor,
+        progress: &mut Progress,
+        found: &mut Found,
+    ) -> Result<()> {
+        for (data, set) in &self.sets {
+            let step = || progress.step("");
+            for result in evaluate_together(self.ranks, reconstructor, set, &self.sampler, step)? {
+                found.slices.extend(slice_entries(&data.name, name, &result));
+                found.volumes.push(Entry::new(&data.name, name, result));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes sure that all ranks measure the same.
     fn agree(&self) -> Result<()> {
         let models = self.models.iter().map(|(_, weights)| sha256::of_parameters(&weights.parameters));
         let sets = self.sets.iter().map(|(_, set)| fingerprint(set));
         self.ranks.agree(&[
-            ("settings", json(&self.sampling)?),
+            ("settings", json(&(&self.sampling, self.zero_filled))?),
             ("weights", models.collect::<String>()),
             ("data", sets.collect::<String>()),
         ])

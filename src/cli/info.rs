@@ -43,12 +43,12 @@ pub struct Args {
     #[arg(long, requires = "data")]
     check: bool,
 
-    #[command(flatten)]
-    plan: PlanArgs,
-
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 /// What was found; what was not asked for is absent.

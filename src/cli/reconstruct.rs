@@ -9,11 +9,11 @@ use serde::Serialize;
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::{Labelled, labelled_weights};
 use super::output::{Compressed, OutputDirectory, compressed, json, print};
-use super::trained_with::{draws_masks, warn_of_other_sampling};
+use super::trained_with::sampling_to_measure_with;
 use super::volume_figure::{Row, chosen, figure};
 use crate::atomic;
 use crate::backend::Backend;
-use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::batch::{Sampler, Sampling};
 use crate::cpu::Cpu;
 use crate::crop::{center_crop, smaller};
 use crate::data::set::{VolumeSet, own_masks_summary};
@@ -25,14 +25,13 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Comparison, VolumeResult};
 use crate::model::Weights;
 use crate::progress::{Progress, say};
-use crate::reconstruct::{ReconstructedSlice, crop_for_leaderboard, reconstruct_set};
+use crate::reconstruct::{ReconstructedSlice, ZERO_FILLED, crop_for_leaderboard, reconstruct_set};
 use crate::report::evaluation::{Entry, Evaluation};
-use crate::report::table::Style;
+use crate::table::Style;
 
 const EXAMPLE: &str = "\
 Example:
-  kerase reconstruct --model run/model.safetensors --data knee/test --out images \\
-      --mask equispaced_fraction --acceleration 4 --center-fraction 0.08
+  kerase reconstruct --model run --data knee/test --out images
 
 writes images/NAME.h5 with a dataset 'reconstruction' for every volume, images/panels/NAME.png
 with some of its slices, and images/metrics.json. Volumes with a mask of their own, such as those
@@ -114,12 +113,11 @@ impl Args {
     }
 
     fn plan(self) -> Result<Plan> {
-        let sampling = self.sampling.sampling(MaskSeeding::Filename)?;
         let device = self.device.start()?;
         let weights = Weights::read(&self.model.path)?;
         let set = VolumeSet::open(&self.data.path)?;
         check_names(&set)?;
-        warn_of_other_sampling(&self.model.path, &sampling, draws_masks([&set]));
+        let sampling = sampling_to_measure_with([self.model.path.as_path()], [&set], &self.sampling)?;
         if let Some(summary) = own_masks_summary([&set]) {
             say(&summary);
         }
@@ -208,9 +206,6 @@ impl Plan {
         print(format_args!("reconstructed {} volumes into {}", self.files.len(), self.out.path().display()))
     }
 }
-
-/// How the images without a network are called in tables.
-const ZERO_FILLED: &str = "zero-filled";
 
 /// What is gathered of one volume until all of its slices are there.
 #[derive(Default)]

@@ -10,23 +10,10 @@ use crate::cli::loader_args::LoaderArgs;
 use crate::cli::output::print;
 use crate::cli::stop::Stop;
 use crate::error::{Error, Result};
-use crate::precision::Precision;
 use crate::ranks::Ranks;
 use crate::run::optimisation::{Loss, Optimisation};
 use crate::run::plateau::PlateauSettings;
 use crate::run::{Outcome, RunDirectory, RunState, Session, Start};
-
-/// What differs between the defaults of training and unlearning.
-#[derive(Clone, Copy)]
-pub struct Defaults {
-    pub epochs: u64,
-    pub patience: u64,
-}
-
-impl Defaults {
-    /// Those of the paper's training.
-    pub const TRAINING: Self = Self { epochs: 50, patience: 10 };
-}
 
 /// How the optimiser runs.
 #[derive(Clone, Debug, Args)]
@@ -36,7 +23,7 @@ pub struct OptimisationArgs {
     #[arg(long, value_enum)]
     pub loss: Option<Loss>,
 
-    /// Adam's learning rate [default: 1e-3]
+    /// Adam's learning rate [default: 1e-3; an unlearning that goes on with training's optimiser has training's]
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
 
@@ -48,7 +35,7 @@ pub struct OptimisationArgs {
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
 
-    /// Passes over the data [default: 50 in training, 5 in unlearning]
+    /// Passes over the data [default: 50 in training and retraining, 5 in unlearning]
     #[arg(long, value_name = "N")]
     pub epochs: Option<u64>,
 
@@ -84,34 +71,33 @@ pub struct OptimisationArgs {
     #[arg(long, value_name = "F")]
     pub lr_factor: Option<f64>,
 
-    /// Epochs without improvement before that [default: 10; with --optimizer-state fresh
-    /// in unlearning 1]
+    /// Epochs without improvement before that [default: 10; in an unlearning with a fresh optimiser 1]
     #[arg(long, value_name = "N")]
     pub lr_patience: Option<u64>,
 }
 
 impl OptimisationArgs {
-    /// The settings, defaults filled in.
+    /// The settings, with `defaults` for what nobody gave; a batch of a slice for each rank is the default.
     ///
     /// # Errors
     /// As [`Optimisation::check`].
-    pub fn settings(&self, defaults: Defaults, ranks: &Ranks) -> Result<Optimisation> {
+    pub fn settings(&self, defaults: &Optimisation, ranks: &Ranks) -> Result<Optimisation> {
         let settings = Optimisation {
-            loss: self.loss.unwrap_or(Loss::SsimL1),
-            lr: self.lr.unwrap_or(1e-3),
-            clip: Some(self.clip.unwrap_or(0.5)).filter(|clip| *clip != f64::INFINITY),
+            loss: self.loss.unwrap_or(defaults.loss),
+            lr: self.lr.unwrap_or(defaults.lr),
+            clip: self.clip.or(defaults.clip).filter(|clip| *clip != f64::INFINITY),
             batch: self.batch.unwrap_or(ranks.size()),
-            epochs: self.epochs.or_else(|| self.max_steps.is_none().then_some(defaults.epochs)),
+            epochs: self.epochs.or(defaults.epochs.filter(|_| self.max_steps.is_none())),
             max_steps: self.max_steps,
             checkpoint_every: self.checkpoint_every,
-            low_memory: self.low_memory.unwrap_or(false),
+            low_memory: self.low_memory.unwrap_or(defaults.low_memory),
             // The device's, once that is known.
-            precision: Precision::default(),
+            precision: defaults.precision,
             shuffle: !self.no_shuffle,
-            seed: self.seed.unwrap_or(42),
+            seed: self.seed.unwrap_or(defaults.seed),
             plateau: PlateauSettings {
-                factor: self.lr_factor.unwrap_or(0.1),
-                patience: self.lr_patience.unwrap_or(defaults.patience),
+                factor: self.lr_factor.unwrap_or(defaults.plateau.factor),
+                patience: self.lr_patience.unwrap_or(defaults.plateau.patience),
             },
         };
         settings.check()?;
@@ -239,7 +225,7 @@ pub struct OutArgs {
 
     /// Continue the run in --out, bit for bit as if it had not been stopped; auto: if there is one, otherwise start it.
     /// Ctrl-C, SIGTERM and SIGUSR1 let a run finish its step and save; the exit code is 130 after Ctrl-C and 0 after the
-    /// others, and summary.json says whether a run is finished
+    /// others, and summary.json, or unlearning.json, says whether a run is finished
     #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "always", conflicts_with = "overwrite")]
     pub resume: Option<Resume>,
 

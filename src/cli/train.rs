@@ -3,19 +3,20 @@
 use std::path::PathBuf;
 
 use crate::backend::Backend;
-use crate::batch::MaskSeeding;
+use crate::batch::Sampling;
 use crate::cli::args::{DeviceArgs, NetworkArgs, SamplingArgs};
 use crate::cli::labelled::weights_argument;
 use crate::cli::loader_args::LoaderArgs;
 use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
-use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume};
+use crate::cli::run_args::{OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop::{self, Stop};
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
 use crate::ranks::Ranks;
 use crate::run::keep_best::KeepBest;
+use crate::run::optimisation::Optimisation;
 use crate::run::{Outcome, RunDirectory, Start};
 use crate::train::TrainConfig;
 use crate::train::Training;
@@ -120,8 +121,8 @@ impl Args {
             }),
             init: self.init.clone(),
             network: self.network.architecture(default)?,
-            sampling: self.sampling.sampling(MaskSeeding::Random)?,
-            optimisation: self.optimisation.settings(Defaults::TRAINING, ranks)?,
+            sampling: self.sampling.over(Sampling::default())?,
+            optimisation: self.optimisation.settings(&Optimisation::default(), ranks)?,
         })
     }
 

@@ -1,13 +1,16 @@
-//! Whether a network is shown what it was trained on: the settings that its run left beside its weights say so.
+//! What a network was trained with, by the settings that its run left beside its weights: that is what it is used with where
+//! options say nothing else.
 
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use crate::batch::Sampling;
+use crate::batch::{MaskSeeding, Sampling};
+use crate::cli::args::SamplingArgs;
 use crate::data::set::VolumeSet;
-use crate::progress::warn;
+use crate::error::{Error, Result};
+use crate::progress::{say, warn, warn_once};
 use crate::run::optimisation::{Loss, Optimisation};
 
 /// The part of a run's config.toml that is looked at here; those of `train` and of `unlearn` share it.
@@ -41,7 +44,7 @@ fn beside(model: &Path) -> Option<(PathBuf, Config)> {
     match toml::from_str(&text) {
         Ok(config) => Some((path, config)),
         Err(why) => {
-            warn(&format!(
+            warn_once(&format!(
                 "{} does not say what the network beside it was trained with: {}",
                 path.display(),
                 why.message()
@@ -52,21 +55,103 @@ fn beside(model: &Path) -> Option<(PathBuf, Config)> {
 }
 
 /// Whether masks are drawn for any volume: those with a mask of their own keep it.
-pub fn draws_masks<'s>(sets: impl IntoIterator<Item = &'s VolumeSet>) -> bool {
+fn draws_masks<'s>(sets: impl IntoIterator<Item = &'s VolumeSet>) -> bool {
     sets.into_iter().flat_map(VolumeSet::volumes).any(|volume| volume.mask.is_none())
 }
 
-/// Warns where the config.toml beside weights has another sampling than the one they are used with. It may be meant: a
-/// network can be measured at any acceleration. `masked`: as [`draws_masks`] says.
-pub fn warn_of_other_sampling(model: &Path, used: &Sampling, masked: bool) {
-    let Some((path, Config { sampling: trained, .. })) = beside(model) else { return };
-    if let Some(text) = difference(&trained, used, masked) {
-        warn(&format!("{}: {text}", path.display()));
+/// The sampling that a network goes on with where `options` say nothing else: that of its training, as far as that is known,
+/// or else the paper's.
+///
+/// # Errors
+/// As [`SamplingArgs::over`].
+pub fn sampling_to_go_on_with(model: &Path, options: &SamplingArgs) -> Result<Sampling> {
+    let known = beside(model).map(|(path, config)| (path, config.sampling));
+    let sampling = options.over(known.as_ref().map_or_else(Sampling::default, |(_, known)| known.clone()))?;
+    if let Some((path, trained)) = known {
+        tell(&path, &trained, &sampling, true);
+    }
+    Ok(sampling)
+}
+
+/// The same for networks that are measured on sets, with the masks of file names unless `options` ask for others.
+///
+/// # Errors
+/// As [`SamplingArgs::over`]; where networks were trained with different ones, and `options` do not say which is meant.
+pub fn sampling_to_measure_with<'m, 's>(
+    models: impl IntoIterator<Item = &'m Path>,
+    sets: impl IntoIterator<Item = &'s VolumeSet>,
+    options: &SamplingArgs,
+) -> Result<Sampling> {
+    let known: Vec<(PathBuf, Sampling)> =
+        models.into_iter().filter_map(beside).map(|(path, config)| (path, config.sampling)).collect();
+    let over = |base: &Sampling| options.over(Sampling { mask_seed: MaskSeeding::Filename, ..base.clone() });
+    let Some((first, trained)) = known.first() else { return over(&Sampling::default()) };
+    let sampling = over(trained)?;
+    for (path, other) in &known[1..] {
+        if over(other)? != sampling {
+            return Err(Error::input(format!(
+                "the networks were trained with different masks or coils: {}, by {}; {}, by {}. Say which all of them are to \
+                 be used with, such as  {}",
+                words(trained),
+                first.display(),
+                words(other),
+                path.display(),
+                as_options(trained)
+            )));
+        }
+    }
+    let masked = draws_masks(sets);
+    known.iter().for_each(|(path, trained)| tell(path, trained, &sampling, masked));
+    Ok(sampling)
+}
+
+/// Says that a network is used with what it was trained with, or warns that it is not: it may be meant, as a network can be
+/// measured at any acceleration. `masked`: whether masks are drawn.
+fn tell(path: &Path, trained: &Sampling, used: &Sampling, masked: bool) {
+    match difference(trained, used, masked) {
+        Some(text) => warn(&format!("{}: {text}", path.display())),
+        None if *trained == Sampling::default() => {}
+        None => say(&format!("as in training ({}): {}", path.display(), words(used))),
     }
 }
 
-/// The same of the loss that a network goes on with, and of the clip, where the method takes steps: methods of unlearning
-/// speak of the loss that it was trained with.
+/// "equispaced masks of acceleration 4 with center fraction 0.08, 8 virtual coils".
+fn words(sampling: &Sampling) -> String {
+    let masks = format!(
+        "{} masks of acceleration {} with center fraction {}",
+        sampling.mask.name(),
+        list(&sampling.accelerations),
+        list(&sampling.center_fractions)
+    );
+    masks + &sampling.virtual_coils.map_or(String::new(), |count| format!(", {count} virtual coils"))
+}
+
+fn as_options(sampling: &Sampling) -> String {
+    let masks = format!(
+        "--mask {} --acceleration {} --center-fraction {}",
+        sampling.mask.name(),
+        list(&sampling.accelerations),
+        list(&sampling.center_fractions)
+    );
+    masks
+        + &format!(
+            " --virtual-coils {}",
+            sampling.virtual_coils.map_or("all".into(), |count| count.to_string())
+        )
+}
+
+/// The loss and the clip that a network was trained with, as far as that is known, in place of `papers`.
+pub fn optimisation_to_go_on_with(model: &Path, papers: Optimisation) -> Optimisation {
+    match beside(model) {
+        Some((_, Config { optimisation: Minimised { loss, clip }, .. })) => {
+            Optimisation { loss, clip, ..papers }
+        }
+        None => papers,
+    }
+}
+
+/// Warns where a network goes on with another loss than it was trained with, or another clip, where the method takes steps:
+/// methods of unlearning speak of the loss that it was trained with.
 pub fn warn_of_another_loss(model: &Path, used: &Optimisation, steps: bool) {
     let Some((path, Config { optimisation: trained, .. })) = beside(model) else { return };
     let used = Minimised { loss: used.loss, clip: used.clip };
@@ -79,7 +164,7 @@ pub fn warn_of_another_loss(model: &Path, used: &Optimisation, steps: bool) {
     }
 }
 
-/// What is different, if anything is, and the options that make it the same.
+/// What is different, if anything is.
 fn difference(trained: &Sampling, used: &Sampling, masked: bool) -> Option<String> {
     let pairs = |of: &Sampling| -> Vec<(u32, f64)> {
         of.accelerations.iter().copied().zip(of.center_fractions.iter().copied()).collect()
@@ -92,44 +177,17 @@ fn difference(trained: &Sampling, used: &Sampling, masked: bool) -> Option<Strin
         return None;
     }
     let words = |of: &Sampling| {
-        let mut words = Vec::new();
-        if mask {
-            words.push(format!(
-                "{} masks of acceleration {} with center fraction {}",
-                of.mask.name(),
-                list(&of.accelerations),
-                list(&of.center_fractions)
-            ));
+        let coils_of =
+            |of: &Sampling| of.virtual_coils.map_or("all coils".into(), |n| format!("{n} virtual coils"));
+        match (mask, coils) {
+            (true, false) => words(&Sampling { virtual_coils: None, ..of.clone() }),
+            (true, true) => {
+                format!("{} and {}", words(&Sampling { virtual_coils: None, ..of.clone() }), coils_of(of))
+            }
+            (false, _) => coils_of(of),
         }
-        if coils {
-            words.push(of.virtual_coils.map_or("all coils".into(), |count| format!("{count} virtual coils")));
-        }
-        words.join(" and ")
     };
-    let mut options = Vec::new();
-    if mask {
-        options.push(format!(
-            "--mask {} --acceleration {} --center-fraction {}",
-            trained.mask.name(),
-            list(&trained.accelerations),
-            list(&trained.center_fractions)
-        ));
-    }
-    if coils {
-        options.push(match trained.virtual_coils {
-            Some(count) => format!("--virtual-coils {count}"),
-            None => "(without --virtual-coils)".into(),
-        });
-    }
-    let remedy = match mask || trained.virtual_coils.is_some() {
-        true => format!("give  {}", options.join(" ")),
-        false => "leave out --virtual-coils".into(),
-    };
-    Some(format!(
-        "the network was trained with {}, and is used with {}: for what it was trained with, {remedy}",
-        words(trained),
-        words(used),
-    ))
+    Some(format!("the network was trained with {}, and is used with {}", words(trained), words(used)))
 }
 
 fn list<T: std::fmt::Display>(values: &[T]) -> String {
@@ -139,7 +197,6 @@ fn list<T: std::fmt::Display>(values: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::MaskSeeding;
     use crate::data::mask::MaskKind;
 
     fn sampling(accelerations: &[u32], center_fractions: &[f64], virtual_coils: Option<usize>) -> Sampling {
@@ -153,33 +210,28 @@ mod tests {
     }
 
     #[test]
-    fn another_sampling_is_named_with_the_options_that_end_it() {
+    fn another_sampling_is_named() {
         let four = sampling(&[4], &[0.08], None);
         let eight = sampling(&[8], &[0.04], None);
-        let text = difference(&four, &eight, true).unwrap();
-        for part in [
-            "trained with equispaced masks of acceleration 4 with center fraction 0.08,",
-            "used with equispaced masks of acceleration 8 with center fraction 0.04:",
-            "give  --mask equispaced --acceleration 4 --center-fraction 0.08",
-        ] {
-            assert!(text.contains(part), "{part}: {text}");
-        }
+        assert_eq!(
+            difference(&four, &eight, true).unwrap(),
+            "the network was trained with equispaced masks of acceleration 4 with center fraction 0.08, and is used with \
+             equispaced masks of acceleration 8 with center fraction 0.04"
+        );
         let random = Sampling { mask: MaskKind::Random, ..four.clone() };
         assert!(
-            difference(&random, &four, true)
-                .unwrap()
-                .ends_with("--mask random --acceleration 4 --center-fraction 0.08")
+            difference(&random, &four, true).unwrap().contains("trained with random masks of acceleration 4")
         );
-
         let fewer = sampling(&[8], &[0.04], Some(6));
-        let text = difference(&fewer, &eight, true).unwrap();
-        assert!(text.contains("trained with 6 virtual coils, and is used with all coils"), "{text}");
-        assert!(text.ends_with("give  --virtual-coils 6"), "{text}");
-        assert!(difference(&eight, &fewer, true).unwrap().ends_with("with, leave out --virtual-coils"));
+        assert_eq!(
+            difference(&fewer, &eight, true).unwrap(),
+            "the network was trained with 6 virtual coils, and is used with all coils"
+        );
+        let text = difference(&four, &fewer, true).unwrap();
         assert!(
-            difference(&four, &fewer, true)
-                .unwrap()
-                .ends_with("--center-fraction 0.08 (without --virtual-coils)")
+            text.contains("0.08 and all coils, and is used with")
+                && text.ends_with("0.04 and 6 virtual coils"),
+            "{text}"
         );
     }
 

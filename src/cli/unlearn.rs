@@ -1,26 +1,26 @@
 //! `kerase unlearn`.
 
 use crate::backend::Backend;
-use crate::batch::MaskSeeding;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
 use crate::cli::labelled::check_distinct;
 use crate::cli::loader_args::LoaderArgs;
 use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
 use crate::cli::request_args::RequestArgs;
-use crate::cli::run_args::{Defaults, OptimisationArgs, OutArgs, not_on_resume, required};
+use crate::cli::run_args::{OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop::{self, Stop};
-use crate::cli::trained_with::{warn_of_another_loss, warn_of_other_sampling};
+use crate::cli::trained_with::{optimisation_to_go_on_with, sampling_to_go_on_with, warn_of_another_loss};
 use crate::data::fraction::FractionOf;
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::provenance::Provenance;
 use crate::ranks::Ranks;
-use crate::report::table::plus_minus;
+use crate::run::optimisation::Optimisation;
 use crate::run::{Outcome, RunDirectory, Start};
+use crate::table::plus_minus;
 use crate::unlearn::OptimizerState;
 use crate::unlearn::measured::BeforeAfter;
-use crate::unlearn::method::Anew;
+use crate::unlearn::paper;
 use crate::unlearn::record::Record;
 use crate::unlearn::{METHODS, Method, Recipe, UnlearnConfig, Unlearning};
 
@@ -58,19 +58,6 @@ fn help() -> String {
     )
 }
 
-/// How long a method runs, if nobody says. One without steps passes over the data once. A plateau that goes on from training
-/// keeps training's patience, as PyTorch's does when its state is loaded.
-fn defaults(method: &Method, optimizer_state: OptimizerState) -> Defaults {
-    let patience = match optimizer_state {
-        OptimizerState::Resume => Defaults::TRAINING.patience,
-        OptimizerState::Fresh => 1,
-    };
-    match method.anew {
-        Anew::Everything => Defaults::TRAINING,
-        _ => Defaults { epochs: if method.has_steps() { 5 } else { 1 }, patience },
-    }
-}
-
 impl Work for &Unlearning<'_> {
     type Output = Result<(Outcome, Record)>;
 
@@ -99,8 +86,6 @@ impl Args {
             return print(said).map(|()| None);
         }
         if start != Start::Resume {
-            // Sets are opened later: what is learnt from is fully sampled as a rule.
-            warn_of_other_sampling(&config.model, &config.sampling, true);
             let steps = config.method.parse::<Method>()?.has_steps();
             warn_of_another_loss(&config.model, &config.optimisation, steps);
         }
@@ -137,24 +122,27 @@ impl Args {
         if request.tests.iter().any(|test| test.name == "forget") {
             return Err(Error::input("--test forget=…: the forget set is measured under this name already"));
         }
+        let model = required(request.model.clone(), "--model")?;
+        let training = optimisation_to_go_on_with(&model, Optimisation::default());
+        let defaults = paper::optimisation(&known, optimizer_state, training);
         check_distinct("--test", request.tests.iter().map(|test| (&*test.name, &*test.path)))?;
         Ok(UnlearnConfig {
             method,
             recipe,
-            model: required(request.model.clone(), "--model")?,
+            sampling: sampling_to_go_on_with(&model, &self.sampling)?,
+            model,
             retain: required(request.retain.clone(), "--retain")?,
             forget: required(request.forget.clone(), "--forget")?,
-            retain_fraction: request.retain_fraction.unwrap_or(known.default_retain_fraction()),
+            retain_fraction: request.retain_fraction.unwrap_or(paper::retain_fraction(&known)),
             fraction_of: request.fraction_of.unwrap_or(FractionOf::Slices),
-            forget_weight: request.forget_weight.unwrap_or(1.0),
-            noise: request.noise.unwrap_or(1e-5),
+            forget_weight: request.forget_weight.unwrap_or(paper::FORGET_WEIGHT),
+            noise: request.noise.unwrap_or(paper::NOISE),
             gamma: request.gamma.unwrap_or((known.gamma)(recipe)),
             hyperparameters: request.hyperparameters(),
             optimizer_state,
             tests: request.tests.clone(),
             measure: !request.no_measure,
-            sampling: self.sampling.sampling(MaskSeeding::Random)?,
-            optimisation: self.optimisation.settings(defaults(&known, optimizer_state), ranks)?,
+            optimisation: self.optimisation.settings(&defaults, ranks)?,
         })
     }
 

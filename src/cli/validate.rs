@@ -80,9 +80,6 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["paper", "random", "seed", "only", "list"])]
     step: bool,
 
-    #[command(flatten)]
-    sample: SampleArgs,
-
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -94,6 +91,9 @@ pub struct Args {
     /// Replace the file
     #[arg(long)]
     overwrite: bool,
+
+    #[command(flatten)]
+    sample: SampleArgs,
 
     #[command(flatten)]
     device: DeviceArgs,

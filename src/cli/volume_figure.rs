@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use crate::metrics::Scores;
-use crate::report::comparison::{Candidate, comparison, percentile};
-use crate::report::panel::{Kind, Panel, Tile};
+use crate::picture::comparison::{Candidate, comparison, percentile};
+use crate::picture::panel::{Kind, Panel, Tile};
 
 /// The images of one slice, all of one size.
 pub struct Row {

@@ -87,16 +87,31 @@ impl<'a> Stored<'a> {
 
     /// k-space of slice `index`, frames being outermost: `[coils, rows, columns]`.
     fn kspace(&self, index: usize) -> Result<Vec<Complex32>> {
-        let (row, part, parts) = match self.dataset.shape.len() {
-            5 => (index / self.slices, index % self.slices, self.slices),
-            4 => (index, 0, 1),
+        if self.dataset.shape.len() < 4 {
             // One slice, and the leading axis is that of coils.
-            _ => {
-                let coils = (0..self.coils).map(|coil| self.dataset.complex_row(coil, Vec::new()));
-                return Ok(self.transposed(&coils.collect::<Result<Vec<_>>>()?.concat()));
-            }
-        };
+            let coils = (0..self.coils).map(|coil| self.dataset.complex_row(coil, Vec::new()));
+            return Ok(self.transposed(&coils.collect::<Result<Vec<_>>>()?.concat()));
+        }
+        let (row, part, parts) = self.place(index);
         Ok(self.transposed(&self.dataset.complex_part(row, [part, parts], index, Vec::new())?))
+    }
+
+    /// The first coil of that: `[rows, columns]`.
+    fn first_coil(&self, index: usize) -> Result<Vec<Complex32>> {
+        if self.dataset.shape.len() < 4 {
+            return Ok(self.transposed(&self.dataset.complex_row(0, Vec::new())?));
+        }
+        let (row, part, parts) = self.place(index);
+        let coil = [part * self.coils, parts * self.coils];
+        Ok(self.transposed(&self.dataset.complex_part(row, coil, index, Vec::new())?))
+    }
+
+    /// The row of the leading axis that a slice is in, which part of it, and of how many.
+    fn place(&self, index: usize) -> (usize, usize, usize) {
+        match self.dataset.shape.len() {
+            5 => (index / self.slices, index % self.slices, self.slices),
+            _ => (index, 0, 1),
+        }
     }
 
     fn transposed(&self, stored: &[Complex32]) -> Vec<Complex32> {
@@ -192,6 +207,29 @@ fn names(path: &Path) -> (String, Option<String>, String) {
     (name + ".h5", patient, acquisition)
 }
 
+/// How a volume that [`metadata`] has seen is stored; `None` where the file is no longer what it was.
+fn stored_as<'f>(
+    file: &'f Container,
+    volume: &VolumeFile,
+    variable: &'static str,
+) -> Result<Option<Stored<'f>>> {
+    let same = |stored: &Stored| {
+        let slices = stored.frames * stored.slices;
+        (slices, stored.coils, stored.matrix) == (volume.slices, volume.stored_coils(), volume.matrix)
+    };
+    Ok(Stored::open(file, variable)?.filter(same))
+}
+
+/// The first coil alone of a slice; `None` where the file is no longer what it was.
+pub(super) fn read_first_coil(
+    file: &Container,
+    volume: &VolumeFile,
+    variable: &'static str,
+    index: usize,
+) -> Result<Option<Vec<Complex32>>> {
+    stored_as(file, volume, variable)?.map(|stored| stored.first_coil(index)).transpose()
+}
+
 /// One slice of a volume that [`metadata`] has seen; `None` where the file is no longer what it was.
 pub(super) fn read_slice(
     file: &Container,
@@ -200,11 +238,7 @@ pub(super) fn read_slice(
     index: usize,
     target: bool,
 ) -> Result<Option<Slice>> {
-    let Some(stored) = Stored::open(file, variable)? else { return Ok(None) };
-    let slices = stored.frames * stored.slices;
-    if (slices, stored.coils, stored.matrix) != (volume.slices, volume.stored_coils(), volume.matrix) {
-        return Ok(None);
-    }
+    let Some(stored) = stored_as(file, volume, variable)? else { return Ok(None) };
     let kspace = stored.kspace(index)?;
     if let Some(mask) = &volume.mask {
         let columns = volume.matrix[1];

@@ -70,11 +70,7 @@ pub(super) fn read_slice(
     target: bool,
     memory: Vec<Complex32>,
 ) -> Result<Option<Slice>> {
-    let Some(kspace) = file.dataset("kspace")? else { return Ok(None) };
-    let [rows, columns] = volume.matrix;
-    if kspace.shape != [volume.slices, volume.stored_coils(), rows, columns] {
-        return Ok(None);
-    }
+    let Some(kspace) = kspace(file, volume)? else { return Ok(None) };
     let kspace = kspace.complex_row(index, memory)?;
     let target = match volume.target.filter(|_| target) {
         Some(size) => match read_target(file, volume.slices, size, index)? {
@@ -86,8 +82,23 @@ pub(super) fn read_slice(
     Ok(Some(Slice { kspace, target }))
 }
 
-/// The target alone of a slice whose volume has some of this size; `None` where the file is no longer what it was.
-pub(super) fn read_target(
+/// The first coil alone of a slice; `None` where the file is no longer what it was.
+pub(super) fn read_first_coil(
+    file: &Container,
+    volume: &VolumeFile,
+    index: usize,
+) -> Result<Option<Vec<Complex32>>> {
+    let kspace = kspace(file, volume)?;
+    kspace.map(|kspace| kspace.complex_part(index, [0, volume.stored_coils()], index, Vec::new())).transpose()
+}
+
+fn kspace<'f>(file: &'f Container, volume: &VolumeFile) -> Result<Option<Dataset<'f>>> {
+    let [rows, columns] = volume.matrix;
+    let as_before = |found: &Dataset| found.shape == [volume.slices, volume.stored_coils(), rows, columns];
+    Ok(file.dataset("kspace")?.filter(as_before))
+}
+
+fn read_target(
     file: &Container,
     slices: usize,
     [height, width]: [usize; 2],

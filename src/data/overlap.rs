@@ -1,6 +1,7 @@
 //! Whether two sets share a volume: a forget set that is also in the retain set is never forgotten.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -51,9 +52,10 @@ pub struct CommonVolume {
 /// of one volume are one patient.
 ///
 /// Volumes are the same if they are one file (links followed), if their files have the same SHA-256, or if they have the
-/// same shape and the same k-space in their middle slice, as a recompressed copy has. Much is only read where little does
-/// not tell them apart, so disjoint sets of hundreds of gigabytes are compared in seconds: files where size and a sample of
-/// their bytes agree, k-space where `max` and `norm` do, or the middle slice of the target, or where there is no target.
+/// same shape and the same k-space in their middle slice, whatever else is in their files: as a copy has that was recompressed,
+/// or went through another format and back. Much is only read where little does not tell them apart, so disjoint sets of
+/// hundreds of gigabytes are compared in seconds: files where size and a sample of their bytes agree, k-space where that of
+/// the first coil does.
 ///
 /// # Errors
 /// [`Error::Io`] if a file cannot be read.
@@ -62,8 +64,13 @@ pub fn common_volumes(first: &VolumeSet, second: &VolumeSet) -> Result<Vec<Commo
         volume.path.canonicalize().map_err(|source| Error::io("read", &volume.path, source))
     };
     let paths = first.volumes().iter().map(canonical).collect::<Result<HashSet<_>>>()?;
-    let sizes = by_key(first.volumes(), |volume| file_size(&volume.path))?;
-    let shapes = by_key(first.volumes(), |volume| Ok(shape(volume)))?;
+    let sizes = by_key(first.volumes(), |volume| Ok(Some(file_size(&volume.path)?)))?;
+    let shapes: HashSet<_> = second.volumes().iter().map(shape).collect();
+    let samples = by_key(first.volumes(), |volume| match shapes.contains(&shape(volume)) {
+        true => sample(volume),
+        false => Ok(None),
+    })?;
+    let shapes: HashSet<_> = first.volumes().iter().map(shape).collect();
     let middles = Middles::default();
 
     let twin_of = |volume: &VolumeFile| -> Result<Option<CommonVolume>> {
@@ -79,7 +86,8 @@ pub fn common_volumes(first: &VolumeSet, second: &VolumeSet) -> Result<Vec<Commo
                 return common(format!("{shown} and {} (the same bytes)", other.path.display()));
             }
         }
-        for other in shapes.get(&shape(volume)).into_iter().flatten() {
+        let sampled = if shapes.contains(&shape(volume)) { sample(volume)? } else { None };
+        for other in sampled.and_then(|sample| samples.get(&sample)).into_iter().flatten() {
             if middles.same(other, volume)? {
                 return common(format!("{shown} and {} (the same k-space)", other.path.display()));
             }
@@ -98,13 +106,17 @@ pub fn volumes_of_same_patients(first: &VolumeSet, second: &VolumeSet) -> usize 
     second.volumes().iter().filter_map(patient).filter(|id| patients.contains(id)).count()
 }
 
-fn by_key<K: std::hash::Hash + Eq>(
+/// Those that have a key, by it.
+fn by_key<K: Hash + Eq + Send>(
     volumes: &[VolumeFile],
-    key: impl Fn(&VolumeFile) -> Result<K>,
+    key: impl Fn(&VolumeFile) -> Result<Option<K>> + Send + Sync,
 ) -> Result<HashMap<K, Vec<&VolumeFile>>> {
+    let keys: Vec<Option<K>> = volumes.par_iter().map(key).collect::<Result<_>>()?;
     let mut map: HashMap<K, Vec<&VolumeFile>> = HashMap::new();
-    for volume in volumes {
-        map.entry(key(volume)?).or_default().push(volume);
+    for (volume, key) in volumes.iter().zip(keys) {
+        if let Some(key) = key {
+            map.entry(key).or_default().push(volume);
+        }
     }
     Ok(map)
 }
@@ -118,55 +130,44 @@ fn shape(volume: &VolumeFile) -> [usize; 4] {
     [volume.slices, volume.stored_coils(), rows, columns]
 }
 
-/// Hashes of middle slices, by path, as far as they were asked for.
-#[derive(Default)]
-struct Middles {
-    kspace: Hashes,
-    targets: Hashes,
+/// What volumes that are the same have in common, and others have not as a rule: the shape, and a hash of the first coil's
+/// k-space in the middle slice. None of a slice that cannot be used, as of one with NaN: what needs it will say so.
+fn sample(volume: &VolumeFile) -> Result<Option<([usize; 4], String)>> {
+    got_on();
+    let kspace = usable(volume.read_first_coil(volume.slices / 2))?;
+    Ok(kspace.map(|kspace| (shape(volume), values_sha256(bytemuck::cast_slice(&kspace)))))
 }
 
-type Hashes = Mutex<HashMap<PathBuf, Option<String>>>;
+fn usable<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(Error::Input(_)) => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// Hashes of middle slices, by path, as far as they were asked for.
+#[derive(Default)]
+struct Middles(Mutex<HashMap<PathBuf, Option<String>>>);
 
 impl Middles {
     /// Whether two volumes of one shape have the same k-space in the middle.
     fn same(&self, a: &VolumeFile, b: &VolumeFile) -> Result<bool> {
-        let numbers = |volume: &VolumeFile| Some([volume.max?, volume.norm?].map(f64::to_bits));
-        let may_be = (numbers(a).is_some() && numbers(a) == numbers(b))
-            || match (self.target(a)?, self.target(b)?) {
-                (Some(of_a), Some(of_b)) => of_a == of_b,
-                _ => true,
-            };
-        Ok(may_be && self.kspace(a)? == self.kspace(b)?)
+        let of_a = self.kspace(a)?;
+        Ok(of_a.is_some() && of_a == self.kspace(b)?)
     }
 
-    fn target(&self, volume: &VolumeFile) -> Result<Option<String>> {
-        known(&self.targets, volume, || {
-            Ok(volume.read_target(volume.slices / 2)?.map(|target| values_sha256(&target)))
-        })
-    }
-
+    /// Two threads may find out the same: it is the same.
     fn kspace(&self, volume: &VolumeFile) -> Result<Option<String>> {
-        known(&self.kspace, volume, || {
-            let slice = volume.read_slice_as_stored(volume.slices / 2)?;
-            Ok(Some(values_sha256(bytemuck::cast_slice(&slice.kspace))))
-        })
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hash) = lock().get(&volume.path) {
+            return Ok(hash.clone());
+        }
+        got_on();
+        let slice = usable(volume.read_slice_as_stored(volume.slices / 2))?;
+        let hash = slice.map(|slice| values_sha256(bytemuck::cast_slice(&slice.kspace)));
+        lock().insert(volume.path.clone(), hash.clone());
+        Ok(hash)
     }
-}
-
-/// Two threads may find out the same: it is the same.
-fn known(
-    hashes: &Hashes,
-    volume: &VolumeFile,
-    find: impl FnOnce() -> Result<Option<String>>,
-) -> Result<Option<String>> {
-    let lock = || hashes.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(hash) = lock().get(&volume.path) {
-        return Ok(hash.clone());
-    }
-    got_on();
-    let hash = find()?;
-    lock().insert(volume.path.clone(), hash.clone());
-    Ok(hash)
 }
 
 fn same_bytes(a: &Path, b: &Path) -> Result<bool> {

@@ -48,15 +48,20 @@ impl VolumeFile {
         self.read_stored(index, true, Vec::new())
     }
 
-    /// The target of a slice alone; none where there is none, or where it is made of k-space (CMRxRecon).
+    /// The k-space of the first of the scanner's coils in a slice, `[rows, columns]`: little to read where it lies in the file
+    /// as it is.
     ///
     /// # Errors
     /// As [`Self::read_slice`].
-    pub fn read_target(&self, index: usize) -> Result<Option<Vec<f32>>> {
-        let (Some(size), Layout::FastMri) = (self.target, self.layout) else { return Ok(None) };
+    pub(super) fn read_first_coil(&self, index: usize) -> Result<Vec<Complex32>> {
         with_container(&self.path, |file| {
-            let target = fastmri::read_target(file, self.slices, size, index)?;
-            target.ok_or_else(|| changed(file)).map(Some)
+            let kspace = match self.layout {
+                Layout::FastMri => fastmri::read_first_coil(file, self, index)?,
+                Layout::CmrxRecon { variable, .. } => {
+                    cmrxrecon::read_first_coil(file, self, variable, index)?
+                }
+            };
+            kspace.ok_or_else(|| changed(file))
         })
     }
 

@@ -48,31 +48,9 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// An engine that reconstructs.
     ///
     /// # Errors
-    /// Where the architecture is impossible or the number of parameters is not its own.
+    /// Where the architecture is impossible or the number of parameters is not its own; where there is not enough memory.
     pub fn new(ops: &'a B, architecture: Architecture, parameters: &[f32]) -> Result<Self> {
-        let net = VarNet::new(architecture)?;
-        if parameters.len() != net.layout.len() {
-            return Err(Error::input(format!(
-                "a VarNet of {architecture} has {} parameters, got {}",
-                net.layout.len(),
-                parameters.len()
-            )));
-        }
-        let buffer = ops.in_one_block(|| Ok(ops.zeros(Purpose::Parameters, parameters.len())))?;
-        let mut engine = Self {
-            ops,
-            net,
-            parameters: buffer,
-            learning: None,
-            teachers: Vec::new(),
-            recompute: false,
-            rooms: Vec::new(),
-            waiting: Waiting::new(ops),
-            marks: Vec::new(),
-            host: Vec::new(),
-        };
-        engine.set_parameters(parameters);
-        Ok(engine)
+        Self::with_parameters(Self::empty(ops, architecture, false)?, parameters)
     }
 
     /// An engine that learns: it keeps a gradient and Adam's moments.
@@ -80,9 +58,53 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// # Errors
     /// As [`Self::new`].
     pub fn for_training(ops: &'a B, architecture: Architecture, parameters: &[f32]) -> Result<Self> {
-        let mut engine = Self::new(ops, architecture, parameters)?;
-        engine.learning = Some(ops.in_one_block(|| Ok(Learning::new(ops, parameters.len())))?);
-        Ok(engine)
+        Self::with_parameters(Self::empty(ops, architecture, true)?, parameters)
+    }
+
+    /// The same with parameters that are made once there is memory for all of this.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and as `parameters`.
+    pub fn for_training_with(
+        ops: &'a B,
+        architecture: Architecture,
+        parameters: impl FnOnce() -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        Self::with_parameters(Self::empty(ops, architecture, true)?, &parameters()?)
+    }
+
+    fn empty(ops: &'a B, architecture: Architecture, learns: bool) -> Result<Self> {
+        let net = VarNet::new(architecture)?;
+        let len = net.layout.len();
+        let (parameters, learning) = ops.in_one_block(|| {
+            let parameters = ops.zeros(Purpose::Parameters, len);
+            Ok((parameters, learns.then(|| Learning::new(ops, len))))
+        })?;
+        Ok(Self {
+            ops,
+            net,
+            parameters,
+            learning,
+            teachers: Vec::new(),
+            recompute: false,
+            rooms: Vec::new(),
+            waiting: Waiting::new(ops),
+            marks: Vec::new(),
+            host: Vec::new(),
+        })
+    }
+
+    fn with_parameters(mut self, parameters: &[f32]) -> Result<Self> {
+        if parameters.len() != self.net.layout.len() {
+            return Err(Error::input(format!(
+                "a VarNet of {} has {} parameters, got {}",
+                self.net.architecture,
+                self.net.layout.len(),
+                parameters.len()
+            )));
+        }
+        self.set_parameters(parameters);
+        Ok(self)
     }
 
     /// Whether gradients are computed with little memory, feature maps being made again where the backward pass needs

@@ -20,7 +20,7 @@ use crate::run::Role;
 use crate::run::optimisation::Optimisation;
 use crate::train::TrainConfig;
 use crate::unlearn::methods::last_cascades;
-use crate::unlearn::{Method, OptimizerState, UnlearnConfig};
+use crate::unlearn::{Method, OptimizerState, UnlearnConfig, paper};
 
 /// All that is to be done, each after what it needs.
 #[derive(Clone, Debug)]
@@ -218,8 +218,8 @@ impl Planner<'_> {
             forget: self.sets.needed[1].path.clone(),
             retain_fraction: fraction,
             fraction_of: settings.unlearning.fraction_of,
-            forget_weight: row.forget_weight.unwrap_or(1.0),
-            noise: row.noise.unwrap_or(1e-5),
+            forget_weight: row.forget_weight.unwrap_or(paper::FORGET_WEIGHT),
+            noise: row.noise.unwrap_or(paper::NOISE),
             gamma: row.gamma.unwrap_or((method.gamma)(recipe)),
             hyperparameters: row.hyperparameters.or(method.defaults),
             optimizer_state,

@@ -21,7 +21,7 @@ use crate::run::plateau::PlateauSettings;
 use crate::simulate::{Anatomy, SimulateConfig};
 use crate::unlearn::hyperparameters::Hyperparameters;
 use crate::unlearn::method::Anew;
-use crate::unlearn::{Method, OptimizerState, Recipe};
+use crate::unlearn::{Method, OptimizerState, Recipe, paper};
 
 /// A study: `experiments/*.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,15 +157,16 @@ pub struct Training {
 
 impl Default for Training {
     fn default() -> Self {
+        let Optimisation { loss, lr, clip, batch, epochs, low_memory, plateau, .. } = Optimisation::default();
         Self {
-            loss: Loss::SsimL1,
-            lr: 1e-3,
-            clip: 0.5,
-            batch: 1,
-            epochs: 50,
-            lr_factor: 0.1,
-            lr_patience: 10,
-            low_memory: false,
+            loss,
+            lr,
+            clip: clip.unwrap_or(f64::INFINITY),
+            batch,
+            epochs: epochs.unwrap_or(0),
+            lr_factor: plateau.factor,
+            lr_patience: plateau.patience,
+            low_memory,
             keep_best: KeepBest::None,
         }
     }
@@ -192,8 +193,8 @@ pub struct Unlearning {
 impl Default for Unlearning {
     fn default() -> Self {
         Self {
-            epochs: 5,
-            fraction: 0.1,
+            epochs: paper::EPOCHS,
+            fraction: paper::RETAIN_FRACTION,
             fraction_of: FractionOf::Slices,
             recipe: Recipe::Code,
             optimizer_state: OptimizerState::Resume,
@@ -456,18 +457,15 @@ impl Settings {
         seed: u64,
         precision: Precision,
     ) -> Optimisation {
-        let training = self.training_optimisation(seed, precision);
-        if method.anew == Anew::Everything {
-            // A training like the oracle's.
-            return Optimisation { epochs: row.epochs.or(training.epochs), ..training };
-        }
         let Unlearning { epochs, lr, lr_patience, optimizer_state, .. } = self.unlearning;
-        let goes_on = optimizer_state == OptimizerState::Resume && method.resumes_adam();
-        let patience = lr_patience.unwrap_or(if goes_on { training.plateau.patience } else { 1 });
-        let plateau = PlateauSettings { patience, ..training.plateau };
-        let lr = lr.unwrap_or(training.lr);
-        let epochs = row.epochs.unwrap_or(if method.has_steps() { epochs } else { 1 });
-        Optimisation { lr, epochs: Some(epochs), plateau, ..training }
+        let training = self.training_optimisation(seed, precision);
+        let mut own = paper::optimisation(method, optimizer_state, training);
+        if method.anew != Anew::Everything {
+            own.lr = lr.unwrap_or(own.lr);
+            own.plateau.patience = lr_patience.unwrap_or(own.plateau.patience);
+            own.epochs = if method.has_steps() { Some(epochs) } else { own.epochs };
+        }
+        Optimisation { epochs: row.epochs.or(own.epochs), ..own }
     }
 
     /// Every run of a method for one seed: the row, its retain fraction, and whether it is one that methods are

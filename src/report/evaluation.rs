@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::evaluate::VolumeResult;
 use crate::metrics::{ScoreSummary, Scores};
-use crate::report::table::{Style, csv, plus_minus, render};
+use crate::table::{Style, csv, plus_minus, render};
 
 /// One volume scored for one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

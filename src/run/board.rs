@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::report::comparison::{Candidate, comparison};
-use crate::report::panel::Panel;
+use crate::picture::comparison::{Candidate, comparison};
+use crate::picture::panel::Panel;
 use crate::run::directory::RunDirectory;
 use crate::run::metrics_log::Line;
 use crate::run::state::RunState;

@@ -10,13 +10,14 @@ use crate::run::plateau::PlateauSettings;
 /// Weight of L1 beside SSIM, as in the paper's code.
 const L1_BESIDE_SSIM: f64 = 1e-5;
 
-/// What training minimises: with J = 1 − SSIM (7×7 window) and L1 = mean |output − target|.
+/// What training minimises: SSIM with a 7×7 window, L1 = mean |output − target|.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub enum Loss {
-    /// J + 1e-5·L1: what the paper's code trains on.
+    /// (1 − SSIM) + 1e-5·L1: what the paper's code trains on.
     #[serde(rename = "ssim+l1")]
     #[value(name = "ssim+l1")]
     SsimL1,
+    /// 1 − SSIM.
     #[serde(rename = "ssim")]
     Ssim,
     /// What the paper's text says.
@@ -60,6 +61,26 @@ pub struct Optimisation {
     pub shuffle: bool,
     pub seed: u64,
     pub plateau: PlateauSettings,
+}
+
+impl Default for Optimisation {
+    /// The paper's training.
+    fn default() -> Self {
+        Self {
+            loss: Loss::SsimL1,
+            lr: 1e-3,
+            clip: Some(0.5),
+            batch: 1,
+            epochs: Some(50),
+            max_steps: None,
+            checkpoint_every: None,
+            low_memory: false,
+            precision: Precision::default(),
+            shuffle: true,
+            seed: 42,
+            plateau: PlateauSettings { factor: 0.1, patience: 10 },
+        }
+    }
 }
 
 impl Optimisation {

@@ -19,8 +19,9 @@ use crate::data::set::{VolumeSet, own_masks_summary};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices, summary};
+use crate::memory::check_host;
 use crate::metrics::ScoreSummary;
-use crate::model::Weights;
+use crate::model::{VarNet, Weights};
 use crate::progress::{Progress, say, warn};
 use crate::reconstruct::{make_rooms, reconstruct_set};
 use crate::run::usable::measurable;
@@ -98,16 +99,15 @@ impl Training<'_> {
         let validation = validation.map(cached).transpose()?;
         // A run that was stopped before its first checkpoint is resumed from the beginning.
         let restored = directory.saved(self.session.start)?;
-        let initial = match &config.init {
+        let initial = || match &config.init {
             Some(path) if !restored => {
                 directory.refuse_own_weights(path, "--init")?;
-                initial_weights(path, config)?
+                initial_weights(path, config)
             }
-            _ => config.network.initial_parameters(config.optimisation.seed),
+            _ => initial_parameters(config),
         };
-        let mut engine =
-            Engine::for_training(ops, config.network, &initial)?.recomputing(config.optimisation.low_memory);
-        drop(initial);
+        let mut engine = Engine::for_training_with(ops, config.network, initial)?
+            .recomputing(config.optimisation.low_memory);
         let mut state =
             if restored { directory.restore(&mut engine)? } else { RunState::new(config.optimisation.lr) };
 
@@ -242,6 +242,17 @@ fn warn_of_learnt(set: &VolumeSet, validation: &VolumeSet) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// What a training begins with, where the host has memory for it.
+fn initial_parameters(config: &TrainConfig) -> Result<Vec<f32>> {
+    let bytes = size_of::<f32>() * VarNet::new(config.network)?.layout.len();
+    check_host(
+        bytes,
+        &format!("the parameters of a VarNet of {}", config.network),
+        "a smaller network needs less",
+    )?;
+    Ok(config.network.initial_parameters(config.optimisation.seed))
 }
 
 fn initial_weights(path: &Path, config: &TrainConfig) -> Result<Vec<f32>> {

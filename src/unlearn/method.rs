@@ -182,11 +182,6 @@ impl Method {
         if self.resumes_adam() { OptimizerState::Resume } else { OptimizerState::Fresh }
     }
 
-    /// Share of the retain set, where nobody says.
-    pub fn default_retain_fraction(&self) -> f64 {
-        if self.anew == Anew::Everything { 1.0 } else { 0.1 }
-    }
-
     /// The options of `kerase unlearn` that say how it goes about it.
     pub fn all_options(&self) -> Vec<&'static str> {
         let mut options = self.options.to_vec();

@@ -12,6 +12,7 @@ pub mod method;
 pub mod methods;
 pub mod mixing;
 pub mod optimizer_state;
+pub mod paper;
 pub mod preparation;
 pub mod record;
 pub mod request;

@@ -7,6 +7,7 @@
 pub mod case;
 pub mod cases;
 pub mod checked;
+pub mod family;
 pub mod maps;
 pub mod random;
 pub mod report;

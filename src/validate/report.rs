@@ -7,7 +7,7 @@ use super::tolerance::Comparison;
 use super::{Case, Selection};
 use crate::precision::Precision;
 use crate::provenance::Provenance;
-use crate::report::table::{Style, render};
+use crate::table::{Style, render};
 
 /// All that was run, on one device or in several orders of an emulated one.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use crate::experiment::settings::{SetSource, Settings};
 use crate::model::VarNet;
 use crate::plan::Plan;
 use crate::report::study::numbers::duration;
-use crate::report::table::{Style, render};
+use crate::table::{Style, render};
 use crate::unlearn::Method;
 
 /// What would be run.

@@ -11,6 +11,7 @@ mod graph;
 pub mod nccl;
 mod overlap;
 mod pinned;
+mod recording;
 mod staging;
 
 use std::ffi::c_void;
@@ -22,9 +23,10 @@ use ::cudarc::driver::sys::{CUresult, CUstream, CUstreamCaptureMode};
 
 use self::context::{Context, Kernel};
 use self::download::{Download, Downloads};
-use self::graph::{Captured, Command, Recording, abandon};
+use self::graph::{Captured, abandon};
 use self::nccl::Communicator;
 use self::overlap::Mark;
+use self::recording::{Command, Recording};
 use super::faults::{not_recorded, out_of_memory, text, too_much_shared};
 use super::{Argument, Call, Driver, Launch};
 use crate::cuda::kernel::Located;

@@ -6,7 +6,7 @@ use crate::audit::distance::Moved;
 use crate::audit::evidence::{Audit, NetworkScores};
 use crate::audit::flags;
 use crate::audit::interval::Estimate;
-use crate::report::table::{Style, render};
+use crate::table::{Style, render};
 
 /// The whole record in tables and sentences, without its lists of digests.
 pub fn text(audit: &Audit) -> String {

@@ -12,7 +12,7 @@ use super::table::{Record, Shown, Table};
 use crate::error::Result;
 use crate::experiment::results::Measure;
 use crate::metrics::Spread;
-use crate::report::table::plus_minus;
+use crate::table::plus_minus;
 
 /// BTA that training on both sets may cost and still be called little; in dB.
 const LITTLE: f64 = 1.0;

@@ -2,7 +2,7 @@
 
 use super::condition::{Quality, Seeds};
 use crate::metrics::Spread;
-use crate::report::table::plus_minus;
+use crate::table::plus_minus;
 
 /// "39.07 ± 2.03 (± 0.12) / 0.964": PSNR, its deviation over volumes and, in brackets, over seeds; SSIM.
 pub fn quality(quality: &Quality) -> String {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::atomic;
 use crate::error::{Error, Result};
 use crate::metrics::Spread;
-use crate::report::table::{Style, csv, render};
+use crate::table::{Style, csv, render};
 
 #[derive(Clone, Debug)]
 pub struct Table {

@@ -8,7 +8,7 @@ use super::table::{Record, Shown, Table};
 use crate::error::Result;
 use crate::experiment::results::Measure;
 use crate::metrics::Spread;
-use crate::report::table::plus_minus;
+use crate::table::plus_minus;
 
 /// One number for each set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

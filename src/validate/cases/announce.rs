@@ -4,8 +4,8 @@
 use std::fmt;
 
 use crate::backend::{Convolution, InputGradient, MapShape, Pass, operation};
-use crate::validate::case::Family;
 use crate::validate::checked::Checked;
+use crate::validate::family::Family;
 use crate::validate::maps::{gain, sum_over_pixels};
 use crate::validate::random::Random;
 use crate::validate::rig::Rig;

@@ -6,8 +6,8 @@ use std::fmt;
 
 use super::{PAPER_POOLS, paper_maps};
 use crate::backend::{FeatureMap, InputGradient, MapShape, operation};
-use crate::validate::case::Family;
 use crate::validate::checked::Checked;
+use crate::validate::family::Family;
 use crate::validate::maps::{gain, sum_over_pixels};
 use crate::validate::random::Random;
 use crate::validate::rig::Rig;

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::backend::{Purpose, Span, operation};
-use crate::validate::case::Family;
 use crate::validate::checked::Checked;
+use crate::validate::family::Family;
 use crate::validate::random::Random;
 use crate::validate::rig::{Rig, reals};
 use crate::validate::tolerance::Tolerance;

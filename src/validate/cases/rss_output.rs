@@ -6,8 +6,8 @@ use super::cascade::Cascade;
 use super::{images, pass};
 use crate::backend::{ImageShape, operation};
 use crate::cpu::{Cpu, cascade};
-use crate::validate::case::Family;
 use crate::validate::checked::Checked;
+use crate::validate::family::Family;
 use crate::validate::random::{Random, single};
 use crate::validate::rig::Rig;
 

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::{PAPER, PAPER_SIZE, pass};
 use crate::backend::*;
-use crate::validate::case::Family;
 use crate::validate::checked::Checked;
+use crate::validate::family::Family;
 use crate::validate::random::{Random, single};
 use crate::validate::rig::Rig;
 use crate::validate::tolerance::Tolerance;

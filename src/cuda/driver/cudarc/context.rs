@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard};
 use ::cudarc::driver::result::{self, DriverError, device, function, primary_ctx, stream};
 use ::cudarc::driver::sys::{self, CUdevice_attribute, CUfunction_attribute, CUresult};
 
-use super::graph::Recording;
 use super::overlap::{self, Ends, Overlap};
+use super::recording::Recording;
 use super::staging::Staging;
 use crate::cuda::driver::fatbins::{CUDA_BUILD, CudaBuild, FATBINS};
 use crate::cuda::driver::faults::{Recent, text};

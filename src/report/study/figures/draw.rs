@@ -9,8 +9,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
 use crate::error::{Error, Result};
-use crate::report::canvas::FONT;
-use crate::report::encode;
+use crate::picture::canvas::FONT;
+use crate::picture::encode;
 
 pub type Area<DB> = DrawingArea<DB, Shift>;
 pub type Drawn<DB, T = ()> = std::result::Result<T, DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
@@ -121,7 +121,7 @@ pub fn stroke(color: impl Color, width: f64) -> ShapeStyle {
 
 /// The text, or its beginning where it is wider than a number of pixels.
 pub fn fitting(text: &str, size: f64, width: f64) -> String {
-    let wide = |text: &str| f64::from(crate::report::canvas::Line::new(text, size as f32).width) > width;
+    let wide = |text: &str| f64::from(crate::picture::canvas::Line::new(text, size as f32).width) > width;
     if !wide(text) {
         return text.to_string();
     }

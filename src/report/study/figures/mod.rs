@@ -16,7 +16,7 @@ use std::path::Path;
 use crate::atomic;
 use crate::error::Result;
 use crate::experiment::results::Measure;
-use crate::report::panel::Panel;
+use crate::picture::panel::Panel;
 
 use super::condition::Study;
 use draw::Chart;

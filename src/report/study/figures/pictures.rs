@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::experiment::results::{Kinds, Measure, Picture};
 use crate::metrics::{Images, Scores, evaluate};
-use crate::report::comparison::{Candidate, comparison, percentile};
-use crate::report::encode;
-use crate::report::panel::{Panel, Tile};
+use crate::picture::comparison::{Candidate, comparison, percentile};
+use crate::picture::encode;
+use crate::picture::panel::{Panel, Tile};
 use crate::report::study::condition::Study;
 
 /// A picture with its images in memory.

@@ -1,0 +1,40 @@
+//! How an unlearning runs where nobody says otherwise: as in Xue et al., whose training is [`Optimisation::default`].
+
+use crate::run::optimisation::Optimisation;
+use crate::run::plateau::PlateauSettings;
+use crate::unlearn::method::{Anew, Method};
+use crate::unlearn::optimizer_state::OptimizerState;
+
+pub const EPOCHS: u64 = 5;
+/// Of the retain set; of that which a network is trained anew on, all.
+pub const RETAIN_FRACTION: f64 = 0.1;
+/// Factor of J on the forget set.
+pub const FORGET_WEIGHT: f64 = 1.0;
+/// λ.
+pub const NOISE: f64 = 1e-5;
+/// Of a fresh optimiser's plateau.
+const PATIENCE: u64 = 1;
+
+/// Share of the retain set that a method works with.
+pub fn retain_fraction(method: &Method) -> f64 {
+    if method.anew == Anew::Everything { 1.0 } else { RETAIN_FRACTION }
+}
+
+/// The optimisation of a method's run, after a training with `training`'s.
+///
+/// A network that is trained anew is trained like the first, and a method without steps passes over the data once. A plateau
+/// that goes on from training keeps training's patience, as PyTorch's does when its state is loaded.
+pub fn optimisation(method: &Method, state: OptimizerState, training: Optimisation) -> Optimisation {
+    if method.anew == Anew::Everything {
+        return training;
+    }
+    let patience = match state {
+        OptimizerState::Resume if method.resumes_adam() => training.plateau.patience,
+        OptimizerState::Resume | OptimizerState::Fresh => PATIENCE,
+    };
+    Optimisation {
+        epochs: Some(if method.has_steps() { EPOCHS } else { 1 }),
+        plateau: PlateauSettings { patience, ..training.plateau },
+        ..training
+    }
+}
