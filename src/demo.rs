@@ -28,9 +28,8 @@ use crate::run::keep_best::KeepBest;
 use crate::run::optimisation::Optimisation;
 use crate::run::{Outcome, Session, Start};
 use crate::simulate::{Anatomy, SimulateConfig, file_name, simulate_volume};
-use crate::train::TrainConfig;
-use crate::train::Training;
-use crate::unlearn::{Hyperparameters, OptimizerState, Recipe, UnlearnConfig, Unlearning};
+use crate::train::{TrainConfig, Training};
+use crate::unlearn::{Hyperparameters, OptimizerState, Recipe, UnlearnConfig, Unlearning, paper};
 
 /// Small enough for minutes on two cores, large enough to show the effect.
 const NETWORK: Architecture = Architecture { cascades: 4, chans: 8, pools: 3, sens_chans: 4, sens_pools: 3 };
@@ -127,7 +126,7 @@ impl Demo<'_> {
             forget: data("knee/train"),
             retain_fraction: RETAIN_FRACTION,
             fraction_of: FractionOf::Slices,
-            forget_weight: 1.0,
+            forget_weight: paper::FORGET_WEIGHT,
             noise: NOISE,
             gamma: 0.0,
             hyperparameters: Hyperparameters::NONE,

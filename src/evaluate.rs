@@ -72,8 +72,8 @@ impl Comparison {
     }
 }
 
-/// Evaluates a network, or images without one, on every slice of a set; the results are in the order of its volumes. `on_slice` is called after
-/// each slice.
+/// Evaluates a network, or images without one, on every slice of a set; the results are in the order of its volumes.
+/// `on_slice` is called after each slice.
 ///
 /// # Errors
 /// [`Error::Input`] for a set with volumes that have no target, before anything is computed, and for images that are

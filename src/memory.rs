@@ -95,6 +95,15 @@ mod tests {
     }
 
     #[test]
+    fn what_no_machine_has_is_refused() {
+        check_host(1, "weights", "take fewer").unwrap();
+        if of_machine().is_some() {
+            let message = check_host(usize::MAX, "weights", "take fewer").unwrap_err().to_string();
+            assert!(message.starts_with("weights take ") && message.ends_with(": take fewer"), "{message}");
+        }
+    }
+
+    #[test]
     fn a_control_group_may_have_less_than_the_machine() {
         let system = |files: &[(&str, &str)]| {
             let root = tempfile::tempdir().unwrap();

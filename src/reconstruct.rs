@@ -15,7 +15,7 @@ use crate::data::volume::VolumeFile;
 use crate::engine::{Engine, Workload};
 use crate::error::{Error, Result};
 
-/// A slice that the network has seen.
+/// A slice and what was made of it.
 pub struct ReconstructedSlice<'a> {
     /// Index into [`VolumeSet::volumes`].
     pub volume: usize,
@@ -23,7 +23,7 @@ pub struct ReconstructedSlice<'a> {
     pub slice: usize,
     /// Of the reference image, where the file has one.
     pub target: Option<Vec<f32>>,
-    /// What the network was shown: this slice with its mask.
+    /// What it was made of: this slice with its mask.
     pub batch: Batch,
     /// `[rows, columns]`, all finite.
     pub image: Vec<f32>,
@@ -80,6 +80,13 @@ impl Reconstructor for ZeroFilled {
                 let file = &set.volumes()[volume];
                 let batch = Batch::new(file, [(data.kspace, sampler.mask(file, slice, 0)?)]);
                 let image = zero_filled(&self.0, &batch);
+                check_finite(
+                    &image,
+                    file,
+                    slice,
+                    "the zero-filled image has",
+                    "k-space is too large for float32",
+                )?;
                 let slice = ReconstructedSlice { volume, file, slice, target: data.target, batch, image };
                 if each(&slice)?.is_break() {
                     return Ok(ControlFlow::Break(()));
@@ -137,7 +144,9 @@ pub fn reconstruct_until<B: Backend>(
         }
         next = put(engine, &mut loader);
         let image = engine.images().map_err(|error| error.of_file(&file.path))?;
-        check_finite(&image, file, slice)?;
+        let why =
+            "the weights have diverged, or k-space is of another magnitude than what they were trained on";
+        check_finite(&image, file, slice, "the network's image has", why)?;
         done = Some(ReconstructedSlice { volume, file, slice, target, batch, image });
     }
     done.as_ref().map_or(Ok(ControlFlow::Continue(())), each)
@@ -211,12 +220,11 @@ pub fn crop_for_leaderboard(image: &[f32], file: &VolumeFile) -> (Vec<f32>, [usi
     (center_crop(image, file.matrix, size), size)
 }
 
-fn check_finite(image: &[f32], file: &VolumeFile, slice: usize) -> Result<()> {
+fn check_finite(image: &[f32], file: &VolumeFile, slice: usize, what: &str, why: &str) -> Result<()> {
     let Some(at) = image.iter().position(|value| !value.is_finite()) else { return Ok(()) };
     let columns = file.matrix[1];
     Err(Error::NotFinite(format!(
-        "{} slice {slice}: the network's image has {} at row {}, column {}: the weights have diverged, or k-space is \
-         of another magnitude than what they were trained on",
+        "{} slice {slice}: {what} {} at row {}, column {}: {why}",
         file.path.display(),
         image[at],
         at / columns,

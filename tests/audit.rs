@@ -415,6 +415,17 @@ fn tampering(folder: &Folder) {
         changed("run/audit.json", &concluded(place, value), &[said]);
     }
 
+    // All of it is named, not only the first.
+    let two = |bytes: &mut Vec<u8>| {
+        concluded("/membership/after/auc", 0.5.into())(bytes);
+        concluded("/sets/0/scores/after/psnr/mean", 30.0.into())(bytes);
+    };
+    changed(
+        "run/audit.json",
+        &two,
+        &["membership.after.auc does not", "sets[0].scores.after.psnr.mean does not"],
+    );
+
     let kept = folder.read("run/audit.json");
     for broken in ["{}", "no JSON", "{\"format\": 99}"] {
         std::fs::write(folder.path("run/audit.json"), broken).unwrap();

@@ -89,8 +89,38 @@ fn networks_are_measured_as_they_were_trained() {
     std::fs::copy(folder.path("two/model.safetensors"), folder.path("bare.safetensors")).unwrap();
     assert_eq!(sampling("--model bare.safetensors").0["accelerations"][0], 8);
 
+    let said = folder.kerase("evaluate --data brain --model two --model bare.safetensors").stderr;
+    assert!(said.contains("nothing says what bare.safetensors was trained with"), "{said}");
+
     folder.kerase("reconstruct --model two --data brain --panels 0 --out images").succeeded();
     assert_eq!(folder.json("images/metrics.json")["sampling"]["accelerations"][0], 2);
+    // A network that is trained further keeps what it knows.
+    train("further", "--init two --cascades 1");
+    let text = String::from_utf8(folder.read("further/config.toml")).unwrap();
+    assert!(text.contains("accelerations = [2]") && text.contains("center_fractions = [0.1]"), "{text}");
+
+    // Where no mask is drawn there is none to be asked for.
+    for file in VolumeSet::open(folder.path("brain")).unwrap().volumes() {
+        folder.add_mask(&format!("brain/{}", file.name));
+    }
+    folder.kerase("evaluate --data brain --model two --model also-two --model bare.safetensors").succeeded();
+    train("eight", "");
+    let (_, said) = sampling("--model two --model eight");
+    assert!(!said.contains("equispaced"), "{said}");
+    folder
+        .kerase("evaluate --data brain --model two --model four")
+        .failed(2, &["3 virtual coils", "all coils"]);
+
+    // What cannot be read is no reason to take something else.
+    std::fs::remove_file(folder.path("two/config.toml")).unwrap();
+    std::fs::create_dir(folder.path("two/config.toml")).unwrap();
+    folder.kerase("evaluate --data knee --model two").failed(2, &["two/config.toml"]);
+    std::fs::write(folder.path("four/config.toml"), b"sampling = \xff").unwrap();
+    let said = folder.kerase("evaluate --data knee --model four");
+    assert!(
+        said.stderr.contains("four/config.toml does not say what") && said.stderr.contains("as in the paper")
+    );
+    said.succeeded();
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use kerase::data::digest::slice_sha256;
 use kerase::data::images::read_images;
-use kerase::data::volume::VolumeFile;
-use kerase::data::volume::{Layout, Slice};
+use kerase::data::overlap::common_volumes;
+use kerase::data::set::VolumeSet;
+use kerase::data::volume::{Layout, Slice, VolumeFile};
 use support::Folder;
 
 fn golden(name: &str) -> String {
@@ -109,6 +110,11 @@ fn a_set_of_cmrxrecon_becomes_one_of_fastmri() {
             assert_eq!(slice_sha256(&a), slice_sha256(&b), "{name} slice {index}");
         }
     }
+    // Under another name and in another layout it is the same volume.
+    let [before, after] = ["list.txt", "out"].map(|set| VolumeSet::open(folder.path(set)).unwrap());
+    let common = common_volumes(&before, &after).unwrap();
+    assert_eq!(common.len(), names.len());
+    assert!(common.iter().all(|volume| volume.text.contains("the same k-space")), "{common:?}");
     folder.kerase("convert list.txt out").failed(2, &["out/P001_cine_sax.h5 exists", "--overwrite"]);
     folder.kerase("convert list.txt out --overwrite").succeeded();
     folder.kerase("convert out again").failed(2, &["fastMRI's layout already", "--to bart"]);

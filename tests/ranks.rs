@@ -279,7 +279,7 @@ fn the_same_ranks_compute_the_same_bits_and_others_go_on_with_them() {
     // What is measured does not depend on who measures.
     let evaluate = |out: &str, ranks: &str| {
         let line = format!(
-            "evaluate --model one/model.safetensors --data test --data knee --out {out} {SAMPLING} {ranks}"
+            "evaluate --model one/model.safetensors --zero-filled --data test --data knee --out {out} {SAMPLING} {ranks}"
         );
         let said = folder.kerase(&line).succeeded();
         (said, folder.read(out))

@@ -19,6 +19,8 @@ use kerase::data::volume::SliceId;
 use kerase::data::write::write_volume;
 use kerase::model::Weights;
 use kerase::ranks::ALONE;
+use kerase::run::optimisation::{Loss, Optimisation};
+use kerase::run::plateau::PlateauSettings;
 use kerase::run::{Outcome, PlannedStep, Role, RunDirectory, Schedule, Session, Start};
 use kerase::simulate::Anatomy;
 use kerase::unlearn::schedule::UnlearnEpochs;
@@ -484,6 +486,47 @@ fn ascent_that_diverges_says_so() {
     // Unlike a method that keeps what it should.
     folder.kerase(&unlearn("ft", "ft", "--retain-fraction 1 --epochs 1 --test brain=test")).succeeded();
     assert_eq!(folder.json("ft/unlearning.json")["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn an_unlearning_goes_on_with_trainings_settings_also_where_they_are_gone_later() {
+    let folder = Folder::new();
+    folder.sets();
+    let train = format!(
+        "train --data brain --data knee --out trained {NETWORK_OPTIONS} {SAMPLING} --epochs 1 --loss l1 --clip inf \
+         --lr-patience 3 --lr-factor 0.5"
+    );
+    folder.kerase(&train).succeeded();
+    let line = |out: &str, options: &str| {
+        format!(
+            "unlearn --method nl --model trained --retain brain --forget knee --no-measure --out {out} {options}"
+        )
+    };
+    let config = |run: &str| -> UnlearnConfig {
+        toml::from_str(&String::from_utf8(folder.read(&format!("{run}/config.toml"))).unwrap()).unwrap()
+    };
+    folder.kerase(&line("run", "--max-steps 1 --resume auto")).succeeded();
+    let UnlearnConfig { sampling, optimisation, .. } = config("run");
+    let trained: kerase::train::TrainConfig =
+        toml::from_str(&String::from_utf8(folder.read("trained/config.toml")).unwrap()).unwrap();
+    assert_eq!(sampling, trained.sampling);
+    let of = |o: &Optimisation| (o.loss, o.clip, o.plateau);
+    assert_eq!(of(&optimisation), of(&trained.optimisation));
+    folder
+        .kerase(&line("fresh", "--max-steps 1 --optimizer-state fresh --lr-factor 0.2 --loss ssim"))
+        .succeeded();
+    let fresh = config("fresh").optimisation;
+    assert_eq!((fresh.loss, fresh.clip), (Loss::Ssim, None));
+    assert_eq!(fresh.plateau, PlateauSettings { factor: 0.2, patience: 1 });
+
+    // The same command again is the same run, whatever has become of the settings beside the network.
+    std::fs::rename(folder.path("trained/config.toml"), folder.path("elsewhere.toml")).unwrap();
+    folder.kerase(&line("run", "--max-steps 2 --resume auto")).succeeded();
+    assert_eq!(config("run").sampling, sampling);
+    assert_eq!(of(&config("run").optimisation), of(&optimisation));
+    folder
+        .kerase(&line("run", "--max-steps 3 --resume auto --acceleration 3"))
+        .failed(2, &["began with another sampling"]);
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn runs_keep_their_virtual_coils() {
     let unlearn = "unlearn --method nl-ft --model run/model.safetensors --retain brain --forget knee --max-steps 2 \
                    --retain-fraction 1 --center-fraction 0.2 --device cpu";
     folder.kerase(&format!("{unlearn} --virtual-coils 3 --out a")).succeeded();
-    folder.kerase(&format!("{unlearn} --out b")).succeeded();
+    folder.kerase(&format!("{unlearn} --virtual-coils all --out b")).succeeded();
     assert_eq!(folder.json("a/unlearning.json")["forgotten"], folder.json("b/unlearning.json")["forgotten"]);
     assert!(folder.read("a/model.safetensors") != folder.read("b/model.safetensors"));
 }

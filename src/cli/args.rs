@@ -60,7 +60,8 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "K|all")]
     pub virtual_coils: Option<Coils>,
 
-    /// Where masks come from [default: random in training, otherwise filename]
+    /// Where masks come from [default: filename where networks are measured; in training and unlearning random, or as the
+    /// network was trained]
     #[arg(long, value_enum, value_name = "SEED")]
     pub mask_seed: Option<MaskSeeding>,
 }

@@ -8,8 +8,7 @@ use crate::convert::{cfl_to_images, cfl_to_volume, images_to_cfl, volume_to_cfl,
 use crate::data::cfl;
 use crate::data::entries::is_named_as_volume;
 use crate::data::set::VolumeSet;
-use crate::data::volume::Layout;
-use crate::data::volume::VolumeFile;
+use crate::data::volume::{Layout, VolumeFile};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 

@@ -19,7 +19,8 @@ use crate::run::{Outcome, RunDirectory, RunState, Session, Start};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Optimisation")]
 pub struct OptimisationArgs {
-    /// What is minimised [default: ssim+l1, (1 - SSIM) + 1e-5 L1]
+    /// What is minimised [default: what a network that is there already was trained with; otherwise ssim+l1,
+    /// (1 - SSIM) + 1e-5 L1]
     #[arg(long, value_enum)]
     pub loss: Option<Loss>,
 
@@ -27,7 +28,8 @@ pub struct OptimisationArgs {
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
 
-    /// Global norm that gradients are clipped to; inf for no clip [default: 0.5]
+    /// Global norm that gradients are clipped to; inf for no clip [default: as a network that is there already was trained;
+    /// otherwise 0.5]
     #[arg(long, value_name = "NORM")]
     pub clip: Option<f64>,
 
@@ -71,7 +73,8 @@ pub struct OptimisationArgs {
     #[arg(long, value_name = "F")]
     pub lr_factor: Option<f64>,
 
-    /// Epochs without improvement before that [default: 10; in an unlearning with a fresh optimiser 1]
+    /// Epochs without improvement before that [default: 10; where an unlearning goes on with training's
+    /// optimiser, what that had; with a fresh one, but for retrain, 1]
     #[arg(long, value_name = "N")]
     pub lr_patience: Option<u64>,
 }

@@ -11,6 +11,7 @@ use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop::{self, Stop};
+use crate::cli::trained_with::Trained;
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
@@ -18,8 +19,7 @@ use crate::ranks::Ranks;
 use crate::run::keep_best::KeepBest;
 use crate::run::optimisation::Optimisation;
 use crate::run::{Outcome, RunDirectory, Start};
-use crate::train::TrainConfig;
-use crate::train::Training;
+use crate::train::{TrainConfig, Training};
 
 const EXAMPLE: &str = "\
 Example:
@@ -87,9 +87,16 @@ impl Args {
     /// None where there is nothing left to do.
     fn train(&self, ranks: &Ranks, stop: &Stop) -> Result<Option<Outcome>> {
         let start = self.out.start();
-        let mut config = if start == Start::Resume { self.resumed(ranks)? } else { self.fresh(ranks)? };
+        let mut config = if start == Start::Resume { self.resumed(ranks)? } else { self.fresh(ranks, None)? };
         if let Some(said) = self.out.finished_already(&config.optimisation, "summary.json")? {
             return print(said).map(|()| None);
+        }
+        if start != Start::Resume
+            && let Some(init) = &config.init
+            && let Some(trained) = Trained::beside(init)?
+        {
+            trained.tell_of_sampling(&config.sampling, true);
+            trained.warn_of_another_loss(&config.optimisation, true);
         }
         let device = self.ranks.device(&self.device, ranks)?;
         let device = match start {
@@ -101,7 +108,9 @@ impl Args {
         device.run_with(ranks, &training)?.map(Some)
     }
 
-    fn fresh(&self, ranks: &Ranks) -> Result<TrainConfig> {
+    /// What is asked for. Of a network that is there already, what no option says of masks, coils, loss and clip is as the run
+    /// has it that goes on, or as it was trained.
+    fn fresh(&self, ranks: &Ranks, stored: Option<&TrainConfig>) -> Result<TrainConfig> {
         if self.data.is_empty() {
             return Err(Error::input(
                 "--data is missing: name a directory, file or manifest of volumes to learn",
@@ -112,6 +121,20 @@ impl Args {
             Some(path) => Weights::read(path)?.architecture,
             None => Architecture::default(),
         };
+        let (mut sampling, mut defaults) = (Sampling::default(), Optimisation::default());
+        if let Some(init) = &self.init {
+            let trained = match stored {
+                Some(TrainConfig { sampling, optimisation, .. }) => {
+                    Some((sampling.clone(), optimisation.clone()))
+                }
+                None => {
+                    Trained::beside(init)?.map(|of| (of.sampling.clone(), of.optimisation(defaults.clone())))
+                }
+            };
+            if let Some((of, Optimisation { loss, clip, .. })) = trained {
+                (sampling, defaults) = (of, Optimisation { loss, clip, ..defaults });
+            }
+        }
         Ok(TrainConfig {
             data: self.data.clone(),
             validation: self.validation.clone(),
@@ -121,8 +144,8 @@ impl Args {
             }),
             init: self.init.clone(),
             network: self.network.architecture(default)?,
-            sampling: self.sampling.over(Sampling::default())?,
-            optimisation: self.optimisation.settings(&Optimisation::default(), ranks)?,
+            sampling: self.sampling.over(sampling)?,
+            optimisation: self.optimisation.settings(&defaults, ranks)?,
         })
     }
 
@@ -130,7 +153,7 @@ impl Args {
         let directory = RunDirectory::check(&self.out.out, Start::Resume)?;
         if self.out.again() {
             let stored: TrainConfig = directory.settings("train")?;
-            let mut asked = self.fresh(ranks)?.with_absolute_paths();
+            let mut asked = self.fresh(ranks, Some(&stored))?.with_absolute_paths();
             if self.keep_best.is_none() {
                 // It may have begun before there was a choice.
                 asked.keep_best = stored.keep_best;

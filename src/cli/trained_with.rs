@@ -1,6 +1,7 @@
 //! What a network was trained with, by the settings that its run left beside its weights: that is what it is used with where
 //! options say nothing else.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -8,26 +9,29 @@ use serde::Deserialize;
 
 use crate::batch::{MaskSeeding, Sampling};
 use crate::cli::args::SamplingArgs;
+use crate::data::mask::MaskKind;
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
-use crate::progress::{say, warn, warn_once};
+use crate::progress::{say, warn};
 use crate::run::optimisation::{Loss, Optimisation};
+use crate::run::plateau::PlateauSettings;
 
 /// The part of a run's config.toml that is looked at here; those of `train` and of `unlearn` share it.
 #[derive(Deserialize)]
 struct Config {
     sampling: Sampling,
-    optimisation: Minimised,
+    optimisation: Steps,
 }
 
-/// What steps minimise, and how large they may be.
+/// What steps minimise, how large they may be, and how their size follows the loss.
 #[derive(Clone, Copy, Deserialize)]
-struct Minimised {
+struct Steps {
     loss: Loss,
     clip: Option<f64>,
+    plateau: PlateauSettings,
 }
 
-impl Minimised {
+impl Steps {
     /// As options: the clip is one where there are steps.
     fn options(self, steps: bool) -> String {
         let loss = self.loss.to_possible_value().expect("none is hidden");
@@ -37,21 +41,123 @@ impl Minimised {
     }
 }
 
-/// The settings beside weights; none where there are none. What cannot be read is warned of: then nothing is compared.
-fn beside(model: &Path) -> Option<(PathBuf, Config)> {
-    let path = model.with_file_name("config.toml");
-    let text = std::fs::read_to_string(&path).ok()?;
-    match toml::from_str(&text) {
-        Ok(config) => Some((path, config)),
-        Err(why) => {
-            warn_once(&format!(
-                "{} does not say what the network beside it was trained with: {}",
-                path.display(),
-                why.message()
-            ));
-            None
+/// What a network was trained with.
+pub struct Trained {
+    /// The file that says so.
+    path: PathBuf,
+    pub sampling: Sampling,
+    steps: Steps,
+}
+
+impl Trained {
+    /// By the config.toml beside weights; none where there is none, or somebody else's, which is warned of.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn beside(model: &Path) -> Result<Option<Self>> {
+        let path = model.with_file_name("config.toml");
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| Error::io("read", &path, error))?,
+        };
+        let config = String::from_utf8(text).map_err(|_| "it is no text".to_string());
+        match config.and_then(|text| toml::from_str(&text).map_err(|why| why.message().to_string())) {
+            Ok(Config { sampling, optimisation: steps }) => Ok(Some(Self { path, sampling, steps })),
+            Err(why) => {
+                warn(&format!(
+                    "{} does not say what the network beside it was trained with, so what no option says is as in the paper: \
+                     {why}",
+                    path.display()
+                ));
+                Ok(None)
+            }
         }
     }
+
+    /// `papers`, with the loss and the clip of this training and its plateau.
+    pub fn optimisation(&self, papers: Optimisation) -> Optimisation {
+        let Steps { loss, clip, plateau } = self.steps;
+        Optimisation { loss, clip, plateau, ..papers }
+    }
+
+    /// Says that the network is used with the sampling that it was trained with, or warns that it is not. It may be meant: a
+    /// network can be measured at any acceleration. `masked`: whether masks are drawn.
+    pub fn tell_of_sampling(&self, used: &Sampling, masked: bool) {
+        let (path, trained) = (self.path.display(), &self.sampling);
+        if !same(trained, used, masked) {
+            warn(&format!(
+                "{path}: the network was trained with {}, and is used with {}: for what it was trained with, leave out the \
+                 options",
+                words(trained, masked),
+                words(used, masked)
+            ));
+        } else if *trained != Sampling::default()
+            && (masked && masks(trained) == masks(used) || !masked && trained.virtual_coils.is_some())
+        {
+            say(&format!("as in training ({path}): {}", words(used, masked)));
+        }
+    }
+
+    /// Warns where the network goes on with another loss than it was trained with, or another clip, where the method takes
+    /// steps: methods of unlearning speak of the loss that it was trained with.
+    pub fn warn_of_another_loss(&self, used: &Optimisation, steps: bool) {
+        let used = Steps { loss: used.loss, clip: used.clip, plateau: used.plateau };
+        let [trained, used] = [self.steps, used].map(|of| of.options(steps));
+        if trained != used {
+            warn(&format!(
+                "{}: the network was trained with {trained}, and goes on with {used}: for what it was trained with, leave out \
+                 the options",
+                self.path.display(),
+            ));
+        }
+    }
+}
+
+/// The sampling that networks are measured with on sets: what `options` say; where they say nothing, what the networks were
+/// trained with, as far as that is known, or else what the paper has. Masks are those of file names, unless `options` ask for
+/// others.
+///
+/// # Errors
+/// As [`Trained::beside`] and [`SamplingArgs::over`]; where networks were trained with different ones, and `options` do not
+/// say which is meant.
+pub fn sampling_to_measure_with<'m, 's>(
+    models: impl IntoIterator<Item = &'m Path>,
+    sets: impl IntoIterator<Item = &'s VolumeSet>,
+    options: &SamplingArgs,
+) -> Result<Sampling> {
+    let masked = draws_masks(sets);
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for model in models {
+        match Trained::beside(model)? {
+            Some(trained) => known.push(trained),
+            None => unknown.push(model),
+        }
+    }
+    let over = |base: &Sampling| options.over(Sampling { mask_seed: MaskSeeding::Filename, ..base.clone() });
+    let Some(first) = known.first() else { return over(&Sampling::default()) };
+    let sampling = over(&first.sampling)?;
+    let differs =
+        |other: &&Trained| over(&other.sampling).map_or(true, |other| !same(&other, &sampling, masked));
+    if let Some(other) = known[1..].iter().find(differs) {
+        return Err(Error::input(format!(
+            "the networks were trained with different masks or coils: {}, by {}; {}, by {}. Say which all of them are to be \
+             used with, such as  {}",
+            words(&first.sampling, masked),
+            first.path.display(),
+            words(&other.sampling, masked),
+            other.path.display(),
+            as_options(&first.sampling)
+        )));
+    }
+    known.iter().for_each(|trained| trained.tell_of_sampling(&sampling, masked));
+    for model in unknown {
+        say(&format!(
+            "nothing says what {} was trained with: it is used with {}, as the others",
+            model.display(),
+            words(&sampling, masked)
+        ));
+    }
+    Ok(sampling)
 }
 
 /// Whether masks are drawn for any volume: those with a mask of their own keep it.
@@ -59,135 +165,44 @@ fn draws_masks<'s>(sets: impl IntoIterator<Item = &'s VolumeSet>) -> bool {
     sets.into_iter().flat_map(VolumeSet::volumes).any(|volume| volume.mask.is_none())
 }
 
-/// The sampling that a network goes on with where `options` say nothing else: that of its training, as far as that is known,
-/// or else the paper's.
-///
-/// # Errors
-/// As [`SamplingArgs::over`].
-pub fn sampling_to_go_on_with(model: &Path, options: &SamplingArgs) -> Result<Sampling> {
-    let known = beside(model).map(|(path, config)| (path, config.sampling));
-    let sampling = options.over(known.as_ref().map_or_else(Sampling::default, |(_, known)| known.clone()))?;
-    if let Some((path, trained)) = known {
-        tell(&path, &trained, &sampling, true);
-    }
-    Ok(sampling)
+/// Whether a network that was trained with one has seen what the other makes. One of several accelerations that it was
+/// trained at is nothing new to it.
+fn same(trained: &Sampling, used: &Sampling, masked: bool) -> bool {
+    let (kind, known) = masks(trained);
+    let (of, pairs) = masks(used);
+    let masks_known = kind == of && pairs.iter().all(|pair| known.contains(pair));
+    trained.virtual_coils == used.virtual_coils && (!masked || masks_known)
 }
 
-/// The same for networks that are measured on sets, with the masks of file names unless `options` ask for others.
-///
-/// # Errors
-/// As [`SamplingArgs::over`]; where networks were trained with different ones, and `options` do not say which is meant.
-pub fn sampling_to_measure_with<'m, 's>(
-    models: impl IntoIterator<Item = &'m Path>,
-    sets: impl IntoIterator<Item = &'s VolumeSet>,
-    options: &SamplingArgs,
-) -> Result<Sampling> {
-    let known: Vec<(PathBuf, Sampling)> =
-        models.into_iter().filter_map(beside).map(|(path, config)| (path, config.sampling)).collect();
-    let over = |base: &Sampling| options.over(Sampling { mask_seed: MaskSeeding::Filename, ..base.clone() });
-    let Some((first, trained)) = known.first() else { return over(&Sampling::default()) };
-    let sampling = over(trained)?;
-    for (path, other) in &known[1..] {
-        if over(other)? != sampling {
-            return Err(Error::input(format!(
-                "the networks were trained with different masks or coils: {}, by {}; {}, by {}. Say which all of them are to \
-                 be used with, such as  {}",
-                words(trained),
-                first.display(),
-                words(other),
-                path.display(),
-                as_options(trained)
-            )));
-        }
-    }
-    let masked = draws_masks(sets);
-    known.iter().for_each(|(path, trained)| tell(path, trained, &sampling, masked));
-    Ok(sampling)
+/// The kind of masks, and each acceleration with its center fraction.
+fn masks(sampling: &Sampling) -> (MaskKind, Vec<(u32, f64)>) {
+    let Sampling { mask, accelerations, center_fractions, .. } = sampling;
+    (*mask, accelerations.iter().copied().zip(center_fractions.iter().copied()).collect())
 }
 
-/// Says that a network is used with what it was trained with, or warns that it is not: it may be meant, as a network can be
-/// measured at any acceleration. `masked`: whether masks are drawn.
-fn tell(path: &Path, trained: &Sampling, used: &Sampling, masked: bool) {
-    match difference(trained, used, masked) {
-        Some(text) => warn(&format!("{}: {text}", path.display())),
-        None if *trained == Sampling::default() => {}
-        None => say(&format!("as in training ({}): {}", path.display(), words(used))),
+/// "equispaced masks of acceleration 4 with center fraction 0.08 and 8 virtual coils"; of masks only where they are drawn.
+fn words(sampling: &Sampling, masked: bool) -> String {
+    let coils =
+        sampling.virtual_coils.map_or("all coils".to_string(), |count| format!("{count} virtual coils"));
+    if !masked {
+        return coils;
     }
-}
-
-/// "equispaced masks of acceleration 4 with center fraction 0.08, 8 virtual coils".
-fn words(sampling: &Sampling) -> String {
-    let masks = format!(
-        "{} masks of acceleration {} with center fraction {}",
+    format!(
+        "{} masks of acceleration {} with center fraction {} and {coils}",
         sampling.mask.name(),
         list(&sampling.accelerations),
         list(&sampling.center_fractions)
-    );
-    masks + &sampling.virtual_coils.map_or(String::new(), |count| format!(", {count} virtual coils"))
+    )
 }
 
 fn as_options(sampling: &Sampling) -> String {
-    let masks = format!(
-        "--mask {} --acceleration {} --center-fraction {}",
+    format!(
+        "--mask {} --acceleration {} --center-fraction {} --virtual-coils {}",
         sampling.mask.name(),
         list(&sampling.accelerations),
-        list(&sampling.center_fractions)
-    );
-    masks
-        + &format!(
-            " --virtual-coils {}",
-            sampling.virtual_coils.map_or("all".into(), |count| count.to_string())
-        )
-}
-
-/// The loss and the clip that a network was trained with, as far as that is known, in place of `papers`.
-pub fn optimisation_to_go_on_with(model: &Path, papers: Optimisation) -> Optimisation {
-    match beside(model) {
-        Some((_, Config { optimisation: Minimised { loss, clip }, .. })) => {
-            Optimisation { loss, clip, ..papers }
-        }
-        None => papers,
-    }
-}
-
-/// Warns where a network goes on with another loss than it was trained with, or another clip, where the method takes steps:
-/// methods of unlearning speak of the loss that it was trained with.
-pub fn warn_of_another_loss(model: &Path, used: &Optimisation, steps: bool) {
-    let Some((path, Config { optimisation: trained, .. })) = beside(model) else { return };
-    let used = Minimised { loss: used.loss, clip: used.clip };
-    let [trained, used] = [trained, used].map(|of| of.options(steps));
-    if trained != used {
-        warn(&format!(
-            "{}: the network was trained with {trained}, and goes on with {used}: for what it was trained with, give  {trained}",
-            path.display(),
-        ));
-    }
-}
-
-/// What is different, if anything is.
-fn difference(trained: &Sampling, used: &Sampling, masked: bool) -> Option<String> {
-    let pairs = |of: &Sampling| -> Vec<(u32, f64)> {
-        of.accelerations.iter().copied().zip(of.center_fractions.iter().copied()).collect()
-    };
-    let known = pairs(trained);
-    // One of several accelerations that it was trained at is nothing new to a network.
-    let mask = masked && (trained.mask != used.mask || pairs(used).iter().any(|pair| !known.contains(pair)));
-    let coils = trained.virtual_coils != used.virtual_coils;
-    if !mask && !coils {
-        return None;
-    }
-    let words = |of: &Sampling| {
-        let coils_of =
-            |of: &Sampling| of.virtual_coils.map_or("all coils".into(), |n| format!("{n} virtual coils"));
-        match (mask, coils) {
-            (true, false) => words(&Sampling { virtual_coils: None, ..of.clone() }),
-            (true, true) => {
-                format!("{} and {}", words(&Sampling { virtual_coils: None, ..of.clone() }), coils_of(of))
-            }
-            (false, _) => coils_of(of),
-        }
-    };
-    Some(format!("the network was trained with {}, and is used with {}", words(trained), words(used)))
+        list(&sampling.center_fractions),
+        sampling.virtual_coils.map_or("all".into(), |count| count.to_string())
+    )
 }
 
 fn list<T: std::fmt::Display>(values: &[T]) -> String {
@@ -197,7 +212,6 @@ fn list<T: std::fmt::Display>(values: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::mask::MaskKind;
 
     fn sampling(accelerations: &[u32], center_fractions: &[f64], virtual_coils: Option<usize>) -> Sampling {
         Sampling {
@@ -210,39 +224,31 @@ mod tests {
     }
 
     #[test]
-    fn another_sampling_is_named() {
-        let four = sampling(&[4], &[0.08], None);
-        let eight = sampling(&[8], &[0.04], None);
-        assert_eq!(
-            difference(&four, &eight, true).unwrap(),
-            "the network was trained with equispaced masks of acceleration 4 with center fraction 0.08, and is used with \
-             equispaced masks of acceleration 8 with center fraction 0.04"
-        );
-        let random = Sampling { mask: MaskKind::Random, ..four.clone() };
-        assert!(
-            difference(&random, &four, true).unwrap().contains("trained with random masks of acceleration 4")
-        );
-        let fewer = sampling(&[8], &[0.04], Some(6));
-        assert_eq!(
-            difference(&fewer, &eight, true).unwrap(),
-            "the network was trained with 6 virtual coils, and is used with all coils"
-        );
-        let text = difference(&four, &fewer, true).unwrap();
-        assert!(
-            text.contains("0.08 and all coils, and is used with")
-                && text.ends_with("0.04 and 6 virtual coils"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn what_a_network_knows_is_no_reason_to_warn() {
+    fn what_a_network_knows_is_the_same_to_it() {
         let four = sampling(&[4], &[0.08], None);
         let both = sampling(&[4, 8], &[0.08, 0.04], None);
         let filename = Sampling { mask_seed: MaskSeeding::Filename, ..four.clone() };
-        assert_eq!(difference(&four, &filename, true), None);
-        assert_eq!(difference(&both, &four, true), None);
-        assert!(difference(&four, &both, true).is_some());
-        assert_eq!(difference(&four, &both, false), None, "no mask is drawn");
+        assert!(same(&four, &filename, true));
+        assert!(same(&both, &four, true));
+        assert!(!same(&four, &both, true));
+        assert!(same(&four, &both, false), "no mask is drawn");
+        assert!(!same(&Sampling { mask: MaskKind::Random, ..four.clone() }, &four, true));
+        for masked in [true, false] {
+            assert!(!same(&Sampling { virtual_coils: Some(6), ..four.clone() }, &four, masked));
+        }
+    }
+
+    #[test]
+    fn samplings_have_words() {
+        let eight = sampling(&[8, 4], &[0.04, 0.08], Some(6));
+        assert_eq!(
+            words(&eight, true),
+            "equispaced masks of acceleration 8,4 with center fraction 0.04,0.08 and 6 virtual coils"
+        );
+        assert_eq!(words(&eight, false), "6 virtual coils");
+        assert_eq!(
+            as_options(&sampling(&[4], &[0.08], None)),
+            "--mask equispaced --acceleration 4 --center-fraction 0.08 --virtual-coils all"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! `kerase unlearn`.
 
 use crate::backend::Backend;
+use crate::batch::Sampling;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
 use crate::cli::labelled::check_distinct;
 use crate::cli::loader_args::LoaderArgs;
@@ -9,7 +10,7 @@ use crate::cli::rank_args::RankArgs;
 use crate::cli::request_args::RequestArgs;
 use crate::cli::run_args::{OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop::{self, Stop};
-use crate::cli::trained_with::{optimisation_to_go_on_with, sampling_to_go_on_with, warn_of_another_loss};
+use crate::cli::trained_with::Trained;
 use crate::data::fraction::FractionOf;
 use crate::device::Work;
 use crate::error::{Error, Result};
@@ -81,13 +82,17 @@ impl Args {
     /// None where there is nothing left to do.
     fn unlearn(&self, ranks: &Ranks, stop: &Stop) -> Result<Option<Outcome>> {
         let start = self.out.start();
-        let mut config = if start == Start::Resume { self.resumed(ranks)? } else { self.fresh(ranks)? };
+        let mut config = if start == Start::Resume { self.resumed(ranks)? } else { self.fresh(ranks, None)? };
         if let Some(said) = self.out.finished_already(&config.optimisation, "unlearning.json")? {
             return print(said).map(|()| None);
         }
-        if start != Start::Resume {
+        if start != Start::Resume
+            && let Some(trained) = Trained::beside(&config.model)?
+        {
+            // Sets are opened later: what is learnt from is fully sampled as a rule.
+            trained.tell_of_sampling(&config.sampling, true);
             let steps = config.method.parse::<Method>()?.has_steps();
-            warn_of_another_loss(&config.model, &config.optimisation, steps);
+            trained.warn_of_another_loss(&config.optimisation, steps);
         }
         let device = self.ranks.device(&self.device, ranks)?;
         let device = match start {
@@ -106,7 +111,9 @@ impl Args {
         Ok(Some(outcome))
     }
 
-    fn fresh(&self, ranks: &Ranks) -> Result<UnlearnConfig> {
+    /// What is asked for. What no option says of masks, coils and optimisation is as the run has it that goes on, or as the
+    /// network was trained.
+    fn fresh(&self, ranks: &Ranks, stored: Option<&UnlearnConfig>) -> Result<UnlearnConfig> {
         let request = &self.request;
         let method = required(request.method.clone(), "--method")?;
         let known: Method = method.parse()?;
@@ -123,13 +130,20 @@ impl Args {
             return Err(Error::input("--test forget=…: the forget set is measured under this name already"));
         }
         let model = required(request.model.clone(), "--model")?;
-        let training = optimisation_to_go_on_with(&model, Optimisation::default());
+        let papers = || (Sampling::default(), Optimisation::default());
+        let (sampling, training) = match stored {
+            Some(stored) => (stored.sampling.clone(), stored.optimisation.clone()),
+            None => Trained::beside(&model)?.map_or_else(papers, |trained| {
+                let training = trained.optimisation(Optimisation::default());
+                (trained.sampling, training)
+            }),
+        };
         let defaults = paper::optimisation(&known, optimizer_state, training);
         check_distinct("--test", request.tests.iter().map(|test| (&*test.name, &*test.path)))?;
         Ok(UnlearnConfig {
             method,
             recipe,
-            sampling: sampling_to_go_on_with(&model, &self.sampling)?,
+            sampling: self.sampling.over(sampling)?,
             model,
             retain: required(request.retain.clone(), "--retain")?,
             forget: required(request.forget.clone(), "--forget")?,
@@ -163,7 +177,7 @@ impl Args {
         let directory = RunDirectory::check(&self.out.out, Start::Resume)?;
         if self.out.again() {
             let stored: UnlearnConfig = directory.settings("unlearn")?;
-            let asked = self.fresh(ranks)?.with_defaults()?.with_absolute_paths();
+            let asked = self.fresh(ranks, Some(&stored))?.with_defaults()?.with_absolute_paths();
             return self.optimisation.go_on(stored, asked, |config| &mut config.optimisation, &self.out.out);
         }
         if self.request != RequestArgs::default() || self.sampling.any() {

@@ -1,8 +1,9 @@
 //! The operations as CUDA kernels, on a GPU or on the emulated device.
 //!
-//! A file or folder for an operation or family, with the stem of its kernels in `kernels/` (in `conv/`: without that):
-//! how work is cut into blocks stands here, what a block does stands there. Everything of a launch that a kernel would have
-//! to work out from shapes is worked out here. Sums that cross blocks are left as parts and joined by a second kernel, in a fixed order.
+//! A file or folder for an operation or family, with the stem of its kernels in `kernels/`; in `conv/`, those of conv.cu are
+//! `conv3x3` and `plain`, and others lack the stem. How work is cut into blocks stands here, what a block does stands there.
+//! Everything of a launch that a kernel would have to work out from shapes is worked out here. Sums that cross blocks are left
+//! as parts and joined by a second kernel, in a fixed order.
 
 pub mod beside;
 pub mod cascade;

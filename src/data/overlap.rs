@@ -53,9 +53,9 @@ pub struct CommonVolume {
 ///
 /// Volumes are the same if they are one file (links followed), if their files have the same SHA-256, or if they have the
 /// same shape and the same k-space in their middle slice, whatever else is in their files: as a copy has that was recompressed,
-/// or went through another format and back. Much is only read where little does not tell them apart, so disjoint sets of
-/// hundreds of gigabytes are compared in seconds: files where size and a sample of their bytes agree, k-space where that of
-/// the first coil does.
+/// or went through another format and back. Much is only read where
+/// little does not tell them apart: files where size and a sample of their bytes agree, k-space where that of the first coil
+/// does, which is a megabyte or two of each volume, or a slice where it is compressed.
 ///
 /// # Errors
 /// [`Error::Io`] if a file cannot be read.
@@ -65,12 +65,12 @@ pub fn common_volumes(first: &VolumeSet, second: &VolumeSet) -> Result<Vec<Commo
     };
     let paths = first.volumes().iter().map(canonical).collect::<Result<HashSet<_>>>()?;
     let sizes = by_key(first.volumes(), |volume| Ok(Some(file_size(&volume.path)?)))?;
-    let shapes: HashSet<_> = second.volumes().iter().map(shape).collect();
-    let samples = by_key(first.volumes(), |volume| match shapes.contains(&shape(volume)) {
+    let of_second: HashSet<_> = second.volumes().iter().map(shape).collect();
+    let samples = by_key(first.volumes(), |volume| match of_second.contains(&shape(volume)) {
         true => sample(volume),
         false => Ok(None),
     })?;
-    let shapes: HashSet<_> = first.volumes().iter().map(shape).collect();
+    let of_first: HashSet<_> = first.volumes().iter().map(shape).collect();
     let middles = Middles::default();
 
     let twin_of = |volume: &VolumeFile| -> Result<Option<CommonVolume>> {
@@ -86,7 +86,7 @@ pub fn common_volumes(first: &VolumeSet, second: &VolumeSet) -> Result<Vec<Commo
                 return common(format!("{shown} and {} (the same bytes)", other.path.display()));
             }
         }
-        let sampled = if shapes.contains(&shape(volume)) { sample(volume)? } else { None };
+        let sampled = if of_first.contains(&shape(volume)) { sample(volume)? } else { None };
         for other in sampled.and_then(|sample| samples.get(&sample)).into_iter().flatten() {
             if middles.same(other, volume)? {
                 return common(format!("{shown} and {} (the same k-space)", other.path.display()));

@@ -163,7 +163,7 @@ impl Default for Training {
             lr,
             clip: clip.unwrap_or(f64::INFINITY),
             batch,
-            epochs: epochs.unwrap_or(0),
+            epochs: epochs.expect("a training has an end"),
             lr_factor: plateau.factor,
             lr_patience: plateau.patience,
             low_memory,

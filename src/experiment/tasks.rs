@@ -18,8 +18,7 @@ use crate::model::Weights;
 use crate::progress::{Progress, warn};
 use crate::run::{Best, Outcome, RunState};
 use crate::simulate::{file_name, simulate_volume};
-use crate::train::TrainConfig;
-use crate::train::Training;
+use crate::train::{TrainConfig, Training};
 use crate::unlearn::{UnlearnConfig, Unlearning};
 
 impl Experiment<'_> {

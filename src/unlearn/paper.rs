@@ -22,8 +22,8 @@ pub fn retain_fraction(method: &Method) -> f64 {
 
 /// The optimisation of a method's run, after a training with `training`'s.
 ///
-/// A network that is trained anew is trained like the first, and a method without steps passes over the data once. A plateau
-/// that goes on from training keeps training's patience, as PyTorch's does when its state is loaded.
+/// A network that is trained anew is trained as that says, and a method without steps passes over the data once. A plateau
+/// that goes on from training keeps its patience, as PyTorch's does when its state is loaded.
 pub fn optimisation(method: &Method, state: OptimizerState, training: Optimisation) -> Optimisation {
     if method.anew == Anew::Everything {
         return training;
@@ -36,5 +36,40 @@ pub fn optimisation(method: &Method, state: OptimizerState, training: Optimisati
         epochs: Some(if method.has_steps() { EPOCHS } else { 1 }),
         plateau: PlateauSettings { patience, ..training.plateau },
         ..training
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::optimisation::Loss;
+
+    #[test]
+    fn runs_are_as_long_and_as_patient_as_the_papers() {
+        let training = Optimisation {
+            loss: Loss::L1,
+            lr: 2e-3,
+            epochs: Some(7),
+            plateau: PlateauSettings { factor: 0.3, patience: 4 },
+            ..Optimisation::default()
+        };
+        let (resume, fresh) = (OptimizerState::Resume, OptimizerState::Fresh);
+        for (name, state, epochs, patience, fraction) in [
+            ("nl-ft", resume, 5, 4, 0.1),
+            ("nl-ft", fresh, 5, 1, 0.1),
+            ("ga", resume, 5, 4, 0.1),
+            ("ssd", fresh, 1, 1, 0.1),
+            // These have no optimiser that goes on, whatever a study's settings say.
+            ("ssd", resume, 1, 1, 0.1),
+            ("eu-k", resume, 5, 1, 0.1),
+            ("retrain", fresh, 7, 4, 1.0),
+            ("retrain", resume, 7, 4, 1.0),
+        ] {
+            let method: Method = name.parse().unwrap();
+            let found = optimisation(&method, state, training.clone());
+            let plateau = PlateauSettings { factor: 0.3, patience };
+            assert_eq!(found, Optimisation { epochs: Some(epochs), plateau, ..training.clone() }, "{name}");
+            assert_eq!(retain_fraction(&method), fraction, "{name}");
+        }
     }
 }

@@ -22,7 +22,7 @@ pub fn names(kind: Kind) -> Vec<String> {
 /// Of a file that `kerase bench --tune` writes.
 const HEADER: &str = "\
 # Tilings of convolutions that were measured to be quicker than what kerase's models choose: kerase bench --tune writes
-# them, and bench --tilings takes them. See src/cuda/conv/tilings.rs.
+# them, and bench --tilings takes them. See src/cuda/conv/tilings_file.rs.
 ";
 
 const MEASURED_ON: &str = "# measured on ";

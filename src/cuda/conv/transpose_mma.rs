@@ -155,7 +155,7 @@ impl Cut {
         })
     }
 
-    /// What a multiprocessor is thought to take, in clocks, after the model of `conv_mma`'s: a block takes what the
+    /// What a multiprocessor is thought to take, in clocks, after the model of `mma`'s: a block takes what the
     /// busiest of its parts takes, tensor cores, instructions (four a clock; about 100 for a warp's pixels of a step,
     /// 30 for the weights of a tile of one) or the level-2 cache (24 bytes a clock), and waits once for each slice of
     /// weights.
