@@ -33,7 +33,7 @@ use kerase::unlearn::mixing::Mixing;
 use kerase::unlearn::record::Record;
 use kerase::unlearn::schedule::UnlearnEpochs;
 use kerase::unlearn::{
-    Hyperparameters, METHODS, Method, OptimizerState, Recipe, Strength, UnlearnConfig, Unlearning,
+    Hyperparameters, Knob, METHODS, Method, OptimizerState, Recipe, Strength, UnlearnConfig, Unlearning,
 };
 use run_support::{SAMPLING, Sets};
 use support::Folder;
@@ -100,6 +100,25 @@ fn config(folder: &Folder, name: &str) -> UnlearnConfig {
             plateau: PlateauSettings { factor: 0.1, patience: 1 },
         },
     }
+}
+
+#[test]
+fn knobs_are_called_as_settings_have_them() {
+    let hyperparameters = Hyperparameters {
+        alpha: Some(1.0),
+        ascent_epochs: Some(1),
+        beta: Some(1.0),
+        lambda: Some(1.0),
+        last_cascades: Some(1),
+        saliency: Some(1.0),
+    };
+    let settings = UnlearnConfig { hyperparameters, ..config(&Folder::new(), "scrub") };
+    let settings = toml::Table::try_from(settings).unwrap();
+    assert!(Knob::ALWAYS.iter().all(|knob| settings.contains_key(knob.key())), "{settings}");
+    let others: BTreeSet<&str> = hyperparameters.knobs().map(Knob::key).collect();
+    let table = settings["hyperparameters"].as_table().unwrap();
+    assert_eq!(table.keys().map(String::as_str).collect::<BTreeSet<_>>(), others, "{settings}");
+    assert_eq!(Knob::AscentEpochs.to_string(), "--ascent-epochs");
 }
 
 /// Runs in double precision, for at most so many steps; what it saved and recorded.

@@ -68,7 +68,8 @@ fn with_recipes() -> impl Iterator<Item = Method> {
 
 /// Those of the options that a method takes.
 fn taken(found: &Method, options: &[(&str, &str)]) -> String {
-    let taken = options.iter().filter(|(option, _)| found.takes(option).is_ok());
+    let knobs: Vec<String> = found.all_knobs().iter().map(ToString::to_string).collect();
+    let taken = options.iter().filter(|(option, _)| knobs.iter().any(|knob| knob == option));
     taken.map(|(option, value)| format!("{option} {value} ")).collect()
 }
 

@@ -6,7 +6,7 @@ use crate::cli::labelled::weights_argument;
 use crate::data::fraction::FractionOf;
 use crate::error::Result;
 use crate::unlearn::config::NamedSet;
-use crate::unlearn::{Hyperparameters, Method, OptimizerState, Recipe};
+use crate::unlearn::{Hyperparameters, Knob, Method, OptimizerState, Recipe};
 
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct RequestArgs {
@@ -97,16 +97,16 @@ impl RequestArgs {
     /// # Errors
     /// As said, and hyperparameters beyond their bounds.
     pub fn check(&self, method: &Method) -> Result<()> {
-        for (option, given) in [
-            ("--recipe", self.recipe.is_some()),
-            ("--retain-fraction", self.retain_fraction.is_some()),
-            ("--fraction-of", self.fraction_of.is_some()),
-            ("--forget-weight", self.forget_weight.is_some()),
-            ("--noise", self.noise.is_some()),
-            ("--gamma", self.gamma.is_some()),
+        for (knob, given) in [
+            (Knob::Recipe, self.recipe.is_some()),
+            (Knob::RetainFraction, self.retain_fraction.is_some()),
+            (Knob::FractionOf, self.fraction_of.is_some()),
+            (Knob::ForgetWeight, self.forget_weight.is_some()),
+            (Knob::Noise, self.noise.is_some()),
+            (Knob::Gamma, self.gamma.is_some()),
         ] {
             if given {
-                method.takes(option)?;
+                method.check_takes(knob)?;
             }
         }
         method.check_hyperparameters(&self.hyperparameters())

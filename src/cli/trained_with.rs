@@ -12,7 +12,7 @@ use crate::cli::args::SamplingArgs;
 use crate::data::mask::MaskKind;
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
-use crate::progress::{say, warn};
+use crate::progress::{say, warn, warn_once};
 use crate::run::optimisation::{Loss, Optimisation};
 use crate::run::plateau::PlateauSettings;
 
@@ -64,7 +64,7 @@ impl Trained {
         match config.and_then(|text| toml::from_str(&text).map_err(|why| why.message().to_string())) {
             Ok(Config { sampling, optimisation: steps }) => Ok(Some(Self { path, sampling, steps })),
             Err(why) => {
-                warn(&format!(
+                warn_once(&format!(
                     "{} does not say what the network beside it was trained with, so what no option says is as in the paper: \
                      {why}",
                     path.display()

@@ -20,7 +20,7 @@ use crate::run::Role;
 use crate::run::optimisation::Optimisation;
 use crate::train::TrainConfig;
 use crate::unlearn::methods::last_cascades;
-use crate::unlearn::{Method, OptimizerState, UnlearnConfig, paper};
+use crate::unlearn::{Knob, Method, OptimizerState, UnlearnConfig, paper};
 
 /// All that is to be done, each after what it needs.
 #[derive(Clone, Debug)]
@@ -283,17 +283,8 @@ fn unlearning_settings(config: &UnlearnConfig, method: &Method) -> Result<Value>
     for path in ["model", "retain", "forget"] {
         settings[path] = Value::Null;
     }
-    for (option, key) in [
-        ("--recipe", "recipe"),
-        ("--retain-fraction", "retain_fraction"),
-        ("--fraction-of", "fraction_of"),
-        ("--forget-weight", "forget_weight"),
-        ("--noise", "noise"),
-        ("--gamma", "gamma"),
-    ] {
-        if method.takes(option).is_err() {
-            settings[key] = Value::Null;
-        }
+    for knob in Knob::ALWAYS.into_iter().filter(|&knob| !method.takes(knob)) {
+        settings[knob.key()] = Value::Null;
     }
     Ok(settings)
 }

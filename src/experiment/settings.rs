@@ -21,7 +21,7 @@ use crate::run::plateau::PlateauSettings;
 use crate::simulate::{Anatomy, SimulateConfig};
 use crate::unlearn::hyperparameters::Hyperparameters;
 use crate::unlearn::method::Anew;
-use crate::unlearn::{Method, OptimizerState, Recipe, paper};
+use crate::unlearn::{Knob, Method, OptimizerState, Recipe, paper};
 
 /// A study: `experiments/*.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -312,14 +312,14 @@ impl Settings {
                     return Err(named(format!("{name}: expected a number from 0")));
                 }
             }
-            for (key, option, given) in [
-                ("fraction", "--retain-fraction", row.fraction.is_some()),
-                ("recipe", "--recipe", row.recipe.is_some()),
-                ("forget_weight", "--forget-weight", row.forget_weight.is_some()),
-                ("noise", "--noise", row.noise.is_some()),
-                ("gamma", "--gamma", row.gamma.is_some()),
+            for (key, knob, given) in [
+                ("fraction", Knob::RetainFraction, row.fraction.is_some()),
+                ("recipe", Knob::Recipe, row.recipe.is_some()),
+                ("forget_weight", Knob::ForgetWeight, row.forget_weight.is_some()),
+                ("noise", Knob::Noise, row.noise.is_some()),
+                ("gamma", Knob::Gamma, row.gamma.is_some()),
             ] {
-                if given && method.takes(option).is_err() {
+                if given && !method.takes(knob) {
                     return Err(named(format!("{key} has no effect with {}", method.name)));
                 }
             }

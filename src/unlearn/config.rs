@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::paths::absolute;
 use crate::run::optimisation::Optimisation;
 use crate::unlearn::hyperparameters::Hyperparameters;
+use crate::unlearn::knob::Knob;
 use crate::unlearn::method::Method;
 use crate::unlearn::optimizer_state::OptimizerState;
 use crate::unlearn::strength::{Recipe, Strength};
@@ -55,7 +56,7 @@ impl UnlearnConfig {
     pub(super) fn retain_part(&self, retain: &VolumeSet) -> Result<VolumeSet> {
         retain
             .fraction(self.retain_fraction, self.fraction_of, self.optimisation.seed)
-            .map_err(|error| error.of("--retain-fraction"))
+            .map_err(|error| error.of(Knob::RetainFraction))
     }
 
     /// These settings with the method's defaults for what is missing.
@@ -94,11 +95,11 @@ impl UnlearnConfig {
                 method.name
             )));
         }
-        for (name, value) in
-            [("--forget-weight", self.forget_weight), ("--noise", self.noise), ("--gamma", self.gamma)]
+        for (knob, value) in
+            [(Knob::ForgetWeight, self.forget_weight), (Knob::Noise, self.noise), (Knob::Gamma, self.gamma)]
         {
             if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::input(format!("{name} {value}: expected a number from 0")));
+                return Err(Error::input(format!("{knob} {value}: expected a number from 0")));
             }
         }
         Ok(method)

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::unlearn::knob::Knob;
+
 /// Absent where a method has no such number, or nobody gave it. What each means stands in the method's file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,26 +43,26 @@ impl Hyperparameters {
         saliency: None,
     };
 
-    /// Those that are there: the option that gives each, what papers call it, and its value.
-    pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, &'static str, f64)> + use<> {
+    /// Those that are there, what papers call each, and its value.
+    pub(super) fn given(&self) -> impl Iterator<Item = (Knob, &'static str, f64)> + use<> {
         let all = [
-            ("--alpha", "α", self.alpha),
-            ("--ascent-epochs", "epochs with ascent", self.ascent_epochs.map(|epochs| epochs as f64)),
-            ("--beta", "β", self.beta),
-            ("--lambda", "λ", self.lambda),
-            ("--last-cascades", "k", self.last_cascades.map(|k| k as f64)),
-            ("--saliency", "share of salient weights", self.saliency),
+            (Knob::Alpha, "α", self.alpha),
+            (Knob::AscentEpochs, "epochs with ascent", self.ascent_epochs.map(|epochs| epochs as f64)),
+            (Knob::Beta, "β", self.beta),
+            (Knob::Lambda, "λ", self.lambda),
+            (Knob::LastCascades, "k", self.last_cascades.map(|k| k as f64)),
+            (Knob::Saliency, "share of salient weights", self.saliency),
         ];
-        all.into_iter().filter_map(|(option, symbol, value)| Some((option, symbol, value?)))
+        all.into_iter().filter_map(|(knob, symbol, value)| Some((knob, symbol, value?)))
     }
 
     pub fn is_none(&self) -> bool {
         *self == Self::NONE
     }
 
-    /// The options of those that are there.
-    pub fn options(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.given().map(|(option, ..)| option)
+    /// Those that are there.
+    pub fn knobs(&self) -> impl Iterator<Item = Knob> + use<> {
+        self.given().map(|(knob, ..)| knob)
     }
 
     /// These, and `defaults` for those that are missing.

@@ -4,6 +4,7 @@ use crate::data::volume::SliceId;
 use crate::error::{Error, Result};
 use crate::run::{Role, Term};
 use crate::unlearn::hyperparameters::Hyperparameters;
+use crate::unlearn::knob::Knob;
 use crate::unlearn::mixing::Mixing;
 use crate::unlearn::optimizer_state::OptimizerState;
 use crate::unlearn::strength::{Recipe, Strength};
@@ -76,8 +77,8 @@ pub struct Method {
     pub teachers: &'static [Teacher],
     /// Whether it may be run by either recipe: those of Xue et al. and what builds on them.
     pub recipe: bool,
-    /// The numbers of [`Strength`] that it has, by the options that give them.
-    pub options: &'static [&'static str],
+    /// The numbers of [`Strength`] that it has.
+    pub knobs: &'static [Knob],
     /// γ where none is given.
     pub gamma: fn(Recipe) -> f64,
     /// The hyperparameters that it has, with their defaults.
@@ -105,7 +106,7 @@ pub(super) const PLAIN: Method = Method {
     anew: Anew::Nothing,
     teachers: &[],
     recipe: false,
-    options: &[],
+    knobs: &[],
     gamma: Recipe::default_gamma,
     defaults: Hyperparameters::NONE,
     numbers: |_| String::new(),
@@ -182,45 +183,49 @@ impl Method {
         if self.resumes_adam() { OptimizerState::Resume } else { OptimizerState::Fresh }
     }
 
-    /// The options of `kerase unlearn` that say how it goes about it.
-    pub fn all_options(&self) -> Vec<&'static str> {
-        let mut options = self.options.to_vec();
-        options.extend(self.defaults.options());
+    /// All that says how it goes about it.
+    pub fn all_knobs(&self) -> Vec<Knob> {
+        let mut knobs = self.knobs.to_vec();
+        knobs.extend(self.defaults.knobs());
         if self.recipe {
-            options.push("--recipe");
+            knobs.push(Knob::Recipe);
         }
         if self.uses_retain_set() {
-            options.extend(["--retain-fraction", "--fraction-of"]);
+            knobs.extend([Knob::RetainFraction, Knob::FractionOf]);
         }
-        options
+        knobs
+    }
+
+    pub fn takes(&self, knob: Knob) -> bool {
+        self.all_knobs().contains(&knob)
     }
 
     /// # Errors
-    /// Where an option has no effect on it.
-    pub fn takes(&self, option: &str) -> Result<()> {
-        let options = self.all_options();
-        if options.contains(&option) {
+    /// Where it does not take this.
+    pub fn check_takes(&self, knob: Knob) -> Result<()> {
+        if self.takes(knob) {
             return Ok(());
         }
-        let takes = if options.is_empty() { "none of its kind".to_string() } else { options.join(", ") };
-        Err(Error::input(format!("{option} has no effect with --method {}, which takes {takes}", self.name)))
+        let knobs: Vec<String> = self.all_knobs().iter().map(Knob::to_string).collect();
+        let takes = if knobs.is_empty() { "none of its kind".to_string() } else { knobs.join(", ") };
+        Err(Error::input(format!("{knob} has no effect with --method {}, which takes {takes}", self.name)))
     }
 
     /// # Errors
     /// A number that it does not have, or that is beyond its bounds.
     pub fn check_hyperparameters(&self, hyperparameters: &Hyperparameters) -> Result<()> {
-        for (option, _, value) in hyperparameters.given() {
-            self.takes(option)?;
-            let (within, expected) = match option {
-                "--saliency" => (value > 0.0 && value <= 1.0, "a share above 0 and up to 1"),
-                "--last-cascades" => (value >= 1.0, "a number from 1"),
-                "--beta" => ((0.0..=1.0).contains(&value), "a number from 0 to 1"),
+        for (knob, _, value) in hyperparameters.given() {
+            self.check_takes(knob)?;
+            let (within, expected) = match knob {
+                Knob::Saliency => (value > 0.0 && value <= 1.0, "a share above 0 and up to 1"),
+                Knob::LastCascades => (value >= 1.0, "a number from 1"),
+                Knob::Beta => ((0.0..=1.0).contains(&value), "a number from 0 to 1"),
                 // An infinite α of ssd selects nothing.
-                "--alpha" if self.before == Before::Dampens => (value >= 0.0, "a number from 0, or inf"),
+                Knob::Alpha if self.before == Before::Dampens => (value >= 0.0, "a number from 0, or inf"),
                 _ => (value >= 0.0 && value.is_finite(), "a number from 0"),
             };
             if !within {
-                return Err(Error::input(format!("{option} {value}: expected {expected}")));
+                return Err(Error::input(format!("{knob} {value}: expected {expected}")));
             }
         }
         Ok(())
@@ -229,7 +234,7 @@ impl Method {
     /// The objective with its numbers.
     pub fn describe(&self, strength: &Strength) -> String {
         let mut text = self.objective.to_string();
-        if self.options.contains(&"--forget-weight") {
+        if self.knobs.contains(&Knob::ForgetWeight) {
             text += &format!(" with forget weight {}", strength.forget_weight);
         }
         text += &strength.hyperparameters.describe();

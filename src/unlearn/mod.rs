@@ -6,6 +6,7 @@
 mod beginning;
 pub mod config;
 pub mod hyperparameters;
+pub mod knob;
 pub mod mask;
 pub mod measured;
 pub mod method;
@@ -24,6 +25,7 @@ mod warnings;
 
 pub use config::UnlearnConfig;
 pub use hyperparameters::Hyperparameters;
+pub use knob::Knob;
 pub use method::Method;
 pub use methods::METHODS;
 pub use optimizer_state::OptimizerState;

@@ -1,6 +1,7 @@
 //! Gradient ascent (Xue et al. 2024): the loss of the forget set is climbed.
 
 use crate::run::Term;
+use crate::unlearn::knob::Knob;
 use crate::unlearn::method::{Method, PLAIN};
 use crate::unlearn::strength::Strength;
 
@@ -10,7 +11,7 @@ pub const METHOD: Method = Method {
     objective: "−J(x_f)",
     retain: None,
     forget: Some(ascent),
-    options: &["--forget-weight"],
+    knobs: &[Knob::ForgetWeight],
     recipe: true,
     ..PLAIN
 };

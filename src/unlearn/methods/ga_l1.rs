@@ -1,6 +1,7 @@
 //! Gradient ascent with an ℓ1 penalty (Xue et al. 2024): the loss of the forget set is climbed while the weights are drawn to zero.
 
 use crate::run::Term;
+use crate::unlearn::knob::Knob;
 use crate::unlearn::method::{Method, PLAIN};
 use crate::unlearn::strength::{Recipe, Strength};
 
@@ -11,7 +12,7 @@ pub const METHOD: Method = Method {
     retain: None,
     forget: Some(ascent),
     l1: true,
-    options: &["--forget-weight", "--gamma"],
+    knobs: &[Knob::ForgetWeight, Knob::Gamma],
     recipe: true,
     numbers: |strength| {
         format!(", J(x_f) weighted {}, γ = {}", weight_of_ascent(strength.recipe), strength.gamma)

@@ -2,6 +2,7 @@
 
 use crate::run::Term;
 use crate::run::schedule::TargetNoise;
+use crate::unlearn::knob::Knob;
 use crate::unlearn::method::{Method, PLAIN};
 use crate::unlearn::strength::{Recipe, Strength};
 
@@ -11,7 +12,7 @@ pub const METHOD: Method = Method {
     objective: "J(x_f, y + λ·n)",
     retain: None,
     forget: Some(noisy),
-    options: &["--forget-weight", "--noise"],
+    knobs: &[Knob::ForgetWeight, Knob::Noise],
     recipe: true,
     numbers: |strength| {
         let kind = if is_absolute(strength.recipe) { "|λ·n|" } else { "λ·n" };

@@ -13,6 +13,7 @@
 
 use crate::run::Term;
 use crate::unlearn::hyperparameters::{Hyperparameters, filled};
+use crate::unlearn::knob::Knob;
 use crate::unlearn::method::{Method, PLAIN, Teacher};
 use crate::unlearn::mixing::Mixing;
 use crate::unlearn::strength::Strength;
@@ -25,7 +26,7 @@ pub const METHOD: Method = Method {
     forget: Some(disobey),
     steps: Some(|strength| Mixing::Turns { ascent_epochs: filled(strength.hyperparameters.ascent_epochs) }),
     teachers: &[Teacher::Original],
-    options: &["--gamma"],
+    knobs: &[Knob::Gamma],
     gamma: |_| 0.99,
     defaults: Hyperparameters { alpha: Some(0.001), ascent_epochs: Some(2), ..Hyperparameters::NONE },
     numbers: |strength| format!(", γ = {}", strength.gamma),
