@@ -112,7 +112,7 @@ impl MapShape {
 /// Feature maps as a layer leaves them.
 pub struct FeatureMap<B> {
     pub shape: MapShape,
-    /// `[N, channels, height, width]`, a buffer of [`Memory::map`].
+    /// `[N, channels, height, width]`, a buffer of [`Memory::map`](crate::backend::Memory::map).
     pub values: B,
     /// `[N, channels, 2]`: mean and 1/√(variance + 1e-5) of each plane. Present: a reader of the map reads
     /// `LeakyReLU((value − mean)·rstd)` with slope 0.2. Absent: the values themselves.
@@ -121,7 +121,7 @@ pub struct FeatureMap<B> {
 
 /// The gradient of a [`FeatureMap`].
 pub struct MapGradient<B> {
-    /// ∂L/∂((value − mean)·rstd) where the map has statistics, else ∂L/∂value. A buffer of [`Memory::map`].
+    /// ∂L/∂((value − mean)·rstd) where the map has statistics, else ∂L/∂value. A buffer of [`Memory::map`](crate::backend::Memory::map).
     pub values: B,
     /// `[N, channels, 2]`: each plane's mean of `g` and of `g·(value − mean)·rstd`. Present where the map has
     /// statistics.

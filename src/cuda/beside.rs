@@ -4,7 +4,7 @@
 //! What such a launch touches is noted by the addresses that its kernel is given. Whatever is launched later and would
 //! write at one of them, or read what is written there, first waits for it. That a later launch is given another address
 //! within the same buffer is not noticed. Of parameters and their gradients alone operations are given parts: a part is
-//! the same wherever it is used, and what touches all of them at once must first call [`Cuda::rejoin`].
+//! the same wherever it is used, and what touches all of them at once must first call `Cuda::rejoin`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};

@@ -1,6 +1,6 @@
 //! Kernels as Rust functions, with the types that their C++ side must have too.
 //!
-//! The driver takes arguments as bare pointers and checks nothing. So [`kernels!`] declares each kernel once, gives it
+//! The driver takes arguments as bare pointers and checks nothing. So `kernels!` declares each kernel once, gives it
 //! a function whose parameters are typed, and keeps its signature as text; the emulated build derives the same text
 //! from the C++ function, and a test compares the two.
 

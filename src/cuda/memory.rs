@@ -300,7 +300,7 @@ pub const fn fence() -> [f32; FENCE] {
     [SENTINEL; FENCE]
 }
 
-/// Where the sentinels of a fenced buffer lie: addresses of [`FENCE`] each.
+/// Where the sentinels of a fenced buffer lie: addresses of `FENCE` each.
 pub fn fences<D: Driver>(buffer: &Buffer<D>) -> [u64; 2] {
     let bytes = (FENCE * size_of::<f32>()) as u64;
     [buffer.address - bytes, buffer.address + (buffer.len * buffer.element.bytes()) as u64]

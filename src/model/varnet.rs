@@ -133,7 +133,7 @@ impl VarNet {
         self.cascades[0].check(shape)
     }
 
-    /// Coil images that the sensitivity network sees at a time: as many as need at most [`GROUP_ROOM`] times the room for
+    /// Coil images that the sensitivity network sees at a time: as many as need at most `GROUP_ROOM` times the room for
     /// gradients that the cascades' U-Nets need, shared out evenly. It follows from the shape alone, in every mode: what is
     /// computed does too.
     pub fn group(&self, shape: ImageShape) -> usize {

@@ -22,7 +22,7 @@ impl Run<'_> {
     /// Runs from `state` to the end, or to a stop. Weights and state are saved after every epoch and at the end.
     ///
     /// # Errors
-    /// What the data, the network or the disk refuse, and [`crate::Error::NotFinite`] where a loss or gradient is NaN
+    /// What the data, the network or the disk refuse, and [`Error::NotFinite`](crate::error::Error::NotFinite) where a loss or gradient is NaN
     /// or infinite: the last checkpoint then stays as it is.
     pub fn go<B: Backend>(
         &self,

@@ -17,7 +17,7 @@ impl Run<'_> {
     /// called after each and may take it. True where a stop was asked for, and not all were looked at.
     ///
     /// # Errors
-    /// What the data or the device refuse, and [`crate::Error::NotFinite`] where a loss is NaN or infinite.
+    /// What the data or the device refuse, and [`Error::NotFinite`](crate::error::Error::NotFinite) where a loss is NaN or infinite.
     pub fn survey<B: Backend>(
         &self,
         engine: &mut Engine<'_, B>,

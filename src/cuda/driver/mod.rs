@@ -34,7 +34,7 @@ pub trait Driver: Send + Sync + 'static {
     /// Memory with unspecified contents, aligned to 256 bytes.
     ///
     /// # Errors
-    /// [`crate::Error::NoMemory`] where the device has not enough, with how much is missing.
+    /// [`Error::NoMemory`](crate::error::Error::NoMemory) where the device has not enough, with how much is missing.
     fn alloc(&self, bytes: usize) -> Result<Self::Block>;
 
     fn address(&self, block: &Self::Block) -> u64;
@@ -161,7 +161,7 @@ pub trait Driver: Send + Sync + 'static {
     /// Connects the device with those of other ranks, where it has a way to: all of them call this.
     ///
     /// # Errors
-    /// [`crate::Error::Input`] where a rank lacks what it takes, on all of them.
+    /// [`Error::Input`](crate::error::Error::Input) where a rank lacks what it takes, on all of them.
     fn connect(&self, ranks: &Ranks) -> Result<()> {
         let _ = ranks;
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! A finding is judged by checks. Each compares a number, its mean over seeds, with a bound that it has to pass by more
 //! than its standard deviation over seeds. The bounds are this program's, taken from the paper's tables with room for
-//! other data: they were set before any study was run, but for [`BEYOND`], and none is met by every outcome.
+//! other data: they were set before any study was run, but for `BEYOND`, and none is met by every outcome.
 
 use serde::Serialize;
 

@@ -54,7 +54,7 @@ pub struct Layer {
     pub weights: Const<f32>,
     pub to: Mut<u32>,
     pub shape: FilterShape,
-    /// [`Cut::filters`], a multiple of [`TAPS`].
+    /// [`Cut::filters`], a multiple of `TAPS`.
     pub words: usize,
 }
 
