@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 /// `KERASE_SANITIZE=thread|address` builds them for that sanitizer; scripts/sanitize.sh runs the result.
 pub fn build() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    // As it is now, not when this was compiled: clones may share a target directory.
+    let folder =
+        PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("kernels");
     let sources = super::cuda::files(&folder, "cu").unwrap_or_else(|message| panic!("{message}"));
     println!("cargo::rerun-if-env-changed=KERASE_SANITIZE");
     println!("cargo::rustc-check-cfg=cfg(kerase_sanitized)");

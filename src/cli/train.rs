@@ -11,7 +11,7 @@ use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop::{self, Stop};
-use crate::cli::trained_with::Trained;
+use crate::cli::trained_with::{Trained, to_go_on_with};
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
@@ -123,17 +123,9 @@ impl Args {
         };
         let (mut sampling, mut defaults) = (Sampling::default(), Optimisation::default());
         if let Some(init) = &self.init {
-            let trained = match stored {
-                Some(TrainConfig { sampling, optimisation, .. }) => {
-                    Some((sampling.clone(), optimisation.clone()))
-                }
-                None => {
-                    Trained::beside(init)?.map(|of| (of.sampling.clone(), of.optimisation(defaults.clone())))
-                }
-            };
-            if let Some((of, Optimisation { loss, clip, .. })) = trained {
-                (sampling, defaults) = (of, Optimisation { loss, clip, ..defaults });
-            }
+            let stored = stored.map(|config| (&config.sampling, &config.optimisation));
+            let (of, Optimisation { loss, clip, .. }) = to_go_on_with(init, stored)?;
+            (sampling, defaults) = (of, Optimisation { loss, clip, ..defaults });
         }
         Ok(TrainConfig {
             data: self.data.clone(),

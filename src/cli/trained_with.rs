@@ -45,7 +45,7 @@ impl Steps {
 pub struct Trained {
     /// The file that says so.
     path: PathBuf,
-    pub sampling: Sampling,
+    sampling: Sampling,
     steps: Steps,
 }
 
@@ -72,12 +72,6 @@ impl Trained {
                 Ok(None)
             }
         }
-    }
-
-    /// `papers`, with the loss and the clip of this training and its plateau.
-    pub fn optimisation(&self, papers: Optimisation) -> Optimisation {
-        let Steps { loss, clip, plateau } = self.steps;
-        Optimisation { loss, clip, plateau, ..papers }
     }
 
     /// Says that the network is used with the sampling that it was trained with, or warns that it is not. It may be meant: a
@@ -111,6 +105,28 @@ impl Trained {
             ));
         }
     }
+}
+
+/// Sampling and optimisation of a network that learns further, where options say nothing of them: as `stored` by the run that
+/// goes on, or else the paper's with the sampling, loss, clip and plateau that the network was trained with, as far as these
+/// are known.
+///
+/// # Errors
+/// As [`Trained::beside`].
+pub fn to_go_on_with(
+    model: &Path,
+    stored: Option<(&Sampling, &Optimisation)>,
+) -> Result<(Sampling, Optimisation)> {
+    if let Some((sampling, optimisation)) = stored {
+        return Ok((sampling.clone(), optimisation.clone()));
+    }
+    let papers = Optimisation::default();
+    Ok(match Trained::beside(model)? {
+        Some(Trained { sampling, steps: Steps { loss, clip, plateau }, .. }) => {
+            (sampling, Optimisation { loss, clip, plateau, ..papers })
+        }
+        None => (Sampling::default(), papers),
+    })
 }
 
 /// The sampling that networks are measured with on sets: what `options` say; where they say nothing, what the networks were

@@ -1,7 +1,6 @@
 //! `kerase unlearn`.
 
 use crate::backend::Backend;
-use crate::batch::Sampling;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
 use crate::cli::labelled::check_distinct;
 use crate::cli::loader_args::LoaderArgs;
@@ -10,13 +9,12 @@ use crate::cli::rank_args::RankArgs;
 use crate::cli::request_args::RequestArgs;
 use crate::cli::run_args::{OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop::{self, Stop};
-use crate::cli::trained_with::Trained;
+use crate::cli::trained_with::{Trained, to_go_on_with};
 use crate::data::fraction::FractionOf;
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::provenance::Provenance;
 use crate::ranks::Ranks;
-use crate::run::optimisation::Optimisation;
 use crate::run::{Outcome, RunDirectory, Start};
 use crate::table::plus_minus;
 use crate::unlearn::OptimizerState;
@@ -130,14 +128,8 @@ impl Args {
             return Err(Error::input("--test forget=…: the forget set is measured under this name already"));
         }
         let model = required(request.model.clone(), "--model")?;
-        let papers = || (Sampling::default(), Optimisation::default());
-        let (sampling, training) = match stored {
-            Some(stored) => (stored.sampling.clone(), stored.optimisation.clone()),
-            None => Trained::beside(&model)?.map_or_else(papers, |trained| {
-                let training = trained.optimisation(Optimisation::default());
-                (trained.sampling, training)
-            }),
-        };
+        let stored = stored.map(|config| (&config.sampling, &config.optimisation));
+        let (sampling, training) = to_go_on_with(&model, stored)?;
         let defaults = paper::optimisation(&known, optimizer_state, training);
         check_distinct("--test", request.tests.iter().map(|test| (&*test.name, &*test.path)))?;
         Ok(UnlearnConfig {
