@@ -3,6 +3,7 @@
 #[path = "cli_support/mod.rs"]
 mod support;
 
+use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 
 use kerase::data::digest::slice_sha256;
@@ -10,6 +11,7 @@ use kerase::data::images::read_images;
 use kerase::data::overlap::common_volumes;
 use kerase::data::set::VolumeSet;
 use kerase::data::volume::{Layout, Slice, VolumeFile};
+use num_complex::Complex64;
 use support::Folder;
 
 fn golden(name: &str) -> String {
@@ -80,6 +82,73 @@ fn a_volume_comes_back_bit_for_bit() {
     assert!(folder.read("a.cfl") == folder.read("c.cfl") && folder.read("a.hdr") == folder.read("c.hdr"));
 }
 
+/// What BART calls `fft -u` along dimension 0, by its definition: from the places to the readout.
+fn readout(image: &[Complex64]) -> Vec<Complex64> {
+    let n = image.len();
+    let from_centre = |i: usize| i as f64 - (n / 2) as f64;
+    let along = |k: usize| {
+        let turns = |x: usize| from_centre(k) * from_centre(x) / n as f64;
+        let terms = image.iter().enumerate().map(|(x, z)| z * Complex64::cis(-TAU * turns(x)));
+        terms.sum::<Complex64>() / (n as f64).sqrt()
+    };
+    (0..n).map(along).collect()
+}
+
+#[test]
+fn a_scan_with_two_phase_encodings_becomes_slices_across_its_readout() {
+    let folder = Folder::new();
+    // Odd and even numbers of slices have their centres in different places; one slice is what it is.
+    for slices in [1, 4, 5] {
+        let set = format!("knee{slices}");
+        folder
+            .kerase(&format!(
+                "simulate --anatomy knee --volumes 1 --slices {slices} --coils 3 --matrix 24 20 --acquired-lines 17 \
+                 --recon 24 20 --out {set}"
+            ))
+            .succeeded();
+        let simulated = VolumeFile::open(folder.path(&set).join("file1000001.h5")).unwrap();
+        let planes: Vec<_> = (0..slices).map(|z| simulated.read_slice(z).unwrap().kspace).collect();
+        // [coil][column][row][readout], the last fastest.
+        let mut bytes = Vec::new();
+        for coil in 0..3 {
+            for column in 0..20 {
+                for row in 0..24 {
+                    let at = (coil * 24 + row) * 20 + column;
+                    let line: Vec<Complex64> = planes
+                        .iter()
+                        .map(|plane| Complex64::new(plane[at].re.into(), plane[at].im.into()))
+                        .collect();
+                    for z in readout(&line) {
+                        bytes.extend((z.re as f32).to_le_bytes());
+                        bytes.extend((z.im as f32).to_le_bytes());
+                    }
+                }
+            }
+        }
+        std::fs::write(folder.path("scan.cfl"), bytes).unwrap();
+        std::fs::write(folder.path("scan.hdr"), format!("# Dimensions\n{slices} 24 20 3 1\n")).unwrap();
+        folder.kerase("convert scan.cfl scan.h5 --overwrite").succeeded();
+        let scan = VolumeFile::open(folder.path("scan.h5")).unwrap();
+        assert_eq!((scan.slices, scan.coils, scan.matrix), (slices, 3, [24, 20]));
+        assert_eq!(
+            (scan.padding_left, scan.padding_right),
+            (simulated.padding_left, simulated.padding_right)
+        );
+        for (z, plane) in planes.iter().enumerate() {
+            let slice = scan.read_slice(z).unwrap();
+            let scale = plane.iter().map(|z| z.norm()).fold(0.0, f32::max);
+            for (a, b) in slice.kspace.iter().zip(plane) {
+                assert!((a - b).norm() < 1e-6 * scale, "{slices} slices, {z}: {a} {b}");
+            }
+            let target = simulated.read_slice(z).unwrap().target.unwrap();
+            let largest = target.iter().copied().fold(0.0, f32::max);
+            for (a, b) in slice.target.unwrap().iter().zip(&target) {
+                assert!((a - b).abs() < 1e-5 * largest, "{slices} slices, {z}: {a} {b}");
+            }
+        }
+    }
+}
+
 #[test]
 fn images_come_back_bit_for_bit() {
     let folder = Folder::new();
@@ -145,7 +214,12 @@ fn what_cannot_be_converted_is_refused_and_nothing_is_left() {
     write("huge", "# Dimensions\n4294967296 4294967296 1 4294967296\n", &numbers);
     write("words", "# Dimensions\ntwo 3\n", &numbers);
     write("maps", "# Dimensions\n2 3 1 1 2\n", &numbers);
-    write("phase", "# Dimensions\n2 3 2\n", &numbers);
+    write("slabs", "# Dimensions\n1 2 3 1 1 1 1 1 1 1 2\n", &numbers);
+    write("volume", "# Dimensions\n2 3 2\n", &numbers);
+    let mut holes = numbers.clone();
+    // The second of three rows in the first column, of both coils.
+    holes[8..16].fill(0);
+    write("rows", "# Dimensions\n3 2 1 2\n", &[&holes[..48], &holes[..48]].concat());
     write("zero", "# Dimensions\n2 3 1 2\n", &[0; 96]);
     let mut nan = numbers.clone();
     nan[40..44].copy_from_slice(&f32::NAN.to_le_bytes());
@@ -159,7 +233,9 @@ fn what_cannot_be_converted_is_refused_and_nothing_is_left() {
         ("huge.cfl x.h5", &["huge.cfl", "96 bytes"]),
         ("words.cfl x.h5", &["words.hdr", "'two'"]),
         ("maps.cfl x.h5", &["maps.hdr", "dimension 4 (MAPS)"]),
-        ("phase x.h5", &["phase.hdr", "dimension 2 (PHS2)"]),
+        ("slabs x.h5", &["slabs.cfl", "2 frames", "two phase encodings"]),
+        ("rows x.h5", &["rows.cfl", "row 1 of column 0", "transpose"]),
+        ("--images volume x.h5", &["volume.hdr", "dimension 2 (PHS2)", "transpose"]),
         ("zero.cfl x.h5", &["zero.cfl", "zero"]),
         ("nan.cfl x.h5", &["nan.cfl", "NaN"]),
         ("alone.cfl x.h5", &["alone.hdr", "No such file"]),

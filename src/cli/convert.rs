@@ -21,8 +21,9 @@ Example:
   kerase convert brain/test bart --to bart               # a set, for BART
 
 What is read: HDF5 of fastMRI's, M4Raw's and CMRxRecon's layouts, and BART's cfl with the
-dimensions 0 (read), 1 (phase), 3 (coils), 10 (frames) and 13 (slices). HDF5 is written as fastMRI
-has it. A volume that becomes HDF5 has to fit into memory twice.";
+dimensions 0 (read), 1 (phase), 3 (coils), 10 (frames) and 13 (slices), or of a scan with two phase
+encodings (1 and 2), which becomes slices across its readout. HDF5 is written as fastMRI has it. A
+volume that becomes HDF5 has to fit into memory twice.";
 
 /// Converts volumes and images between HDF5 and BART's cfl
 #[derive(Debug, clap::Args)]

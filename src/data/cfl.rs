@@ -17,6 +17,7 @@ pub type Dims = [usize; 16];
 /// BART's names for the dimensions that kerase gives a meaning.
 pub const READ: usize = 0;
 pub const PHASE: usize = 1;
+pub const PHASE2: usize = 2;
 pub const COIL: usize = 3;
 pub const TIME: usize = 10;
 pub const SLICE: usize = 13;
@@ -47,8 +48,8 @@ impl Cfl {
         if let Some(other) = (0..dims.len()).find(|d| !meant.contains(d) && dims[*d] != 1) {
             let meant: Vec<String> = meant.iter().map(|&d| format!("{d} ({})", NAMES[d])).collect();
             return Err(Error::input(format!(
-                "{}: dimension {other} ({}) has size {}: expected an array of slices with the dimensions {} only; BART's \
-                 extract takes a part, and its fft -u -i 4 and transpose 2 13 make slices of a fully sampled PHS2",
+                "{}: dimension {other} ({}) has size {}: expected an array with the dimensions {} only; BART's slice \
+                 takes a part of it, and its transpose moves dimensions (2 13: PHS2 to slices)",
                 header.display(),
                 NAMES[other],
                 dims[other],

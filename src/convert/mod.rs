@@ -1,12 +1,18 @@
 //! Volumes and images from one file format to another: HDF5 of any layout that is read, and BART's cfl.
 //!
 //! BART's first dimension is the readout, kerase's rows; its second is kerase's columns. A slice and its coils lie in one
-//! piece in either. Frames are BART's dimension 10, slices 13.
+//! piece in either. Frames are BART's dimension 10, slices 13. Scans with two phase encodings are another matter:
+//! [`across_readout`].
+
+mod across_readout;
+mod sampled;
 
 use std::path::Path;
 
 use num_complex::Complex32;
 
+use crate::convert::across_readout::slices_across_readout;
+use crate::convert::sampled::sampled_columns;
 use crate::crop::center_crop;
 use crate::data::cfl::{self, Cfl, Dims};
 use crate::data::images::read_images;
@@ -101,15 +107,21 @@ pub fn volume_to_fastmri(volume: &VolumeFile, to: &Path) -> Result<()> {
 /// K-space of BART's as a volume of fastMRI's layout, with reference images of `recon`'s size where it is fully sampled.
 ///
 /// Columns that are zero in all of it were not sampled. Where they are all at the two ends, as a scanner pads with zeros,
-/// it counts as fully sampled, and the header says which columns were measured.
+/// it counts as fully sampled, and the header says which columns were measured. A scan with two phase encodings becomes
+/// slices across its readout.
 ///
 /// # Errors
 /// An array that is no such k-space, a size of images that it does not have, and those of [`write_volume`].
 pub fn cfl_to_volume(from: &Path, to: &Path, recon: Option<[usize; 2]>) -> Result<()> {
-    let array = Cfl::open(from, &[cfl::READ, cfl::PHASE, cfl::COIL, cfl::TIME, cfl::SLICE])?;
+    let meant = [cfl::READ, cfl::PHASE, cfl::PHASE2, cfl::COIL, cfl::TIME, cfl::SLICE];
+    let array = Cfl::open(from, &meant)?;
     let refused = |what: String| Error::input(format!("{}: {what}", array.path().display()));
-    let [rows, columns, coils] = [cfl::READ, cfl::PHASE, cfl::COIL].map(|d| array.dims[d]);
-    let (frames, slices) = (array.dims[cfl::TIME], array.dims[cfl::SLICE]);
+    let [read, phase, phase2, coils, frames, slices] = meant.map(|dimension| array.dims[dimension]);
+    let three_dimensional = phase2 > 1;
+    let (slices, [rows, columns]) = match three_dimensional {
+        true => (read, [phase, phase2]),
+        false => (frames * slices, [read, phase]),
+    };
     let recon = recon.unwrap_or([rows, columns]);
     if recon[0] > rows || recon[1] > columns || recon.contains(&0) {
         return Err(refused(format!(
@@ -117,23 +129,13 @@ pub fn cfl_to_volume(from: &Path, to: &Path, recon: Option<[usize; 2]>) -> Resul
             recon[0], recon[1]
         )));
     }
-    let of_slice = coils * rows * columns;
-    let mut kspace = vec![Complex32::ZERO; frames * slices * of_slice];
-    for (number, index) in in_bart_order(frames, slices).enumerate() {
-        let stored = array.read(number * of_slice, of_slice)?;
-        // Read as rows and columns it is the transpose.
-        kspace[index * of_slice..][..of_slice].copy_from_slice(&turned(&stored, [columns, rows]));
-    }
-    let mut mask = vec![false; columns];
-    for row in kspace.chunks_exact(columns) {
-        mask.iter_mut().zip(row).for_each(|(sampled, z)| *sampled |= *z != Complex32::ZERO);
-    }
-    let (Some(left), Some(last)) = (mask.iter().position(|&m| m), mask.iter().rposition(|&m| m)) else {
-        return Err(refused("all of it is zero".to_string()));
-    };
+    let kspace = if three_dimensional { slices_across_readout(&array)? } else { slices_of(&array)? };
+    let mask = sampled_columns(&kspace, [rows, columns]).map_err(refused)?;
+    let left = mask.iter().take_while(|sampled| !**sampled).count();
+    let last = columns - 1 - mask.iter().rev().take_while(|sampled| !**sampled).count();
     let fully_sampled = mask[left..=last].iter().all(|&sampled| sampled);
     let mut new = NewVolume {
-        slices: frames * slices,
+        slices,
         coils,
         matrix: [rows, columns],
         recon,
@@ -154,11 +156,25 @@ pub fn cfl_to_volume(from: &Path, to: &Path, recon: Option<[usize; 2]>) -> Resul
         ))
     })?;
     new.encoding_limit_max = last - left;
-    for slice in new.kspace.chunks_exact(of_slice) {
+    for slice in new.kspace.chunks_exact(coils * rows * columns) {
         let image = root_sum_of_squares(slice, [rows, columns]);
         new.reconstruction_rss.extend(center_crop(&image, [rows, columns], recon));
     }
     write_volume(to, &new)
+}
+
+/// `[slices, coils, rows, columns]`, with the numbers that slices of several frames have here.
+fn slices_of(array: &Cfl) -> Result<Vec<Complex32>> {
+    let [rows, columns, coils] = [cfl::READ, cfl::PHASE, cfl::COIL].map(|d| array.dims[d]);
+    let (frames, slices) = (array.dims[cfl::TIME], array.dims[cfl::SLICE]);
+    let of_slice = coils * rows * columns;
+    let mut kspace = vec![Complex32::ZERO; frames * slices * of_slice];
+    for (number, index) in in_bart_order(frames, slices).enumerate() {
+        let stored = array.read(number * of_slice, of_slice)?;
+        // Read as rows and columns it is the transpose.
+        kspace[index * of_slice..][..of_slice].copy_from_slice(&turned(&stored, [columns, rows]));
+    }
+    Ok(kspace)
 }
 
 /// Images of BART's as fastMRI's leaderboards have them: their magnitude.
