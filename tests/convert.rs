@@ -250,6 +250,10 @@ fn what_cannot_be_converted_is_refused_and_nothing_is_left() {
         folder.kerase(&format!("convert {arguments}")).failed(2, parts);
         assert_eq!(folder.list(""), before, "{arguments}");
     }
+    for name in ["good.cfl", "good.hdr"] {
+        let convert = format!("kerase convert {name} volume.h5");
+        folder.kerase(&format!("info --data {name}")).failed(2, &["BART's", &convert]);
+    }
     let bad = golden("bad/nan.mat");
     folder.kerase(&format!("convert {bad} x.cfl")).failed(2, &["nan.mat", "slice 5"]);
     folder.kerase(&format!("convert {bad} x.cfl --recon 2 2")).failed(2, &["--recon"]);

@@ -531,6 +531,28 @@ fn an_unlearning_goes_on_with_trainings_settings_also_where_they_are_gone_later(
 }
 
 #[test]
+fn label_noise_of_another_scale_than_the_targets_is_said_to_be() {
+    let folder = trained(1);
+    for (run, noise, warned) in [
+        ("papers", "1e-5", None),
+        ("none", "0", None),
+        ("lost", "1e-9", Some("λ = 1e-9 hardly changes targets")),
+        ("drowning", "1", Some("λ = 1e0 leaves nothing of targets")),
+    ] {
+        let line = unlearn("nl", run, &format!("--noise {noise} --max-steps 1 --no-measure"));
+        let said = folder.shell(&format!("$KERASE {line} 2>&1")).succeeded();
+        let warnings = folder.json(&format!("{run}/unlearning.json"))["warnings"].to_string();
+        for text in [said, warnings] {
+            assert_eq!(text.contains("label noise of"), warned.is_some(), "{run}: {text}");
+            assert!(text.contains(warned.unwrap_or_default()), "{run}: {text}");
+        }
+    }
+    // No other method has any.
+    folder.kerase(&unlearn("ft", "ft", "--max-steps 1 --no-measure")).succeeded();
+    assert_eq!(folder.json("ft/unlearning.json")["warnings"], serde_json::json!([]));
+}
+
+#[test]
 fn what_was_never_learned_is_said_to_be() {
     let folder = trained(1);
     folder.add("unknown", Anatomy::Knee, 5..=6);

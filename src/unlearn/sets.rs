@@ -8,8 +8,10 @@ use crate::data::set::VolumeSet;
 use crate::error::Result;
 use crate::evaluate::check_targets;
 use crate::unlearn::config::{NamedSet, UnlearnConfig};
+use crate::unlearn::knob::Knob;
 use crate::unlearn::method::Method;
 use crate::unlearn::trained_on::TrainedOn;
+use crate::unlearn::warnings::noise_of_another_scale;
 
 /// With virtual coils, where they are asked for.
 pub(super) struct Sets {
@@ -23,6 +25,8 @@ pub(super) struct Sets {
     of_forgotten_patients: usize,
     /// Volumes of the forget set that the network never learned, as far as that is known.
     never_learned: usize,
+    /// Label noise of another scale than the forget set's targets.
+    noise: Option<String>,
 }
 
 impl Sets {
@@ -38,6 +42,8 @@ impl Sets {
         let never_learned = trained_on.missing(&forget)?.unwrap_or(0);
         let retain = sampler.compressed(retain)?;
         let forget = sampler.compressed(forget)?;
+        let noise =
+            method.takes(Knob::Noise).then(|| noise_of_another_scale(config.noise, &forget)).flatten();
         let used = if method.uses_retain_set() { config.retain_part(&retain)? } else { retain.clone() };
         let mut measured = vec![("forget".to_string(), Arc::new(forget.clone()))];
         for NamedSet { name, path } in &config.tests {
@@ -46,7 +52,7 @@ impl Sets {
         if config.measure {
             measured.iter().try_for_each(|(_, set)| check_targets(set))?;
         }
-        Ok(Self { retain, used, forget, measured, of_forgotten_patients, never_learned })
+        Ok(Self { retain, used, forget, measured, of_forgotten_patients, never_learned, noise })
     }
 
     /// What the forget set is of the slices of both.
@@ -57,7 +63,7 @@ impl Sets {
 
     /// What may not have been meant.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = self.noise.iter().cloned().collect();
         if self.never_learned > 0 {
             warnings.push(format!(
                 "{} of {} volumes of the forget set are not in the sets that the network was trained on, as these are now \

@@ -1,5 +1,6 @@
 //! What is odd about a result, in words.
 
+use crate::data::set::VolumeSet;
 use crate::unlearn::measured::BeforeAfter;
 use crate::unlearn::method::Method;
 use crate::unlearn::sets::Sets;
@@ -7,6 +8,10 @@ use crate::unlearn::strength::Strength;
 
 /// Below this SSIM nothing of an image is left.
 const RUINED: f64 = 0.3;
+
+/// Shares of the targets' range: label noise below the first is lost in them, and above the second nothing else is seen.
+const LOST: f64 = 1e-3;
+const DROWNING: f64 = 1e2;
 
 /// Sets that the network no longer reconstructs.
 pub(super) fn ruined(
@@ -29,6 +34,23 @@ pub(super) fn ruined(
             )
         })
     })
+}
+
+/// Label noise that is lost in the forget set's targets, or drowns them: λ is in their units, and the paper's is for fastMRI's.
+pub(super) fn noise_of_another_scale(noise: f64, forget: &VolumeSet) -> Option<String> {
+    let mut ranges: Vec<f64> =
+        forget.volumes().iter().filter_map(|v| v.max).filter(|max| *max > 0.0).collect();
+    ranges.sort_by(f64::total_cmp);
+    let range = *ranges.get(ranges.len() / 2)?;
+    let effect = match noise / range {
+        share if share > 0.0 && share < LOST => "hardly changes targets",
+        share if share > DROWNING => "leaves nothing of targets",
+        _ => return None,
+    };
+    Some(format!(
+        "label noise of λ = {noise:e} {effect} that go up to {range:.1e}, as the forget set's do (the median of its volumes). \
+         λ is in their units; the paper's, 1e-5, is for targets around 1e-4, as fastMRI's are: scale --noise with yours"
+    ))
 }
 
 pub(super) fn nothing_dampened(sets: &Sets) -> String {
