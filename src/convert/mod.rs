@@ -1,8 +1,8 @@
 //! Volumes and images from one file format to another: HDF5 of any layout that is read, and BART's cfl.
 //!
 //! BART's first dimension is the readout, kerase's rows; its second is kerase's columns. A slice and its coils lie in one
-//! piece in either. Frames are BART's dimension 10, slices 13. Scans with two phase encodings are another matter:
-//! [`across_readout`].
+//! piece in either. Frames are BART's dimension 10, slices 13. Scans with two phase encodings are another matter
+//! (`across_readout`).
 
 mod across_readout;
 mod sampled;

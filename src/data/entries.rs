@@ -49,16 +49,15 @@ impl Entry {
 /// [`Error::Input`] where there are none, and for those that are missing or named twice: all of them are named.
 pub(super) fn entries(source: &Path) -> Result<Vec<Entry>> {
     let metadata = std::fs::metadata(source).map_err(|error| Error::io("read", source, error))?;
-    if source.extension().is_some_and(|extension| extension == "cfl" || extension == "hdr") {
-        return Err(Error::input(format!(
-            "{0} is BART's: make a volume of it first, with  kerase convert {0} volume.h5",
-            source.display()
-        )));
-    }
     let entries = if metadata.is_dir() {
         directory_entries(source)?
     } else if is_hdf5(source) {
         vec![Entry { path: source.to_path_buf(), slices: None }]
+    } else if source.extension().is_some_and(|extension| extension == "cfl" || extension == "hdr") {
+        return Err(Error::input(format!(
+            "{0} is BART's: make a volume of it first, with  kerase convert {0} volume.h5",
+            source.display()
+        )));
     } else {
         manifest_entries(source)?
     };
