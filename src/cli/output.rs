@@ -29,7 +29,7 @@ pub fn print(text: impl std::fmt::Display) -> Result<()> {
 /// Prints a value as indented JSON.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(json(value)?)
 }

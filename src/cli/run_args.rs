@@ -298,7 +298,7 @@ impl OutArgs {
     /// what a script would do next needs a finished run.
     ///
     /// # Errors
-    /// As [`print`].
+    /// As [`print()`].
     pub fn farewell(&self, command: &str, outcome: Outcome, stop: &Stop) -> Result<()> {
         let out = self.out.display();
         match outcome {

@@ -1,6 +1,6 @@
 //! A study as one page.
 //!
-//! A page is a list of [`Section`]s, a file each. Whatever else is to be on it is one more section in [`page`].
+//! A page is a list of [`Section`]s, a file each. Whatever else is to be on it is one more section in [`page()`].
 
 mod evidence;
 mod images;
