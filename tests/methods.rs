@@ -611,6 +611,41 @@ fn retraining_is_training_on_the_retain_set() {
     assert!(kept.contains("retain_fraction = 1.0") && kept.contains("patience = 10"), "{kept}");
 }
 
+#[test]
+fn retraining_is_as_long_as_the_originals_training() {
+    let folder = folder();
+    let network = "--cascades 3 --chans 2 --pools 1 --sens-chans 2 --sens-pools 1";
+    let options = "--lr 2e-3 --lr-patience 4 --batch 2";
+    folder
+        .kerase(&format!("train --data brain --out oracle {network} {SAMPLING} {options} --epochs 2"))
+        .succeeded();
+    let original = format!("--data brain --data knee --out original {network} {SAMPLING}");
+    folder.kerase(&format!("train {original} {options} --epochs 2")).succeeded();
+    let of = |model: &str, out: &str| {
+        format!("unlearn --model {model} --retain brain --forget knee --no-measure --out {out}")
+    };
+    folder.kerase(&format!("{} --method retrain", of("original", "retrained"))).succeeded();
+    assert_eq!(folder.read("retrained/model.safetensors"), folder.read("oracle/model.safetensors"));
+
+    // Other methods are as long as the paper's, at training's rate and batch; so is what begins anew after them, but that
+    // nobody knows how long the training was.
+    folder
+        .kerase(&format!("{} --method ft --optimizer-state fresh --max-steps 1", of("original", "tuned")))
+        .succeeded();
+    folder
+        .kerase(&format!("{} --method ft --optimizer-state fresh --epochs 1", of("original", "again")))
+        .succeeded();
+    folder.kerase(&format!("{} --method retrain --max-steps 1", of("again", "unknown"))).succeeded();
+    let optimisation = |run: &str| {
+        let config: toml::Table =
+            String::from_utf8(folder.read(&format!("{run}/config.toml"))).unwrap().parse().unwrap();
+        config["optimisation"].clone()
+    };
+    let [tuned, unknown] = ["tuned", "unknown"].map(optimisation);
+    assert_eq!((tuned["lr"].as_float(), tuned["batch"].as_integer()), (Some(2e-3), Some(2)));
+    assert_eq!((unknown["lr"].as_float(), unknown["batch"].as_integer()), (Some(2e-3), Some(1)));
+}
+
 /// Each in parts, with another number of threads and with less memory.
 #[test]
 fn stops_threads_and_less_memory_change_no_bit() {

@@ -24,7 +24,7 @@ pub struct OptimisationArgs {
     #[arg(long, value_enum)]
     pub loss: Option<Loss>,
 
-    /// Adam's learning rate [default: 1e-3; an unlearning that goes on with training's optimiser has training's]
+    /// Adam's learning rate [default: in unlearning, as the network was trained; otherwise 1e-3]
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
 
@@ -33,11 +33,12 @@ pub struct OptimisationArgs {
     #[arg(long, value_name = "NORM")]
     pub clip: Option<f64>,
 
-    /// Slices of one shape in a step, over all ranks [default: one for each rank]
+    /// Slices of one shape in a step, over all ranks [default: in unlearning, as the network was trained; otherwise 1; one for
+    /// each rank at least]
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
 
-    /// Passes over the data [default: 50 in training and retraining, 5 in unlearning]
+    /// Passes over the data [default: 50 in training, 5 in unlearning, as many as the network was trained for in retraining]
     #[arg(long, value_name = "N")]
     pub epochs: Option<u64>,
 
@@ -80,7 +81,7 @@ pub struct OptimisationArgs {
 }
 
 impl OptimisationArgs {
-    /// The settings, with `defaults` for what nobody gave; a batch of a slice for each rank is the default.
+    /// The settings, with `defaults` for what nobody gave, and a batch of a slice for each rank at least.
     ///
     /// # Errors
     /// As [`Optimisation::check`].
@@ -89,9 +90,9 @@ impl OptimisationArgs {
             loss: self.loss.unwrap_or(defaults.loss),
             lr: self.lr.unwrap_or(defaults.lr),
             clip: self.clip.or(defaults.clip).filter(|clip| *clip != f64::INFINITY),
-            batch: self.batch.unwrap_or(ranks.size()),
+            batch: self.batch.unwrap_or(defaults.batch.max(ranks.size())),
             epochs: self.epochs.or(defaults.epochs.filter(|_| self.max_steps.is_none())),
-            max_steps: self.max_steps,
+            max_steps: self.max_steps.or(defaults.max_steps.filter(|_| self.epochs.is_none())),
             checkpoint_every: self.checkpoint_every,
             low_memory: self.low_memory.unwrap_or(defaults.low_memory),
             // The device's, once that is known.

@@ -21,24 +21,20 @@ use crate::run::plateau::PlateauSettings;
 struct Config {
     sampling: Sampling,
     optimisation: Steps,
+    /// Where it is an unlearning.
+    method: Option<String>,
 }
 
-/// What steps minimise, how large they may be, and how their size follows the loss.
+/// What steps minimise, how large they are, how their size follows the loss, and how many there are.
 #[derive(Clone, Copy, Deserialize)]
 struct Steps {
     loss: Loss,
     clip: Option<f64>,
     plateau: PlateauSettings,
-}
-
-impl Steps {
-    /// As options: the clip is one where there are steps.
-    fn options(self, steps: bool) -> String {
-        let loss = self.loss.to_possible_value().expect("none is hidden");
-        let clip =
-            if steps { format!(" --clip {}", self.clip.unwrap_or(f64::INFINITY)) } else { String::new() };
-        format!("--loss {}{clip}", loss.get_name())
-    }
+    lr: f64,
+    batch: usize,
+    epochs: Option<u64>,
+    max_steps: Option<u64>,
 }
 
 /// What a network was trained with.
@@ -47,6 +43,8 @@ pub struct Trained {
     path: PathBuf,
     sampling: Sampling,
     steps: Steps,
+    /// Whether `steps` are those of an unlearning, which came after a training.
+    unlearned: bool,
 }
 
 impl Trained {
@@ -62,7 +60,9 @@ impl Trained {
         };
         let config = String::from_utf8(text).map_err(|_| "it is no text".to_string());
         match config.and_then(|text| toml::from_str(&text).map_err(|why| why.message().to_string())) {
-            Ok(Config { sampling, optimisation: steps }) => Ok(Some(Self { path, sampling, steps })),
+            Ok(Config { sampling, optimisation: steps, method }) => {
+                Ok(Some(Self { path, sampling, steps, unlearned: method.is_some() }))
+            }
             Err(why) => {
                 warn_once(&format!(
                     "{} does not say what the network beside it was trained with, so what no option says is as in the paper: \
@@ -95,8 +95,8 @@ impl Trained {
     /// Warns where the network goes on with another loss than it was trained with, or another clip, where the method takes
     /// steps: methods of unlearning speak of the loss that it was trained with.
     pub fn warn_of_another_loss(&self, used: &Optimisation, steps: bool) {
-        let used = Steps { loss: used.loss, clip: used.clip, plateau: used.plateau };
-        let [trained, used] = [self.steps, used].map(|of| of.options(steps));
+        let trained = loss_as_options(self.steps.loss, self.steps.clip, steps);
+        let used = loss_as_options(used.loss, used.clip, steps);
         if trained != used {
             warn(&format!(
                 "{}: the network was trained with {trained}, and goes on with {used}: for what it was trained with, leave out \
@@ -108,8 +108,9 @@ impl Trained {
 }
 
 /// Sampling and optimisation of a network that learns further, where options say nothing of them: as `stored` by the run that
-/// goes on, or else the paper's with the sampling, loss, clip and plateau that the network was trained with, as far as these
-/// are known.
+/// goes on, or else what the network was trained with, and the paper's where that is not known.
+///
+/// How long a network was trained, and by how many slices at a time, is not known of one that was unlearned since.
 ///
 /// # Errors
 /// As [`Trained::beside`].
@@ -121,12 +122,12 @@ pub fn to_go_on_with(
         return Ok((sampling.clone(), optimisation.clone()));
     }
     let papers = Optimisation::default();
-    Ok(match Trained::beside(model)? {
-        Some(Trained { sampling, steps: Steps { loss, clip, plateau }, .. }) => {
-            (sampling, Optimisation { loss, clip, plateau, ..papers })
-        }
-        None => (Sampling::default(), papers),
-    })
+    let Some(Trained { sampling, steps, unlearned, .. }) = Trained::beside(model)? else {
+        return Ok((Sampling::default(), papers));
+    };
+    let Steps { loss, clip, plateau, lr, batch, epochs, max_steps } = steps;
+    let of_training = if unlearned { papers } else { Optimisation { batch, epochs, max_steps, ..papers } };
+    Ok((sampling, Optimisation { loss, clip, plateau, lr, ..of_training }))
 }
 
 /// The sampling that networks are measured with on sets: what `options` say; where they say nothing, what the networks were
@@ -194,6 +195,13 @@ fn same(trained: &Sampling, used: &Sampling, masked: bool) -> bool {
 fn masks(sampling: &Sampling) -> (MaskKind, Vec<(u32, f64)>) {
     let Sampling { mask, accelerations, center_fractions, .. } = sampling;
     (*mask, accelerations.iter().copied().zip(center_fractions.iter().copied()).collect())
+}
+
+/// The clip is an option where there are steps.
+fn loss_as_options(loss: Loss, clip: Option<f64>, steps: bool) -> String {
+    let loss = loss.to_possible_value().expect("none is hidden");
+    let clip = if steps { format!(" --clip {}", clip.unwrap_or(f64::INFINITY)) } else { String::new() };
+    format!("--loss {}{clip}", loss.get_name())
 }
 
 /// "equispaced masks of acceleration 4 with center fraction 0.08 and 8 virtual coils"; of masks only where they are drawn.

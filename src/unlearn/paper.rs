@@ -34,6 +34,7 @@ pub fn optimisation(method: &Method, state: OptimizerState, training: Optimisati
     };
     Optimisation {
         epochs: Some(if method.has_steps() { EPOCHS } else { 1 }),
+        max_steps: None,
         plateau: PlateauSettings { patience, ..training.plateau },
         ..training
     }
@@ -50,25 +51,27 @@ mod tests {
             loss: Loss::L1,
             lr: 2e-3,
             epochs: Some(7),
+            max_steps: Some(9),
             plateau: PlateauSettings { factor: 0.3, patience: 4 },
             ..Optimisation::default()
         };
         let (resume, fresh) = (OptimizerState::Resume, OptimizerState::Fresh);
-        for (name, state, epochs, patience, fraction) in [
-            ("nl-ft", resume, 5, 4, 0.1),
-            ("nl-ft", fresh, 5, 1, 0.1),
-            ("ga", resume, 5, 4, 0.1),
-            ("ssd", fresh, 1, 1, 0.1),
+        for (name, state, epochs, max_steps, patience, fraction) in [
+            ("nl-ft", resume, 5, None, 4, 0.1),
+            ("nl-ft", fresh, 5, None, 1, 0.1),
+            ("ga", resume, 5, None, 4, 0.1),
+            ("ssd", fresh, 1, None, 1, 0.1),
             // These have no optimiser that goes on, whatever a study's settings say.
-            ("ssd", resume, 1, 1, 0.1),
-            ("eu-k", resume, 5, 1, 0.1),
-            ("retrain", fresh, 7, 4, 1.0),
-            ("retrain", resume, 7, 4, 1.0),
+            ("ssd", resume, 1, None, 1, 0.1),
+            ("eu-k", resume, 5, None, 1, 0.1),
+            ("retrain", fresh, 7, Some(9), 4, 1.0),
+            ("retrain", resume, 7, Some(9), 4, 1.0),
         ] {
             let method: Method = name.parse().unwrap();
             let found = optimisation(&method, state, training.clone());
             let plateau = PlateauSettings { factor: 0.3, patience };
-            assert_eq!(found, Optimisation { epochs: Some(epochs), plateau, ..training.clone() }, "{name}");
+            let expected = Optimisation { epochs: Some(epochs), max_steps, plateau, ..training.clone() };
+            assert_eq!(found, expected, "{name}");
             assert_eq!(retain_fraction(&method), fraction, "{name}");
         }
     }
