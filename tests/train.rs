@@ -332,6 +332,8 @@ fn what_failed_before_it_saved_anything_is_begun_again() {
     let scaled = volume(Anatomy::Brain, 9, 3, 24);
     write_odd(&folder.path("odd/odd.h5"), &scaled, Oddity { max: Some(Some(1e-9)), ..Oddity::default() });
     folder.kerase("info --data odd --check").failed(2, &["odd/odd.h5", "was the volume scaled?"]);
+    let said = folder.kerase("info --data odd").succeeded();
+    assert!(said.contains("targets        max 1.00e-9 to 1.00e-9, median 1.00e-9"), "{said}");
     let evaluate = format!("$KERASE evaluate --model run --data odd {SAMPLING} 2>&1");
     let said = folder.shell(&evaluate).succeeded();
     assert_eq!(said.matches("was the volume scaled?").count(), 1, "{said}");

@@ -13,6 +13,7 @@ use super::plan::{self, PlanArgs};
 use crate::data::inspect::problems;
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
+use crate::median::median;
 use crate::model::{Architecture, Weights};
 use crate::progress::{Progress, say};
 
@@ -81,6 +82,17 @@ struct Data {
     /// Volumes whose k-space is undersampled already.
     with_mask: usize,
     without_target: usize,
+    /// What targets go up to, over the volumes that have some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_range: Option<Range>,
+}
+
+/// The volumes' attribute `max`.
+#[derive(Serialize)]
+struct Range {
+    least: f64,
+    median: f64,
+    largest: f64,
 }
 
 #[derive(Serialize)]
@@ -161,7 +173,25 @@ impl Data {
             shapes: shapes.collect(),
             with_mask: set.volumes().iter().filter(|v| v.mask.is_some()).count(),
             without_target: set.volumes().iter().filter(|v| v.target.is_none()).count(),
+            target_range: Range::of(&set.target_ranges()),
         }
+    }
+}
+
+impl Range {
+    fn of(maxima: &[f64]) -> Option<Self> {
+        Some(Self {
+            least: maxima.iter().copied().reduce(f64::min)?,
+            median: median(maxima)?,
+            largest: maxima.iter().copied().reduce(f64::max)?,
+        })
+    }
+}
+
+impl std::fmt::Display for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { least, median, largest } = self;
+        write!(f, "max {least:.2e} to {largest:.2e}, median {median:.2e}")
     }
 }
 
@@ -184,6 +214,9 @@ impl std::fmt::Display for Report {
             lines.extend(data.shapes.iter().map(|s| ("", format!("{} of {}", s.slices, s.text))));
             if data.with_mask > 0 {
                 lines.push(("undersampled", format!("{} volumes bring their own mask", data.with_mask)));
+            }
+            if let Some(range) = &data.target_range {
+                lines.push(("targets", range.to_string()));
             }
             if data.without_target > 0 {
                 lines.push((

@@ -158,6 +158,11 @@ impl VolumeSet {
         shapes
     }
 
+    /// What the targets of each volume that has some go up to, by its attribute `max`, in the order of the volumes.
+    pub fn target_ranges(&self) -> Vec<f64> {
+        self.volumes.iter().filter_map(|volume| volume.max).filter(|max| *max > 0.0).collect()
+    }
+
     /// One line on the size and the shapes of the set, for people.
     pub fn summary(&self) -> String {
         let shapes = self.shapes();

@@ -1,6 +1,7 @@
 //! What is odd about a result, in words.
 
 use crate::data::set::VolumeSet;
+use crate::median::median;
 use crate::unlearn::measured::BeforeAfter;
 use crate::unlearn::method::Method;
 use crate::unlearn::sets::Sets;
@@ -38,10 +39,7 @@ pub(super) fn ruined(
 
 /// Label noise that is lost in the forget set's targets, or drowns them: λ is in their units, and the paper's is for fastMRI's.
 pub(super) fn noise_of_another_scale(noise: f64, forget: &VolumeSet) -> Option<String> {
-    let mut ranges: Vec<f64> =
-        forget.volumes().iter().filter_map(|v| v.max).filter(|max| *max > 0.0).collect();
-    ranges.sort_by(f64::total_cmp);
-    let range = *ranges.get(ranges.len() / 2)?;
+    let range = median(&forget.target_ranges())?;
     let effect = match noise / range {
         share if share > 0.0 && share < LOST => "hardly changes targets",
         share if share > DROWNING => "leaves nothing of targets",
