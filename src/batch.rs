@@ -176,17 +176,35 @@ impl Sampler {
             }
         };
         mask.apply_padding(volume.padding_left, volume.padding_right).map_err(named)?;
-        if !mask.center_band().any(|x| mask.columns[x]) {
-            let remedy = match volume.mask {
-                Some(_) => "the mask is the file's own: leave the volume out, or mend its mask",
-                None => "use a larger center fraction",
-            };
-            return Err(named(Error::input(format!(
-                "the mask samples no column of the centre of k-space, which sensitivity maps are made from; {remedy}"
-            ))));
-        }
+        has_centre(&mask, volume)?;
         Ok(mask)
     }
+}
+
+/// Refuses columns of a volume that no sampling can work with: by its header, or by a mask of its own.
+///
+/// # Errors
+/// Naming the file.
+pub fn check_columns(volume: &VolumeFile) -> Result<()> {
+    let own = volume.mask.clone();
+    let mut mask = ColumnMask::stored(own.unwrap_or_else(|| vec![true; volume.matrix[1]]));
+    mask.apply_padding(volume.padding_left, volume.padding_right)
+        .map_err(|error| error.of_file(&volume.path))?;
+    if volume.mask.is_some() { has_centre(&mask, volume) } else { Ok(()) }
+}
+
+fn has_centre(mask: &ColumnMask, volume: &VolumeFile) -> Result<()> {
+    if mask.center_band().any(|x| mask.columns[x]) {
+        return Ok(());
+    }
+    let remedy = match volume.mask {
+        Some(_) => "the mask is the file's own: leave the volume out, or mend its mask",
+        None => "use a larger center fraction",
+    };
+    let error = Error::input(format!(
+        "the mask samples no column of the centre of k-space, which sensitivity maps are made from; {remedy}"
+    ));
+    Err(error.of_file(&volume.path))
 }
 
 /// The shape of a batch of `n` slices of a volume.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Sampler;
 use crate::crop::{center_crop, smaller};
-use crate::data::inspect::beyond_range;
+use crate::data::inspect::odd_targets;
 use crate::data::set::VolumeSet;
 use crate::data::volume::VolumeFile;
 use crate::error::{Error, Result};
@@ -59,9 +59,7 @@ impl Comparison {
         let scores = Images::new(&self.targets, shape)
             .and_then(|targets| metrics::evaluate(targets, Images::new(&self.images, shape)?, file.max))
             .map_err(|error| error.of_file(&file.path))?;
-        if let Some(warning) = beyond_range(&file.path, file.max, &self.targets) {
-            warn_once(&warning);
-        }
+        odd_targets(file, &self.slices, &self.targets).iter().for_each(|odd| warn_once(odd));
         Ok(VolumeResult {
             volume: file.name.clone(),
             path: file.path.clone(),

@@ -15,6 +15,11 @@ pub fn commit() -> Option<String> {
     option_env!("KERASE_COMMIT").map(String::from)
 }
 
+/// Version and commit, for people: "0.1.0 (commit 0123456789ab)".
+pub fn version_and_commit() -> String {
+    commit().map_or_else(|| VERSION.into(), |commit| format!("{VERSION} (commit {commit})"))
+}
+
 /// Today, in UTC: "2026-01-31".
 pub fn today() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

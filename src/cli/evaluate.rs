@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::{Labelled, check_distinct, labelled_weights};
-use super::output::{Compressed, check_files, compressed, json, print};
+use super::output::{Compressed, OwnMask, check_files, compressed, json, own_masks, print};
 use super::rank_args::RankArgs;
 use super::trained_with::sampling_to_measure_with;
 use crate::atomic;
@@ -22,6 +22,7 @@ use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices
 use crate::metrics::Scores;
 use crate::model::{VarNet, Weights};
 use crate::progress::{Progress, say};
+use crate::provenance::Provenance;
 use crate::ranks::Ranks;
 use crate::reconstruct::{Reconstructor, ZERO_FILLED, ZeroFilled};
 use crate::report::evaluation::{Entry, Evaluation};
@@ -97,11 +98,14 @@ struct Plan<'r> {
 /// The content of the metrics file; [`Evaluation::read`] reads its tables.
 #[derive(Serialize)]
 struct Metrics<'a> {
-    kerase: &'static str,
-    device: String,
+    #[serde(flatten)]
+    by: Provenance,
+    /// Of all volumes but those of `own_masks`.
     sampling: &'a Sampling,
     models: Vec<Source<'a>>,
     sets: Vec<Source<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    own_masks: Vec<OwnMask<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     virtual_coils: Vec<Compressed<'a>>,
     #[serde(flatten)]
@@ -251,11 +255,11 @@ impl Plan<'_> {
     fn write(&self, evaluation: &Evaluation, slices: &[SliceEntry]) -> Result<()> {
         if let Some(path) = &self.out {
             let metrics = Metrics {
-                kerase: env!("CARGO_PKG_VERSION"),
-                device: self.device.described(),
+                by: Provenance::of(self.device),
                 sampling: &self.sampling,
                 models: self.models.iter().map(|(model, _)| source(model)).collect(),
                 sets: self.sets.iter().map(|(data, _)| source(data)).collect(),
+                own_masks: self.sets.iter().flat_map(|(data, set)| own_masks(&data.name, set)).collect(),
                 virtual_coils: self.sets.iter().flat_map(|(data, set)| compressed(&data.name, set)).collect(),
                 evaluation,
                 slices,

@@ -10,12 +10,13 @@ use super::build_info::Build;
 use super::labelled::weights_argument;
 use super::output::{print, print_json};
 use super::plan::{self, PlanArgs};
-use crate::data::inspect::problems;
+use crate::data::inspect;
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::median::median;
 use crate::model::{Architecture, Weights};
 use crate::progress::{Progress, say};
+use crate::run::usable;
 
 const EXAMPLE: &str = "\
 Example:
@@ -135,7 +136,8 @@ impl Args {
 fn check(set: &VolumeSet) -> Result<()> {
     let progress = Mutex::new(Progress::new(set.slice_count() as u64, "reading"));
     let step = || progress.lock().unwrap_or_else(PoisonError::into_inner).step("");
-    let problems = problems(set, step);
+    let mut problems = usable::problems(set);
+    problems.extend(inspect::problems(set, step));
     drop(progress);
     if problems.is_empty() {
         say("every slice can be read and used");

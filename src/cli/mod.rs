@@ -29,13 +29,16 @@ pub mod validate;
 pub mod verify;
 pub mod volume_figure;
 
+use std::sync::LazyLock;
+
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+use crate::provenance::version_and_commit;
 
 /// Trains E2E-VarNet for multi-coil MRI reconstruction and makes trained models forget data.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
+#[command(version = version(), max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -58,6 +61,11 @@ enum Command {
     Bench(bench::Args),
     Validate(validate::Args),
     Info(info::Args),
+}
+
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(version_and_commit);
+    &VERSION
 }
 
 impl Cli {

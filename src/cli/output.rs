@@ -169,6 +169,19 @@ pub struct Compressed<'a> {
     energy: f64,
 }
 
+/// A volume that was not undersampled, as it brings a mask of its own.
+#[derive(Debug, serde::Serialize)]
+pub struct OwnMask<'a> {
+    set: &'a str,
+    volume: &'a str,
+}
+
+/// The volumes of a set that have a mask of their own.
+pub fn own_masks<'a>(name: &'a str, set: &'a VolumeSet) -> impl Iterator<Item = OwnMask<'a>> {
+    let own = set.volumes().iter().filter(|volume| volume.mask.is_some());
+    own.map(move |volume| OwnMask { set: name, volume: &volume.name })
+}
+
 /// The volumes of a set that have virtual coils.
 pub fn compressed<'a>(name: &'a str, set: &'a VolumeSet) -> impl Iterator<Item = Compressed<'a>> {
     set.volumes().iter().filter_map(move |volume| {

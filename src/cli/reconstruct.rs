@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::{Labelled, labelled_weights};
-use super::output::{Compressed, OutputDirectory, compressed, json, print};
+use super::output::{Compressed, OutputDirectory, OwnMask, compressed, json, own_masks, print};
 use super::trained_with::sampling_to_measure_with;
 use super::volume_figure::{Row, chosen, figure};
 use crate::atomic;
@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{Comparison, VolumeResult};
 use crate::model::Weights;
 use crate::progress::{Progress, say};
+use crate::provenance::Provenance;
 use crate::reconstruct::{ReconstructedSlice, ZERO_FILLED, crop_for_leaderboard, reconstruct_set};
 use crate::report::evaluation::{Entry, Evaluation};
 use crate::table::Style;
@@ -91,12 +92,15 @@ struct VolumeFiles {
 /// The content of metrics.json; [`Evaluation::read`] reads its tables.
 #[derive(Serialize)]
 struct Metrics<'a> {
-    kerase: &'static str,
-    device: String,
+    #[serde(flatten)]
+    by: Provenance,
+    /// Of all volumes but those of `own_masks`.
     sampling: &'a Sampling,
     model: &'a Path,
     data: &'a Path,
     files: Vec<&'a Path>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    own_masks: Vec<OwnMask<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     virtual_coils: Vec<Compressed<'a>>,
     #[serde(flatten)]
@@ -190,12 +194,12 @@ impl Plan {
 
     fn finish(&self, evaluation: &Evaluation) -> Result<()> {
         let metrics = Metrics {
-            kerase: env!("CARGO_PKG_VERSION"),
-            device: self.device.described(),
+            by: Provenance::of(self.device),
             sampling: &self.sampling,
             model: &self.model.path,
             data: &self.data.path,
             files: self.files.iter().map(|files| files.images.as_path()).collect(),
+            own_masks: own_masks(&self.data.name, &self.set).collect(),
             virtual_coils: compressed(&self.data.name, &self.set).collect(),
             evaluation,
         };

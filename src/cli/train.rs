@@ -11,7 +11,7 @@ use crate::cli::output::print;
 use crate::cli::rank_args::RankArgs;
 use crate::cli::run_args::{OptimisationArgs, OutArgs, not_on_resume};
 use crate::cli::stop::{self, Stop};
-use crate::cli::trained_with::{Trained, to_go_on_with};
+use crate::cli::trained_with::{Trained, tell_of_unknown, to_go_on_with};
 use crate::device::Work;
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Weights};
@@ -93,10 +93,15 @@ impl Args {
         }
         if start != Start::Resume
             && let Some(init) = &config.init
-            && let Some(trained) = Trained::beside(init)?
         {
-            trained.tell_of_sampling(&config.sampling, true);
-            trained.warn_of_another_loss(&config.optimisation, true);
+            match Trained::beside(init)? {
+                Some(trained) => {
+                    trained.tell_of_sampling(&config.sampling, true);
+                    trained.warn_of_another_loss(&config.optimisation, true);
+                }
+                None if self.sampling.any() => {}
+                None => tell_of_unknown(init, &config.sampling),
+            }
         }
         let device = self.ranks.device(&self.device, ranks)?;
         let device = match start {

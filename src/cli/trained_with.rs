@@ -151,7 +151,13 @@ pub fn sampling_to_measure_with<'m, 's>(
         }
     }
     let over = |base: &Sampling| options.over(Sampling { mask_seed: MaskSeeding::Filename, ..base.clone() });
-    let Some(first) = known.first() else { return over(&Sampling::default()) };
+    let Some(first) = known.first() else {
+        let sampling = over(&Sampling::default())?;
+        if masked && !options.any() {
+            unknown.iter().for_each(|model| tell_of_unknown(model, &sampling));
+        }
+        return Ok(sampling);
+    };
     let sampling = over(&first.sampling)?;
     let differs =
         |other: &&Trained| over(&other.sampling).map_or(true, |other| !same(&other, &sampling, masked));
@@ -175,6 +181,16 @@ pub fn sampling_to_measure_with<'m, 's>(
         ));
     }
     Ok(sampling)
+}
+
+/// Says that a network is used as the paper's was, as nothing says what it was trained with.
+pub fn tell_of_unknown(model: &Path, used: &Sampling) {
+    warn_once(&format!(
+        "nothing says what {} was trained with: it is used with the paper's {}; --mask, --acceleration and \
+         --center-fraction choose others",
+        model.display(),
+        words(used, true)
+    ));
 }
 
 /// Whether masks are drawn for any volume: those with a mask of their own keep it.

@@ -9,7 +9,7 @@ use crate::cli::rank_args::RankArgs;
 use crate::cli::request_args::RequestArgs;
 use crate::cli::run_args::{OptimisationArgs, OutArgs, not_on_resume, required};
 use crate::cli::stop::{self, Stop};
-use crate::cli::trained_with::{Trained, to_go_on_with};
+use crate::cli::trained_with::{Trained, tell_of_unknown, to_go_on_with};
 use crate::data::fraction::FractionOf;
 use crate::device::Work;
 use crate::error::{Error, Result};
@@ -84,13 +84,17 @@ impl Args {
         if let Some(said) = self.out.finished_already(&config.optimisation, "unlearning.json")? {
             return print(said).map(|()| None);
         }
-        if start != Start::Resume
-            && let Some(trained) = Trained::beside(&config.model)?
-        {
-            // Sets are opened later: what is learnt from is fully sampled as a rule.
-            trained.tell_of_sampling(&config.sampling, true);
-            let steps = config.method.parse::<Method>()?.has_steps();
-            trained.warn_of_another_loss(&config.optimisation, steps);
+        if start != Start::Resume {
+            match Trained::beside(&config.model)? {
+                Some(trained) => {
+                    // Sets are opened later: what is learnt from is fully sampled as a rule.
+                    trained.tell_of_sampling(&config.sampling, true);
+                    let steps = config.method.parse::<Method>()?.has_steps();
+                    trained.warn_of_another_loss(&config.optimisation, steps);
+                }
+                None if self.sampling.any() => {}
+                None => tell_of_unknown(&config.model, &config.sampling),
+            }
         }
         let device = self.ranks.device(&self.device, ranks)?;
         let device = match start {

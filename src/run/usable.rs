@@ -1,7 +1,7 @@
 //! Which volumes a network can learn from or be measured on: found out before anything is written, not when their turn comes.
 
 use crate::backend::{LossWeights, SSIM_WINDOW as WINDOW};
-use crate::batch::image_shape;
+use crate::batch::{check_columns, image_shape};
 use crate::crop::smaller;
 use crate::data::set::VolumeSet;
 use crate::data::volume::VolumeFile;
@@ -23,6 +23,15 @@ pub fn learnable(set: &VolumeSet, net: &VarNet, loss: LossWeights) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// What is wrong with the volumes of a set whatever network is used, without a look at their slices.
+pub fn problems(set: &VolumeSet) -> Vec<String> {
+    let checks = |volume: &VolumeFile| {
+        let range = if volume.target.is_some() { max_value(volume).err() } else { None };
+        [range, check_columns(volume).err()]
+    };
+    set.volumes().iter().flat_map(checks).flatten().map(|error| error.to_string()).collect()
 }
 
 /// Refuses a set that networks of this kind cannot be measured on; the first volume is named.

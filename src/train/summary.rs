@@ -6,7 +6,7 @@ use crate::data::set::VolumeSet;
 use crate::error::Result;
 use crate::metrics::ScoreSummary;
 use crate::progress::say;
-use crate::provenance::VERSION;
+use crate::provenance::{VERSION, commit};
 use crate::run::{Best, RunDirectory, RunState};
 
 #[derive(Debug, Serialize)]
@@ -25,6 +25,7 @@ struct Content {
     #[serde(skip_serializing_if = "Option::is_none")]
     best: Option<Best>,
     kerase: &'static str,
+    commit: Option<String>,
 }
 
 /// Writes it, and says which network was the best where one is kept.
@@ -64,6 +65,7 @@ pub(super) fn write_summary(
             validation,
             best,
             kerase: VERSION,
+            commit: commit(),
         },
     )
 }
