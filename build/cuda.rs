@@ -1,7 +1,8 @@
 //! kernels/*.cu to fatbins, one a file, where there is an nvcc; and fatbins.rs, which takes them into kerase.
 //!
 //! `KERASE_CUDA` is `auto` (without nvcc: a warning, and a build without GPU kernels), `require` (without nvcc: an
-//! error) or `off`. `CUDA_COMPUTE_CAP` names other architectures than the usual ones. The search for nvcc and for its
+//! error) or `off`. `CUDA_COMPUTE_CAP` names other architectures than the usual ones. `KERASE_TRIGGER=off` makes kernels that
+//! never let the launch after them begin early, to be measured beside those that do. The search for nvcc and for its
 //! host compiler is in nvcc.rs.
 
 pub mod architectures;
@@ -39,7 +40,7 @@ impl Wish {
 
 /// Called by the build script. Ends the process where the build must fail.
 pub fn build() {
-    for variable in ["KERASE_CUDA", "CUDA_COMPUTE_CAP"].iter().chain(nvcc::VARIABLES) {
+    for variable in ["KERASE_CUDA", "CUDA_COMPUTE_CAP", "KERASE_TRIGGER"].iter().chain(nvcc::VARIABLES) {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     println!("cargo:rerun-if-changed=build.rs");
@@ -97,6 +98,11 @@ pub fn files(folder: impl AsRef<Path>, ending: &str) -> Result<Vec<PathBuf>, Str
     Ok(found)
 }
 
+/// Whether kernels are not to let the launch after them begin early: it then takes its places as theirs become free.
+fn without_trigger() -> bool {
+    env::var("KERASE_TRIGGER").is_ok_and(|value| value == "off")
+}
+
 fn stem(kernel: &Path) -> String {
     kernel.file_stem().expect("a file that ends in .cu has a stem").to_string_lossy().into_owned()
 }
@@ -142,6 +148,7 @@ fn compile(
         [&["-fatbin"], nvcc::FLAGS.as_slice()].concat().into_iter().map(String::from).collect();
     arguments.extend(nvcc.compression().iter().map(ToString::to_string));
     arguments.extend(architectures.arguments());
+    arguments.extend(without_trigger().then(|| "-DKERASE_NO_TRIGGER".to_string()));
     if let Some(host) = &nvcc.host {
         arguments.extend(["-ccbin".into(), host.clone()]);
     }
@@ -193,7 +200,8 @@ fn compiled(nvcc: &Nvcc, architectures: &Architectures, kernels: &[PathBuf]) -> 
         )
         .expect("a String takes everything");
     }
-    let Version { text: release, major, minor } = &nvcc.version;
+    let Version { text: version, major, minor } = &nvcc.version;
+    let release = if without_trigger() { format!("{version}, KERASE_TRIGGER=off") } else { version.clone() };
     let names = architectures.names();
     write!(
         text,

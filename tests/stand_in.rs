@@ -137,10 +137,19 @@ fn operations_agree_and_a_step_is_timed() {
         kerase(&folder, library, "STAND_IN_LATE=1", &line).succeeded();
     }
     let sizes = format!("{NETWORK_OPTIONS} --coils 2 --height 32 --width 24");
-    let said =
-        kerase(&folder, library, "", &format!("bench --step --device cuda --json {sizes}")).succeeded();
-    let step: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert!(step.to_string().contains("stand-in"), "{step}");
+    for (variables, early, beside) in
+        [("", true, true), ("KERASE_OVERLAP=dependent", true, false), ("KERASE_OVERLAP=off", false, false)]
+    {
+        let line = format!("bench --step --device cuda --json {sizes}");
+        let said = kerase(&folder, library, variables, &line).succeeded();
+        let step: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert!(step.to_string().contains("stand-in"), "{step}");
+        let launches = |kind: &str| step["train_launches"][kind].as_u64().unwrap();
+        assert!(launches("kernels") > launches("early") + launches("beside"), "{step}");
+        assert_eq!(launches("early") > 0, early && capability() >= 90, "{step}");
+        assert_eq!(launches("beside") > 0, beside, "{step}");
+        assert!(step["inference_handing_over_seconds"].as_f64().unwrap() > 0.0, "{step}");
+    }
 }
 
 #[test]

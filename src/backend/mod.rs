@@ -39,6 +39,27 @@ pub trait Memory {
     }
 }
 
+/// How a device was asked to run kernels, those that were recorded counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Launches {
+    pub kernels: usize,
+    /// Of these, such as may take their places before the one before has ended.
+    pub early: usize,
+    /// Of these, such as run beside others.
+    pub beside: usize,
+}
+
+impl Launches {
+    /// Of these, those that came after `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            kernels: self.kernels - before.kernels,
+            early: self.early - before.early,
+            beside: self.beside - before.beside,
+        }
+    }
+}
+
 /// A place where the operations run.
 pub trait Backend: Memory {
     type Real: Real;
@@ -104,6 +125,10 @@ pub trait Backend: Memory {
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R>;
     /// Bytes of the device's memory that are in use, by whomever; none where it has no memory of its own.
     fn memory_in_use(&self) -> Option<usize>;
+    /// How kernels were launched so far, where they are.
+    fn launches(&self) -> Option<Launches> {
+        None
+    }
     /// Whether buffers for so many shapes may be kept, as far as the device's memory goes.
     fn keeps(&self, rooms: usize) -> bool;
     /// Reals in a buffer.

@@ -1,6 +1,7 @@
 //! What is measured: a network with a slice that is made up for it, and the passes over both.
 
 use std::fmt;
+use std::time::Instant;
 
 use num_complex::Complex32;
 use rand::{RngExt, SeedableRng};
@@ -8,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::Mode;
-use crate::backend::{AdamStep, Backend, ImageShape, LossWeights, SSIM_WINDOW};
+use crate::backend::{AdamStep, Backend, ImageShape, Launches, LossWeights, SSIM_WINDOW};
 use crate::batch::{Batch, Reference};
 use crate::engine::{Engine, Objective, Workload};
 use crate::error::{Error, Result};
@@ -137,7 +138,7 @@ impl Sample {
         let parameters = self.architecture.initial_parameters(0);
         let mut engine = Engine::new(ops, self.architecture, &parameters)?;
         engine.put(&self.batch, None)?;
-        Ok(Trial { sample: self, engine, task: Workload::Reconstruct })
+        Ok(Trial { sample: self, engine, task: Workload::Reconstruct, handed_over: 0.0 })
     }
 
     /// What takes training steps with the slice.
@@ -149,7 +150,7 @@ impl Sample {
         let mut engine = Engine::for_training(ops, self.architecture, &parameters)?.recomputing(low_memory);
         engine.put(&self.batch, Some(&self.reference))?;
         let task = engine.learning_task(self.reference.size);
-        Ok(Trial { sample: self, engine, task })
+        Ok(Trial { sample: self, engine, task, handed_over: 0.0 })
     }
 
     /// One of the two.
@@ -169,6 +170,8 @@ pub struct Trial<'a, B: Backend> {
     sample: &'a Sample,
     engine: Engine<'a, B>,
     task: Workload,
+    /// Seconds that the host was busy with it in the last pass.
+    handed_over: f64,
 }
 
 impl<B: Backend> Trial<'_, B> {
@@ -185,8 +188,16 @@ impl<B: Backend> Trial<'_, B> {
 
     fn reconstruct(&mut self) -> Result<()> {
         self.engine.submit_reconstruction()?;
-        self.engine.put(&self.sample.batch, None)?;
+        self.hand_over(None)?;
         self.engine.images().map(drop)
+    }
+
+    /// Brings the next slice to the device, while it is at work.
+    fn hand_over(&mut self, reference: Option<&Reference>) -> Result<()> {
+        let start = Instant::now();
+        self.engine.put(&self.sample.batch, reference)?;
+        self.handed_over = start.elapsed().as_secs_f64();
+        Ok(())
     }
 
     fn train(&mut self) -> Result<()> {
@@ -194,7 +205,7 @@ impl<B: Backend> Trial<'_, B> {
         let update =
             AdamStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1, clip: Some(0.5), l1: 0.0 };
         self.engine.submit_update(update);
-        self.engine.put(&self.sample.batch, Some(&self.sample.reference))?;
+        self.hand_over(Some(&self.sample.reference))?;
         if self.engine.results()?.grad_norm.is_finite() {
             Ok(())
         } else {
@@ -204,6 +215,15 @@ impl<B: Backend> Trial<'_, B> {
 
     pub fn task(&self) -> Workload {
         self.task
+    }
+
+    /// Seconds that the host took to hand over the next slice in the last pass: a device that needs less waits for it.
+    pub fn handed_over(&self) -> f64 {
+        self.handed_over
+    }
+
+    pub fn launches(&self) -> Option<Launches> {
+        self.engine.launches()
     }
 
     /// Bytes in use of the device's memory, if it has its own.

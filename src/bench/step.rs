@@ -4,14 +4,15 @@ use std::fmt;
 use std::time::Instant;
 
 use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use super::sample::{Sample, Sizes, Trial};
 use super::tilings::FromFile;
 use super::{Build, Mode, Subject};
-use crate::backend::{Backend, ImageShape};
+use crate::backend::{Backend, ImageShape, Launches};
 use crate::device::{Device, Work};
 use crate::error::Result;
-use crate::median::median;
+use crate::median::median as median_of;
 use crate::model::{Architecture, VarNet};
 use crate::plan::Plan;
 
@@ -44,6 +45,10 @@ struct Times {
     pass: &'static str,
     median: f64,
     min: f64,
+    /// What the host takes to hand over the next slice meanwhile, the median: the device waits where that is longer.
+    handed_over: f64,
+    /// Of kernels, in all of its passes; those of a recording count once.
+    launches: Option<Launches>,
     /// What its buffers take of a GPU's memory, counted.
     device_mb: Option<f64>,
     /// What all programs together take of it, as its driver says, while it runs.
@@ -53,12 +58,14 @@ struct Times {
 impl Serialize for Times {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let values = [
-            ("seconds", Some(self.median)),
-            ("seconds_min", Some(self.min)),
-            ("peak_device_mb", self.device_mb),
-            ("device_mb_in_use", self.in_use_mb),
+            ("seconds", Some(json!(self.median))),
+            ("seconds_min", Some(json!(self.min))),
+            ("handing_over_seconds", self.launches.map(|_| json!(self.handed_over))),
+            ("launches", self.launches.map(|launches| json!(launches))),
+            ("peak_device_mb", self.device_mb.map(|mb| json!(mb))),
+            ("device_mb_in_use", self.in_use_mb.map(|mb| json!(mb))),
         ];
-        let named = |(name, value): (_, Option<f64>)| Some((format!("{}_{name}", self.pass), value?));
+        let named = |(name, value): (_, Option<Value>)| Some((format!("{}_{name}", self.pass), value?));
         serializer.collect_map(values.into_iter().filter_map(named))
     }
 }
@@ -82,13 +89,21 @@ impl Work for Measurement {
         let (architecture, shape) = (sample.architecture, sample.batch.shape);
         let net = VarNet::new(architecture)?;
         let measure = |pass, mut trial: Trial<'_, B>| -> Result<Times> {
-            let [median, min] = times([warm_up, iters], || trial.run())?;
+            let mut handed_over = Vec::new();
+            let before = trial.launches();
+            let [median, min] = times([warm_up, iters], || {
+                trial.run()?;
+                handed_over.push(trial.handed_over());
+                Ok(())
+            })?;
+            let handed_over = median_of(&handed_over).unwrap_or_default();
+            let launches = trial.launches().zip(before).map(|(after, before)| after.since(before));
             let device_mb = match device {
                 Device::Cpu => None,
                 _ => Some(mib(Plan::of(&net, shape, trial.task(), device.precision())?.total() as f64)),
             };
             let in_use_mb = trial.device_memory().map(|bytes| mib(bytes as f64));
-            Ok(Times { pass, median, min, device_mb, in_use_mb })
+            Ok(Times { pass, median, min, handed_over, launches, device_mb, in_use_mb })
         };
         // Inference first: the peak of memory only ever rises, and training needs the most.
         let inference = (mode != Mode::Train).then(|| measure("inference", sample.reconstructor(ops)?));
@@ -130,7 +145,7 @@ pub fn times([warm_up, iterations]: [u32; 2], mut run: impl FnMut() -> Result<()
         seconds.push(start.elapsed().as_secs_f64());
     }
     let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-    Ok([median(&seconds).unwrap_or(fastest), fastest])
+    Ok([median_of(&seconds).unwrap_or(fastest), fastest])
 }
 
 /// Floating-point operations of all convolutions of one forward pass.

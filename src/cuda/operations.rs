@@ -166,6 +166,10 @@ impl<D: Driver> Backend for Cuda<D> {
         Some(total.saturating_sub(free))
     }
 
+    fn launches(&self) -> Option<Launches> {
+        self.driver.launches()
+    }
+
     /// As long as a tenth of the memory is left: a recorded step takes some of its own.
     fn keeps(&self, rooms: usize) -> bool {
         const MOST: usize = 32;

@@ -17,7 +17,7 @@ mod values;
 mod waiting;
 mod workload;
 
-use crate::backend::{Backend, ImageShape, Purpose};
+use crate::backend::{Backend, ImageShape, Launches, Purpose};
 use crate::error::{Error, Result};
 use crate::model::{Architecture, VarNet};
 pub(crate) use arrays::{Arrays, lens};
@@ -129,6 +129,11 @@ impl<'a, B: Backend> Engine<'a, B> {
     /// Bytes in use of the device's memory, if it has its own.
     pub fn device_memory(&self) -> Option<usize> {
         self.ops.memory_in_use()
+    }
+
+    /// How the device launched kernels so far, where they are.
+    pub fn launches(&self) -> Option<Launches> {
+        self.ops.launches()
     }
 
     /// Whether the device works while the host does something else.

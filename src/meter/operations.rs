@@ -101,6 +101,10 @@ impl<O: Backend> Backend for Metered<'_, O> {
         self.ops.memory_in_use()
     }
 
+    fn launches(&self) -> Option<Launches> {
+        self.ops.launches()
+    }
+
     fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
         self.ops.in_one_block(build)
     }

@@ -29,6 +29,7 @@ use self::overlap::Mark;
 use self::recording::{Command, Recording};
 use super::faults::{not_recorded, out_of_memory, text, too_much_shared};
 use super::{Argument, Call, Driver, Launch};
+use crate::backend::Launches;
 use crate::cuda::kernel::Located;
 use crate::error::{Error, Result};
 use crate::ranks::Ranks;
@@ -117,6 +118,9 @@ impl Gpu {
         let mut state = context.state();
         state.kernel_before |= in_order;
         state.recent.launched(call);
+        state.launches.kernels += 1;
+        state.launches.early += usize::from(early);
+        state.launches.beside += usize::from(!in_order);
         if let Some(recording) = &mut state.recording {
             recording.kernels += 1;
             return Ok(());
@@ -174,6 +178,10 @@ impl Driver for Gpu {
         let (free, total) =
             result::mem_get_info().map_err(|e| self.context.failed(e, "asking for its memory"))?;
         Ok([free, total])
+    }
+
+    fn launches(&self) -> Option<Launches> {
+        Some(self.context.state().launches)
     }
 
     unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod fatbins;
 pub mod faults;
 pub mod gpus;
 
+use crate::backend::Launches;
 use crate::error::Result;
 use crate::ranks::Ranks;
 pub use call::{Argument, Call, Inspect, Launch, Touched, listed};
@@ -44,6 +45,11 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// Where the device does not answer.
     fn memory(&self) -> Result<[usize; 2]>;
+
+    /// How it has launched kernels, where it is a GPU's.
+    fn launches(&self) -> Option<Launches> {
+        None
+    }
 
     /// # Errors
     /// Where the device fails, or a recording is under way.

@@ -10,6 +10,7 @@ use ::cudarc::driver::sys::{self, CUdevice_attribute, CUfunction_attribute, CUre
 use super::overlap::{self, Ends, Overlap};
 use super::recording::Recording;
 use super::staging::Staging;
+use crate::backend::Launches;
 use crate::cuda::driver::fatbins::{CUDA_BUILD, CudaBuild, FATBINS};
 use crate::cuda::driver::faults::{Recent, text};
 use crate::cuda::driver::gpus::{self, DeviceInfo};
@@ -34,6 +35,7 @@ pub struct State {
     pub kernel_before: bool,
     /// Of launches beside the stream.
     pub ends: Ends,
+    pub launches: Launches,
 }
 
 pub struct Context {
