@@ -3,14 +3,46 @@
 //! A reader, or a run that is resumed after a crash, never sees half a file, and a full disk leaves the old
 //! file as it was and no temporary one behind.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
 const PREFIX: &str = ".kerase-";
 const SUFFIX: &str = ".partial";
+
+/// Temporary files of this process.
+static AT_WORK: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// One of them, while it is there.
+struct AtWork(PathBuf);
+
+impl AtWork {
+    fn new(path: &Path) -> Self {
+        at_work().insert(path.to_path_buf());
+        Self(path.to_path_buf())
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        at_work().remove(&self.0);
+    }
+}
+
+fn at_work() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    AT_WORK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what this process is writing: it is about to end.
+pub fn remove_partial() {
+    for path in at_work().iter() {
+        let _ = std::fs::remove_file(path);
+    }
+}
 
 /// Whether a file of this name is a temporary one, which a process that was killed left behind.
 pub fn is_partial(name: &std::ffi::OsStr) -> bool {
@@ -45,6 +77,7 @@ where
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let temporary = builder.tempfile_in(directory).map_err(cannot_create)?;
+    let _at_work = AtWork::new(temporary.path());
 
     let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
     if let Err(error) = fill(&mut writer) {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use crate::batch::{MaskSeeding, Sampler, Sampling};
+use crate::batch::{MaskSeeding, Sampler, Sampling, center_fraction};
 use crate::cuda::driver::gpus;
 use crate::data::mask::MaskKind;
 use crate::device::{Device, DeviceChoice};
@@ -12,9 +12,6 @@ use crate::error::{Error, Result};
 use crate::model::Architecture;
 use crate::precision::Precision;
 use crate::progress::is_silent;
-
-/// fastMRI's usual share of densely sampled columns is 0.08 at acceleration 4 and 0.04 at 8.
-const CENTER_FRACTION_TIMES_ACCELERATION: f64 = 0.32;
 
 /// How many coils the network sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +69,9 @@ impl SamplingArgs {
     /// # Errors
     /// [`Error::Input`] for lists of different length and numbers that no mask can have.
     pub fn over(&self, base: Sampling) -> Result<Sampling> {
-        let fraction = |&n: &u32| CENTER_FRACTION_TIMES_ACCELERATION / f64::from(n.max(1));
         let center_fractions = match (&self.center_fraction[..], &self.acceleration[..]) {
             ([], []) => base.center_fractions,
-            ([], accelerations) => accelerations.iter().map(fraction).collect(),
+            ([], accelerations) => accelerations.iter().copied().map(center_fraction).collect(),
             (fractions, _) => fractions.to_vec(),
         };
         let sampling = Sampling {

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::output::{OutputDirectory, check_file, print};
+use super::stop;
 use crate::convert::{cfl_to_images, cfl_to_volume, images_to_cfl, volume_to_cfl, volume_to_fastmri};
 use crate::data::cfl;
 use crate::data::entries::is_named_as_volume;
@@ -87,6 +88,7 @@ impl Args {
     /// Bad input, and files that exist, before anything is written; later a slice that cannot be read or a full disk: then
     /// the files before it are whole, and the one it happened in is not there.
     pub fn run(self) -> Result<()> {
+        stop::leaving_nothing_half_written();
         // BART names arrays without an extension.
         let bare = Format::of(&self.input).is_none() && !self.input.exists();
         let from = if bare && cfl::pair(&self.input)[0].exists() {
@@ -159,6 +161,18 @@ impl Args {
         }
         let to = self.to.unwrap_or(Format::Fastmri);
         let set = VolumeSet::open(&self.input)?;
+        for (index, volume) in set.volumes().iter().enumerate() {
+            let chosen = set.slices_of(index).len();
+            if chosen != volume.slices {
+                return Err(Error::input(format!(
+                    "{}: {} has {chosen} of the {} slices of {}, and convert takes whole volumes: leave slices=… out there",
+                    self.input.display(),
+                    if chosen == 1 { "a line" } else { "it" },
+                    volume.slices,
+                    volume.path.display()
+                )));
+            }
+        }
         let out = OutputDirectory::create(&self.output)?;
         let mut places = Vec::new();
         for volume in set.volumes() {

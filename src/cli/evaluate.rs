@@ -43,7 +43,7 @@ Several models come as the rows of one table:
 #[command(after_help = EXAMPLE)]
 pub struct Args {
     /// Weights to evaluate, or the run that left them; may be given several times
-    #[arg(long, required = true, value_name = "[NAME=]FILE", value_parser = labelled_weights)]
+    #[arg(long, required_unless_present = "zero_filled", value_name = "[NAME=]FILE", value_parser = labelled_weights)]
     model: Vec<Labelled>,
 
     /// Score images without a network too, as the first row: those of k-space whose unmeasured columns are zero

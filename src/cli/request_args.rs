@@ -18,11 +18,11 @@ pub struct RequestArgs {
     #[arg(long, value_name = "FILE", value_parser = weights_argument)]
     pub model: Option<PathBuf>,
 
-    /// Directory, file or manifest of the volumes to keep
+    /// Directory, file or manifest of the volumes to keep; of several sets, a manifest of their files
     #[arg(long, value_name = "SET")]
     pub retain: Option<PathBuf>,
 
-    /// Directory, file or manifest of the volumes to forget
+    /// Directory, file or manifest of the volumes to forget, likewise
     #[arg(long, value_name = "SET")]
     pub forget: Option<PathBuf>,
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::args::ThreadArgs;
 use super::output::{OutputDirectory, print};
+use super::stop;
 use crate::data::set::VolumeSet;
 use crate::data::write::write_volume;
 use crate::error::{Error, Result};
@@ -95,6 +96,7 @@ impl Args {
     /// Settings that cannot be simulated and files that exist, before anything is written; later a full disk: then the
     /// volumes before it are whole, and the one it happened in has no file.
     pub fn run(self) -> Result<()> {
+        stop::leaving_nothing_half_written();
         self.plan()?.run()
     }
 

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
+use crate::atomic;
 use crate::error::{Error, Result};
 
 /// The flag that a run looks at between steps.
@@ -40,6 +43,18 @@ impl Stop {
 /// end the program without a word. Where no handler can be had, it does.
 pub fn full_quotas_are_errors() {
     let _ = flag::register(SIGXFSZ, Arc::default());
+}
+
+/// Ctrl-C and SIGTERM end the program as they do without this, but that half-written files are removed before: for commands
+/// that do not go on from where they were stopped. Where no handler can be had, the files stay.
+pub fn leaving_nothing_half_written() {
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            atomic::remove_partial();
+            let _ = emulate_default_handler(signal);
+        }
+    });
 }
 
 /// # Errors

@@ -128,6 +128,9 @@ impl Args {
                  --optimizer-state fresh, or leave out --lr",
             ));
         }
+        if request.no_measure && !request.tests.is_empty() {
+            return Err(Error::input("--test has no effect with --no-measure: leave one of them out"));
+        }
         if request.tests.iter().any(|test| test.name == "forget") {
             return Err(Error::input("--test forget=…: the forget set is measured under this name already"));
         }

@@ -63,6 +63,11 @@ impl Args {
             ));
         }
         let lines: String = found.mismatches.iter().map(|line| format!("\n  {line}")).collect();
-        Err(Error::Mismatch(format!("{shown}: this does not agree:{lines}")))
+        let missing = found.mismatches.iter().any(|line| line.contains("cannot read"));
+        let remedy = match (missing, &self.root) {
+            (true, None) => "\nwhat was moved is looked for where --root DIR says",
+            _ => "",
+        };
+        Err(Error::Mismatch(format!("{shown}: this does not agree:{lines}{remedy}")))
     }
 }

@@ -21,6 +21,7 @@ use crate::data::volume::NewVolume;
 use crate::data::volume::VolumeFile;
 use crate::data::write::{write_reconstruction, write_undersampled, write_volume};
 use crate::error::{Error, Result};
+use crate::progress::warn;
 
 /// The k-space of a volume as BART's, with the scanner's coils.
 ///
@@ -130,6 +131,12 @@ pub fn cfl_to_volume(from: &Path, to: &Path, recon: Option<[usize; 2]>) -> Resul
         )));
     }
     let kspace = if three_dimensional { slices_across_readout(&array)? } else { slices_of(&array)? };
+    if kspace.iter().all(|z| z.im == 0.0) {
+        warn(&format!(
+            "{}: all imaginary parts are zero, as in no k-space: if these are images, say so with --images",
+            array.path().display()
+        ));
+    }
     let mask = sampled_columns(&kspace, [rows, columns]).map_err(refused)?;
     let left = mask.iter().take_while(|sampled| !**sampled).count();
     let last = columns - 1 - mask.iter().rev().take_while(|sampled| !**sampled).count();

@@ -110,6 +110,12 @@ impl Container {
                 "'{name}' is a link, which kerase does not follow: copy the dataset into the file, as h5copy does"
             ));
         }
+        if matches!(error, Hdf5Error::Format(FormatError::TypeMismatch { .. })) {
+            return self.error(format!(
+                "'{name}' has numbers of a type that kerase does not read ({error}): store it anew as float32, in h5py  \
+                 file[\"{name}\"][()].astype(\"float32\")"
+            ));
+        }
         self.error(format!(
             "cannot read '{name}' ({error}): copy or download the file again, or, if h5py reads it, rewrite it with \
              libver='earliest' (h5repack does that too)"

@@ -43,13 +43,20 @@ impl VolumeSet {
                 Err(error) => failures.push(error),
             }
         }
+        let remedy = match source.is_dir() {
+            true => "\nto do without, list the others in a manifest, a text file with one path a line",
+            false => "",
+        };
         match failures.len() {
             0 => Ok(Self { source: source.to_path_buf(), volumes, selected, cache: None }),
-            1 => Err(failures.remove(0)),
+            1 => Err(match failures.remove(0) {
+                Error::Input(what) => Error::Input(what + remedy),
+                other => other,
+            }),
             count => {
                 let lines = failures.iter().map(ToString::to_string).collect();
                 Err(Error::input(format!(
-                    "{}: {count} volumes cannot be used:{}",
+                    "{}: {count} volumes cannot be used:{}{remedy}",
                     source.display(),
                     listed(lines)
                 )))

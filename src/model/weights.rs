@@ -1,6 +1,7 @@
 //! Weights as safetensors with fastMRI's names: into `fastmri.models.VarNet` and back.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -25,7 +26,13 @@ impl Weights {
     /// (float64, float16 and bfloat16 included: convert first), or NaN or infinity; the parameter is named.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+        let bytes = std::fs::read(path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound if path.with_file_name("config.toml").exists() => Error::input(format!(
+                "{}: the run there has saved no weights yet: go on with it by --resume",
+                path.display()
+            )),
+            _ => Error::io("read", path, source),
+        })?;
         Self::parse(&bytes).map_err(|error| error.of_file(path))
     }
 

@@ -16,7 +16,7 @@ use crate::run::state::RunState;
 use crate::run::usable::{learnable, target};
 
 impl Run<'_> {
-    /// Refuses data that cannot be learnt from, a resumed run whose data have changed, and batches for which the device
+    /// Refuses data that cannot be learnt from, a resumed run whose data or settings have changed, and batches for which the device
     /// has no memory. Nothing is written before.
     ///
     /// # Errors
@@ -30,6 +30,16 @@ impl Run<'_> {
             return Err(Error::input(format!(
                 "{}: the data or the weights that this run began with have changed since (volumes, their order, \
                  slices, sizes, max, or what files hold); bring them back, or start again with --overwrite",
+                self.directory.path().display()
+            )));
+        }
+        if state.settings.is_empty() {
+            state.settings.clone_from(&self.settings);
+        }
+        if state.settings != self.settings {
+            return Err(Error::input(format!(
+                "{}: config.toml has been edited since the run began, and its steps would be others from here on: bring it back, \
+                 or begin another run with these settings",
                 self.directory.path().display()
             )));
         }

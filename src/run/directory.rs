@@ -8,9 +8,12 @@ use serde::de::DeserializeOwned;
 
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::progress::say;
 
 /// Files that make a directory a run's.
-const FILES: [&str; 12] = [
+const FILES: [&str; 14] = [
+    "audit-before.html",
+    "audit-before.json",
     "audit.html",
     "audit.json",
     "best/model.safetensors",
@@ -28,8 +31,11 @@ const FILES: [&str; 12] = [
 /// Of these, what a run has before it has saved anything, and may lose: one that failed or was killed before is begun again.
 const BEGINNING: [&str; 2] = ["config.toml", "metrics.jsonl"];
 
-/// Those that are written when a run ends, or later.
-const RESULTS: [&str; 4] = ["audit.html", "audit.json", "summary.json", "unlearning.json"];
+/// Those that are written when a run ends.
+const RESULTS: [&str; 2] = ["summary.json", "unlearning.json"];
+
+/// What an audit leaves, and what becomes of it where the run goes on: evidence about weights that it no longer has.
+const AUDITS: [[&str; 2]; 2] = [["audit.html", "audit-before.html"], ["audit.json", "audit-before.json"]];
 
 /// What to do with a directory that may hold a run already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +93,20 @@ impl RunDirectory {
             ))),
             _ => Ok(directory),
         }
+    }
+
+    /// Refuses the directory of a run where a study is to have its own.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn refuse_as_study(path: &Path) -> Result<()> {
+        if ["config.toml", "model.safetensors"].iter().all(|file| !path.join(file).exists()) {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "--out {}: it is a run's directory: choose another for the experiment",
+            path.display()
+        )))
     }
 
     /// Whether what is there is a run that has saved nothing, and no file of somebody else's.
@@ -171,12 +191,19 @@ impl RunDirectory {
     }
 
     /// Makes the directory ready for a run that goes on, perhaps for longer: the settings are those that it has now,
-    /// and the results that a former end left are taken away, for they will not be those of these weights.
+    /// and the results that a former end left are taken away, for they will not be those of these weights. An audit, which
+    /// took long, is kept by another name.
     fn go_on(&self, settings: &str) -> Result<()> {
         self.remove_partial_files();
         self.bring_best_back()?;
         for name in RESULTS {
             remove(&self.path.join(name))?;
+        }
+        for [name, kept] in AUDITS.map(|names| names.map(|name| self.path.join(name))) {
+            if name.exists() {
+                std::fs::rename(&name, &kept).map_err(|e| Error::io("rename", &name, e))?;
+                say(&format!("{} is of the run as it was: it is {} now", name.display(), kept.display()));
+            }
         }
         let config = self.config();
         if std::fs::read(&config).is_ok_and(|old| old == settings.as_bytes()) {

@@ -19,6 +19,8 @@ pub struct Run<'r> {
     pub optimisation: &'r Optimisation,
     /// Digest of what the run begins with: the data, and weights that are not its own.
     pub origin: String,
+    /// Digest of the settings that decide its steps: not of where things lie, nor of its length.
+    pub settings: String,
     /// What the progress bar says.
     pub title: &'static str,
 }

@@ -84,6 +84,12 @@ impl Default for Optimisation {
 }
 
 impl Optimisation {
+    /// What a run cannot change while it lasts: all but its length, when it saves, its memory and its precision.
+    pub fn fixed(&self) -> Self {
+        let Self { epochs, max_steps, checkpoint_every, low_memory, precision, .. } = Self::default();
+        Self { epochs, max_steps, checkpoint_every, low_memory, precision, ..self.clone() }
+    }
+
     /// # Errors
     /// A number that no run can work with.
     pub fn check(&self) -> Result<()> {

@@ -31,6 +31,9 @@ pub struct RunState {
     pub finished: bool,
     /// Digest of the data, and of what else the run began with: it must be the same when the run goes on.
     pub origin: String,
+    /// Digest of the settings that decide its steps, likewise. Runs of older versions have none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub settings: String,
 }
 
 impl RunState {
@@ -45,6 +48,7 @@ impl RunState {
             seconds: 0.0,
             finished: false,
             origin: String::new(),
+            settings: String::new(),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::model::Architecture;
 use crate::paths::absolute;
 use crate::run::keep_best::KeepBest;
 use crate::run::optimisation::Optimisation;
+use crate::sha256;
 
 /// `kerase train`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +56,11 @@ impl TrainConfig {
             )));
         }
         self.optimisation.check()
+    }
+
+    /// Of what decides a step.
+    pub(super) fn digest(&self) -> String {
+        sha256::of_json(&(self.network, &self.sampling, self.optimisation.fixed()))
     }
 
     /// As it is written to config.toml.

@@ -79,6 +79,7 @@ impl Training<'_> {
             schedule: &schedule,
             optimisation: o,
             origin: fingerprint(&sets.learnt),
+            settings: config.digest(),
             title: "training",
         };
         let fixed = Sampler::fixed(&config.sampling)?;

@@ -10,6 +10,7 @@ use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::paths::absolute;
 use crate::run::optimisation::Optimisation;
+use crate::sha256;
 use crate::unlearn::hyperparameters::Hyperparameters;
 use crate::unlearn::knob::Knob;
 use crate::unlearn::method::Method;
@@ -103,6 +104,13 @@ impl UnlearnConfig {
             }
         }
         Ok(method)
+    }
+
+    /// Of what decides a step.
+    pub(super) fn digest(&self) -> String {
+        let Self { method, sampling, retain_fraction, fraction_of, optimizer_state, .. } = self;
+        let steps = (retain_fraction, fraction_of, optimizer_state, self.optimisation.fixed());
+        sha256::of_json(&(method, sampling, self.strength(), steps))
     }
 
     /// As it is written to config.toml.

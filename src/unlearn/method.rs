@@ -235,7 +235,7 @@ impl Method {
     pub fn describe(&self, strength: &Strength) -> String {
         let mut text = self.objective.to_string();
         if self.knobs.contains(&Knob::ForgetWeight) {
-            text += &format!(" with forget weight {}", strength.forget_weight);
+            text += &format!(", forget weight {}", strength.forget_weight);
         }
         text += &strength.hyperparameters.describe();
         text += &(self.numbers)(strength);

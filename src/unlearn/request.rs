@@ -108,6 +108,7 @@ impl Unlearning<'_> {
                 fingerprint(&sets.forget),
                 sha256::of_parameters(&weights.parameters)
             ),
+            settings: config.digest(),
             title: "unlearning",
         };
         // Measured from the weights that the run started from, also where it is resumed.

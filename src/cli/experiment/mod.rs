@@ -21,7 +21,7 @@ use crate::experiment::{Experiment, Graph, Settings};
 use crate::provenance::Provenance;
 use crate::report::audit::write_page;
 use crate::report::study::Report;
-use crate::run::Outcome;
+use crate::run::{Outcome, RunDirectory};
 use dry_run::DryRun;
 use helpers::Helpers;
 
@@ -99,6 +99,7 @@ impl Args {
                 out.display()
             )));
         }
+        RunDirectory::refuse_as_study(&out)?;
         check_results_are_own(&out)?;
         let mut device = self.device.clone();
         if device.device == DeviceChoice::Auto {

@@ -255,17 +255,24 @@ impl<'r> Study<'r> {
     /// How much of the PSNR that retraining costs on the test set of the forgotten kind a condition has lost: 0 is G,
     /// 1 the oracle. None where some seed's networks differ by less than [`SMALLEST_GAP`]: there is nothing to share.
     pub fn forgotten(&self, condition: &Condition) -> Option<Spread> {
-        let (original, oracle) = (self.original()?, self.oracle()?);
-        let gap = |run: &RunResult| {
-            let of = |other: &Condition| psnr(other.of_seed(run.seed)?, Measure::Kta);
-            Some(of(original)? - of(oracle)?)
-        };
-        let comparable = |run: &&RunResult| gap(run).is_none_or(|gap| gap >= SMALLEST_GAP);
-        if !condition.runs.iter().all(comparable) {
+        if !self.seeds_without_gap(condition).is_empty() {
             return None;
         }
-        condition
-            .with(original, |run, g| Some((psnr(g, Measure::Kta)? - psnr(run, Measure::Kta)?) / gap(run)?))
+        condition.with(self.original()?, |run, g| {
+            Some((psnr(g, Measure::Kta)? - psnr(run, Measure::Kta)?) / self.loss_of_oracle(run.seed)?)
+        })
+    }
+
+    /// The seeds of a condition's runs with which G and the oracle differ by less than [`SMALLEST_GAP`].
+    pub fn seeds_without_gap(&self, condition: &Condition) -> Vec<u64> {
+        let small = |seed: &u64| self.loss_of_oracle(*seed).is_some_and(|loss| loss < SMALLEST_GAP);
+        condition.runs.iter().map(|run| run.seed).filter(small).collect()
+    }
+
+    /// G's PSNR less the oracle's on the test set of the forgotten kind.
+    fn loss_of_oracle(&self, seed: u64) -> Option<f64> {
+        let of = |other: &Condition| psnr(other.of_seed(seed)?, Measure::Kta);
+        Some(of(self.original()?)? - of(self.oracle()?)?)
     }
 
     /// Whether every network of a condition is measured as G is, to the last bit: then nothing was done to it.

@@ -400,9 +400,15 @@ fn forgotten(study: &Study, condition: &Condition, bound: Bound) -> Check {
     let check = Check::new(what, value, Unit::Share, bound);
     let nothing = value.is_none() && condition.seeds().measured > 0 && study.oracle().is_some();
     if nothing {
-        check.noting(format!(
-            "G and the oracle differ by less than {SMALLEST_GAP} dB on KTA, or were not measured"
-        ))
+        let seeds = study.seeds_without_gap(condition);
+        check.noting(if seeds.is_empty() {
+            "G or the oracle was not measured on KTA with the same seeds".into()
+        } else {
+            format!(
+                "G and the oracle differ by less than {SMALLEST_GAP} dB on KTA with seed {}: there is no loss to have a share of",
+                seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+            )
+        })
     } else {
         check
     }

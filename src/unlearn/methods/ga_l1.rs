@@ -15,7 +15,8 @@ pub const METHOD: Method = Method {
     knobs: &[Knob::ForgetWeight, Knob::Gamma],
     recipe: true,
     numbers: |strength| {
-        format!(", J(x_f) weighted {}, γ = {}", weight_of_ascent(strength.recipe), strength.gamma)
+        let Strength { recipe, forget_weight, gamma, .. } = *strength;
+        format!(": J(x_f) counts {} times, γ = {gamma}", forget_weight * weight_of_ascent(recipe))
     },
     ..PLAIN
 };
