@@ -199,8 +199,7 @@ impl Demo<'_> {
             panels.push(self.panel(set, &volumes, &mut engines, &sampler)?);
         }
         let evaluation = Evaluation::new(entries);
-        let json = format!("{}\n", evaluation.json()?);
-        crate::atomic::write_bytes(self.out.join("metrics.json"), json.as_bytes())?;
+        crate::atomic::write_bytes(self.out.join("metrics.json"), evaluation.json()?.as_bytes())?;
         Ok(Results { evaluation, panels })
     }
 

@@ -16,13 +16,6 @@ pub fn update(hash: &mut Sha256, values: &[f32]) {
     }
 }
 
-/// Of plain data, as JSON.
-pub fn of_json(value: &impl serde::Serialize) -> String {
-    let mut hash = Sha256::new();
-    hash.update(serde_json::to_vec(value).expect("plain data"));
-    hex(hash)
-}
-
 /// Of a network's parameters, flat in the layout's order, as little-endian float32.
 pub fn of_parameters(parameters: &[f32]) -> String {
     let mut hash = Sha256::new();

@@ -405,10 +405,13 @@ fn tampering(folder: &Folder) {
         ("/flags", serde_json::json!([{"kind": "diverged", "text": "it did"}]), "flags does not follow"),
         ("/notes", serde_json::json!(["all is well"]), "notes does not follow"),
         ("/sets/0/scores/after/psnr/mean", 30.0.into(), "sets[0].scores.after.psnr.mean does not follow"),
+        ("/sets/1/against_oracle", serde_json::Value::Null, "sets[1].against_oracle does not follow"),
+        ("/relearning/networks/after/steps", 1.into(), "relearning.networks.after.steps does not follow"),
+        ("/relearning/half/steps/oracle", 1.into(), "relearning.half.steps.oracle does not follow"),
         (
-            "/sets/1/against_oracle_psnr",
-            serde_json::Value::Null,
-            "sets[1].against_oracle_psnr does not follow",
+            "/distances/0/after/changed",
+            0.125.into(),
+            "distances[0].after.changed does not follow from the weights",
         ),
         ("/sets/0/scores/after/volumes/0/losses/0", 0.001.into(), "does not follow"),
     ] {
@@ -572,7 +575,7 @@ fn diverged(folder: &Folder) {
     let audit = record(Subject { after: Some(same.clone()), ..run }, Some(observed), Some(weights));
     assert!(kinds(&audit).contains(&Kind::NothingForgotten), "{:?}", audit.flags);
     assert_eq!(audit.relearning.unwrap().networks.after.unwrap().steps, Some(0));
-    assert_eq!(audit.sets[0].change_psnr.unwrap().mean, 0.0);
+    assert_eq!(audit.sets[0].change.unwrap().psnr.mean, 0.0);
 
     // A run that stopped because of its loss.
     let record_of_run = folder.read("run/unlearning.json");

@@ -15,7 +15,7 @@ use crate::provenance::Provenance;
 use crate::unlearn::trained_on::TrainedOn;
 
 /// Grows when a record means something else than before.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// Why there was something to forget, as whoever asked for it says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -121,10 +121,20 @@ pub struct SetEvidence {
     pub of_forgotten_patients: usize,
     pub files: Vec<VolumeDigest>,
     pub scores: Each<NetworkScores>,
-    /// PSNR of the unlearned network minus the original's, volume by volume.
-    pub change_psnr: Option<Estimate>,
-    /// Minus the oracle's.
-    pub against_oracle_psnr: Option<Estimate>,
+    /// The unlearned network less the original, volume by volume.
+    pub change: Option<Difference>,
+    /// Less the oracle.
+    pub against_oracle: Option<Difference>,
+    /// The oracle less the original.
+    pub oracle_against_original: Option<Difference>,
+}
+
+/// Of one network's scores from another's on the same volumes: means over volumes of the differences.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Difference {
+    pub psnr: Estimate,
+    pub ssim: Estimate,
 }
 
 /// How the networks relearn the forget set.
@@ -139,6 +149,17 @@ pub struct Relearning {
     /// The loss is a mean over so many slices of the forget set.
     pub measured_slices: usize,
     pub networks: Each<Relearned>,
+    /// Half-way from the oracle's first loss to the goal; none without an oracle that has something to relearn.
+    #[serde(default)]
+    pub half: Option<HalfWay>,
+}
+
+/// A loss, and at the first of which steps each network was found to have it; none where it was not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HalfWay {
+    pub loss: f64,
+    pub steps: Each<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -148,7 +169,9 @@ pub enum Kind {
     Diverged,
     /// Worse than the oracle on the forget set or on unseen volumes like it.
     OverForgetting,
-    /// Worse than the oracle on another test set.
+    /// Better than the oracle there.
+    UnderForgetting,
+    /// Worse than the original on another test set, and than the oracle where there is one.
     RetainDamaged,
     /// The forget set is reconstructed as before.
     NothingForgotten,
@@ -157,7 +180,7 @@ pub enum Kind {
     StillRecognised,
     /// Likewise, by being larger.
     StandsOut,
-    /// The loss on the forget set is back much sooner than from the oracle.
+    /// The loss on the forget set is back, or half-way back, much sooner than from the oracle.
     RelearnsFast,
 }
 
@@ -167,6 +190,7 @@ impl Kind {
         match self {
             Self::Diverged => "diverged",
             Self::OverForgetting => "over-forgetting",
+            Self::UnderForgetting => "under-forgetting",
             Self::RetainDamaged => "retained quality damaged",
             Self::NothingForgotten => "nothing forgotten",
             Self::StillRecognised => "still recognised",
@@ -203,10 +227,14 @@ pub struct Audit {
     pub membership: Each<Auc>,
     /// The unlearned network's AUC minus the oracle's.
     pub membership_against_oracle: Option<AucDifference>,
+    /// The original's minus the oracle's: whether losses tell what a network was trained on at all.
+    pub membership_of_original: Option<AucDifference>,
     pub relearning: Option<Relearning>,
     pub distances: Vec<PartDistance>,
     /// What stands out.
     pub flags: Vec<Flag>,
+    /// Flags that could not have been raised, for want of an oracle, of relearning, or of a second volume.
+    pub not_judged: Vec<Kind>,
     /// What cannot be said, and why.
     pub notes: Vec<String>,
     pub note: String,

@@ -120,6 +120,7 @@ impl Findings {
             lr: settings.relearn_lr,
             measured_slices: measured_slices(sets.forget()),
             networks: networks.as_ref().and_then(|network| network.relearned.clone()),
+            half: None,
         });
         let said = subject.said.as_ref();
         let audit = Audit {
@@ -147,9 +148,11 @@ impl Findings {
             sets: evidence,
             membership: Each { before: None, after: None, oracle: None },
             membership_against_oracle: None,
+            membership_of_original: None,
             relearning,
             distances,
             flags: Vec::new(),
+            not_judged: Vec::new(),
             notes: Vec::new(),
             note: NOTE.into(),
             sha256: String::new(),
@@ -177,8 +180,9 @@ fn set_evidence(
         },
         files,
         scores: networks.as_ref().and_then(|network| NetworkScores::of(network.sets[index].clone()?)),
-        change_psnr: None,
-        against_oracle_psnr: None,
+        change: None,
+        against_oracle: None,
+        oracle_against_original: None,
     };
     sets.sets.iter().zip(files).enumerate().map(of_set).collect()
 }

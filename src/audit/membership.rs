@@ -8,7 +8,7 @@
 //! needs no resampling and no seed.
 //!
 //! Two networks that saw the same slices are compared by the difference of their AUCs, slice by slice: what makes one set
-//! easier than the other, for a network that saw neither, then counts for neither.
+//! easier than the other, for a network that saw neither, then counts for neither, as long as it leaves AUCs room to differ.
 
 use std::cmp::Ordering;
 
@@ -64,6 +64,11 @@ impl Auc {
             None => [0.0, 1.0].contains(&self.auc) && 2.0 / self.ways() <= BY_CHANCE,
         };
         apart.then(|| self.auc.total_cmp(&0.5))
+    }
+
+    /// Whether losses could: of too few volumes they cannot.
+    pub fn can_tell(&self) -> bool {
+        self.interval.is_some() || 2.0 / self.ways() <= BY_CHANCE
     }
 
     /// In how many ways the volumes could be dealt into two sets of these sizes.
@@ -177,8 +182,12 @@ fn half_width([(a, a_freedom), (b, b_freedom)]: [(f64, f64); 2]) -> Option<f64> 
     if variance < 1e-24 {
         return None;
     }
-    // Rounded down: rather too wide.
-    let freedom = (variance * variance / (a * a / a_freedom + b * b / b_freedom)).floor().max(1.0);
+    // The variance that two volumes have of each other is hardly known, which Satterthwaite's formula takes too lightly.
+    let freedom = match a_freedom.min(b_freedom) {
+        least if least < 2.0 => 1.0,
+        // Rounded down, but for rounding: rather too wide.
+        _ => (variance * variance / (a * a / a_freedom + b * b / b_freedom) + 1e-9).floor().max(1.0),
+    };
     Some(t_quantile(freedom as usize) * variance.sqrt())
 }
 

@@ -3,7 +3,7 @@
 //!
 //! [`subject`] reads the run, [`opened`] all that is to be looked at, [`observe`] looks at one network on all sets;
 //! [`membership`], [`relearn`], [`distance`] and [`interval`] are the measures, [`conclude`] works out what follows from
-//! them, and [`flags`] says what stands out. [`evidence`] is what a record says, [`gather`] makes one, [`record`] writes and
+//! them, [`flags`] says what stands out, and [`notes`] what cannot be said. [`evidence`] is what a record says, [`gather`] makes one, [`record`] writes and
 //! reads it, and [`verify`] says whether record, data and weights still belong together. What each number means and what it
 //! does not: docs/audit.md.
 
@@ -13,8 +13,11 @@ pub mod evidence;
 pub mod flags;
 pub mod gather;
 pub mod interval;
+#[cfg(test)]
+mod made_up;
 pub mod membership;
 pub mod network;
+pub mod notes;
 pub mod observe;
 pub mod opened;
 pub mod record;

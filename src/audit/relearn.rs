@@ -1,8 +1,8 @@
 //! How soon a network relearns what it was to forget: fine-tuned on the forget set, from where it is, until the loss there
 //! is back at the original's.
 //!
-//! A network that is back much sooner than the oracle, which never saw the forget set, has kept something of it, whatever
-//! its scores say. Adam begins anew with a small rate; order and masks are fixed, the same for every network. The loss is
+//! A network that is back much sooner than the oracle, which never saw the forget set, seems to have kept something of it,
+//! whatever its scores say. Adam begins anew with a small rate; order and masks are fixed, the same for every network. The loss is
 //! measured on a part of the forget set, at step numbers that lie ever further apart.
 
 use std::sync::Arc;
@@ -45,6 +45,11 @@ pub struct Relearned {
 }
 
 impl Relearned {
+    /// The first step at which it was found to have a loss, or less.
+    pub fn steps_to(&self, loss: f64) -> Option<u64> {
+        self.curve.iter().find(|point| point.loss <= loss).map(|point| point.step)
+    }
+
     /// Of a network that has the loss already.
     pub fn at_once(loss: f64) -> Self {
         Self { steps: Some(0), curve: vec![CurvePoint { step: 0, loss }], diverged: false }
@@ -103,11 +108,7 @@ pub fn relearn<B: Backend>(
     }
     let most = settings.relearn_steps;
     let (set, loss) = (sets.forget(), settings.loss.weights());
-    let chosen: Vec<(&str, usize)> = measured(set)
-        .into_iter()
-        .map(|(volume, slice)| (set.volumes()[volume].name.as_str(), slice))
-        .collect();
-    let chosen = Arc::new(set.only(&chosen)?);
+    let chosen = Arc::new(set.only(&measured(set)));
     let weights = network.weights;
     let mut engine = Engine::for_training(ops, weights.architecture, &weights.parameters)?
         .recomputing(settings.low_memory);

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde_json::Value;
 
-use crate::audit::evidence::{Audit, WeightsFile};
+use crate::audit::distance::distances;
+use crate::audit::evidence::{Audit, Each, WeightsFile};
 use crate::audit::subject::Said;
 use crate::data::digest::{SliceDigest, VolumeDigest, file_sha256, slice_sha256};
 use crate::data::volume::VolumeFile;
@@ -79,19 +80,25 @@ pub fn verify(path: &Path, root: Option<&Path>, each: &(dyn Fn() + Sync)) -> Res
     });
     mismatches.extend(volumes.collect::<Vec<_>>().into_iter().flatten());
     let weights = &audit.weights;
-    for (name, file, of_run) in [
-        ("weights before", &weights.before, false),
-        ("weights after", &weights.after, true),
-        ("weights of the oracle", &weights.oracle, false),
+    let mut found = Each { before: None, after: None, oracle: None };
+    for (name, file, of_run, place) in [
+        ("weights before", &weights.before, false, &mut found.before),
+        ("weights after", &weights.after, true, &mut found.after),
+        ("weights of the oracle", &weights.oracle, false, &mut found.oracle),
     ] {
         let Some(WeightsFile { path, sha256, .. }) = file else { continue };
         let path = if of_run { places.of_run(path) } else { places.find(path) };
-        mismatches.extend(match Weights::read(&path) {
-            Err(error) => Some(format!("{name}: {error}")),
-            Ok(found) => differs(&sha256::of_parameters(&found.parameters), sha256)
-                .map(|digests| format!("{name}: {} holds other weights: {digests}", path.display())),
-        });
+        match Weights::read(&path) {
+            Err(error) => mismatches.push(format!("{name}: {error}")),
+            Ok(found) => match differs(&sha256::of_parameters(&found.parameters), sha256) {
+                Some(digests) => {
+                    mismatches.push(format!("{name}: {} holds other weights: {digests}", path.display()));
+                }
+                None => *place = Some(found),
+            },
+        }
     }
+    mismatches.extend(moved(&audit, &found, path)?);
     Ok(Verification {
         sha256: audit.sha256,
         files: files.len(),
@@ -114,12 +121,31 @@ fn conclusions(audit: &Audit, path: &Path) -> Result<Vec<String>> {
     Ok(places.into_iter().map(not_following).collect())
 }
 
-/// Largest difference of a number from one that it is, as a share.
+/// Whether distances of weights are those of the weights, where all that the record names are there.
+fn moved(audit: &Audit, found: &Each<Weights>, path: &Path) -> Result<Vec<String>> {
+    let Some(before) = &found.before else { return Ok(Vec::new()) };
+    if found.named().count() < audit.weights.named().count() {
+        return Ok(Vec::new());
+    }
+    let parameters = |of: &Option<Weights>| of.as_ref().map(|of| of.parameters.clone());
+    let [after, oracle] = [&found.after, &found.oracle].map(parameters);
+    let follows = distances(before.architecture, &before.parameters, after.as_deref(), oracle.as_deref());
+    let json = |of: &Audit| of.to_json();
+    let (said, follows) = (json(audit)?, json(&Audit { distances: follows, ..audit.clone() })?);
+    let mut places = Vec::new();
+    differences("", &said, &follows, &mut places);
+    let shown = path.display();
+    Ok(places.into_iter().map(|place| format!("{shown}: {place} does not follow from the weights")).collect())
+}
+
+/// Two numbers are the same if they differ by no more than this share,
 const ROUNDING: f64 = 1e-9;
+/// or, near zero, by this share of this: what is left of a difference of equal numbers.
+const NOTHING: f64 = 1e-6;
 
 /// Adds every place where two values differ.
 fn differences(at: &str, one: &Value, other: &Value, places: &mut Vec<String>) {
-    let near = |a: f64, b: f64| a == b || (a - b).abs() <= ROUNDING * a.abs().max(b.abs()).max(1.0);
+    let near = |a: f64, b: f64| a == b || (a - b).abs() <= ROUNDING * a.abs().max(b.abs()).max(NOTHING);
     match (one, other) {
         (Value::Object(one), Value::Object(other)) if one.keys().eq(other.keys()) => {
             let pairs = one.iter().zip(other.values());

@@ -215,14 +215,15 @@ impl DeviceArgs {
     /// # Errors
     /// As [`Self::start`], with the remedy where the device lacks the run's precision.
     pub fn resume(&self, recorded: Precision) -> Result<Device> {
-        let missing = |error| match self.precision {
-            None if recorded != Precision::Fp32 => Error::input(format!(
+        if self.precision.is_none()
+            && let Err(error) = self.device.resolve()?.with_precision(recorded)
+        {
+            return Err(Error::input(format!(
                 "{error}. The run was computed in {recorded}: --precision fp32 goes on with it in float32"
-            )),
-            _ => error,
-        };
+            )));
+        }
         let precision = self.precision.or(Some(recorded));
-        Self { precision, ..self.clone() }.start().map_err(missing)
+        Self { precision, ..self.clone() }.start()
     }
 }
 

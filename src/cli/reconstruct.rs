@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::{Labelled, labelled_weights};
 use super::output::{Compressed, OutputDirectory, OwnMask, compressed, json, own_masks, print};
+use super::stop;
 use super::trained_with::sampling_to_measure_with;
 use super::volume_figure::{Row, chosen, figure};
 use crate::atomic;
@@ -112,11 +113,17 @@ impl Args {
     /// Bad input before anything is computed or written; later a slice that cannot be read or reconstructed, or a full
     /// disk: then the volumes before it are whole, and the one it happened in has no files.
     pub fn run(self) -> Result<()> {
+        stop::leaving_nothing_half_written();
         let plan = self.plan()?;
         plan.device.run(plan)?
     }
 
     fn plan(self) -> Result<Plan> {
+        if self.model.name == ZERO_FILLED {
+            return Err(Error::input(format!(
+                "a row without a network is called {ZERO_FILLED}, and --model has that name: give it another, NAME=FILE"
+            )));
+        }
         let device = self.device.start()?;
         let weights = Weights::read(&self.model.path)?;
         let set = VolumeSet::open(&self.data.path)?;

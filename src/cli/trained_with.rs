@@ -110,7 +110,7 @@ impl Trained {
 /// Sampling and optimisation of a network that learns further, where options say nothing of them: as `stored` by the run that
 /// goes on, or else what the network was trained with, and the paper's where that is not known.
 ///
-/// How long a network was trained, and by how many slices at a time, is not known of one that was unlearned since.
+/// Of a network that was unlearned since only loss and clip are: how long it was trained, and at which rate, is not known.
 ///
 /// # Errors
 /// As [`Trained::beside`].
@@ -126,8 +126,11 @@ pub fn to_go_on_with(
         return Ok((Sampling::default(), papers));
     };
     let Steps { loss, clip, plateau, lr, batch, epochs, max_steps } = steps;
-    let of_training = if unlearned { papers } else { Optimisation { batch, epochs, max_steps, ..papers } };
-    Ok((sampling, Optimisation { loss, clip, plateau, lr, ..of_training }))
+    let of_training = match unlearned {
+        true => papers,
+        false => Optimisation { plateau, lr, batch, epochs, max_steps, ..papers },
+    };
+    Ok((sampling, Optimisation { loss, clip, ..of_training }))
 }
 
 /// The sampling that networks are measured with on sets: what `options` say; where they say nothing, what the networks were

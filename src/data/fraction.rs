@@ -27,7 +27,7 @@ impl FractionOf {
             Self::Volumes => "volumes",
         };
         Err(Error::input(format!(
-            "{fraction} of the {count} {what} in {whose} is none: choose at least {:.3}",
+            "{fraction} of the {count} {what} in {whose} is none: choose at least {:.1e}",
             1.0 / count as f64
         )))
     }

@@ -9,7 +9,7 @@ use crate::progress::got_on;
 
 /// How many times a volume's `max` its target may be: some files have it from before they were rounded.
 const BEYOND: f64 = 1.01;
-/// How many times a whole volume's target its `max` may be.
+/// `max` may be up to this many times the largest target of a whole volume.
 const ABOVE: f64 = 2.0;
 
 /// What is odd about the targets of a volume's `slices`, one after the other in `targets`, which makes PSNR and SSIM no

@@ -72,18 +72,26 @@ impl VolumeSet {
         self
     }
 
-    /// Some slices of this set, each given by its volume's name and its number; the order of the set is kept.
+    /// A slice by its volume's name, of the first volume that has both: files of several directories may share a name.
     ///
     /// # Errors
-    /// [`Error::Input`] naming a slice that is not in the set.
-    pub fn only(&self, slices: &[(&str, usize)]) -> Result<Self> {
+    /// [`Error::Input`] where the set has none.
+    pub fn slice_named(&self, name: &str, slice: usize) -> Result<SliceId> {
+        (0..self.volumes.len())
+            .find(|&i| self.volumes[i].name == name && self.selected[i].contains(&slice))
+            .map(|volume| (volume, slice))
+            .ok_or_else(|| {
+                Error::input(format!("{}: there is no slice {slice} of {name}", self.source.display()))
+            })
+    }
+
+    /// Some slices of this set; its order is kept.
+    ///
+    /// # Panics
+    /// For a volume that it does not have.
+    pub fn only(&self, slices: &[SliceId]) -> Self {
         let mut selected = vec![vec![]; self.volumes.len()];
-        for &(name, slice) in slices {
-            let volume = (0..self.volumes.len())
-                .find(|&i| self.volumes[i].name == name && self.selected[i].contains(&slice))
-                .ok_or_else(|| {
-                    Error::input(format!("{}: there is no slice {slice} of {name}", self.source.display()))
-                })?;
+        for &(volume, slice) in slices {
             selected[volume].push(slice);
         }
         selected.iter_mut().for_each(|slices| {
@@ -92,7 +100,7 @@ impl VolumeSet {
         });
         let parts = self.volumes.iter().cloned().zip(selected).filter(|(_, slices)| !slices.is_empty());
         let (volumes, selected) = parts.unzip();
-        Ok(Self { source: self.source.clone(), volumes, selected, cache: None })
+        Self { source: self.source.clone(), volumes, selected, cache: None }
     }
 
     /// The volumes whose index is wanted; none where that is none of them.

@@ -47,8 +47,8 @@ pub fn pictures<B: Backend>(ops: &B, settings: &Settings, graph: &Graph, out: &P
     for measure in Measure::ALL {
         let set = VolumeSet::open(set_of(graph, measure))?;
         let slices = chosen(&set, measure, &shown)?;
-        let names: Vec<(&str, usize)> = slices.iter().map(|c| (c.volume.as_str(), c.slice)).collect();
-        let set = Arc::new(sampler.compressed(set.only(&names)?)?);
+        let ids = slices.iter().map(|c| set.slice_named(&c.volume, c.slice)).collect::<Result<Vec<_>>>()?;
+        let set = Arc::new(sampler.compressed(set.only(&ids))?);
         let mut of_set = blank(&set, measure, &folder)?;
         let mut progress = Progress::new((shown.len() * set.slice_count()) as u64, "drawing");
         let of_set_key = &fingerprint(&set)[..12];

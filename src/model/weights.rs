@@ -27,10 +27,14 @@ impl Weights {
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| match source.kind() {
-            ErrorKind::NotFound if path.with_file_name("config.toml").exists() => Error::input(format!(
-                "{}: the run there has saved no weights yet: go on with it by --resume",
-                path.display()
-            )),
+            ErrorKind::NotFound
+                if path.ends_with("model.safetensors") && path.with_file_name("config.toml").exists() =>
+            {
+                Error::input(format!(
+                    "{}: the run there has saved no weights yet: go on with it by --resume",
+                    path.display()
+                ))
+            }
             _ => Error::io("read", path, source),
         })?;
         Self::parse(&bytes).map_err(|error| error.of_file(path))

@@ -326,7 +326,7 @@ impl Ranks {
             let differs = |i: &usize| theirs.get(32 * i..32 * (i + 1)) != all[0].get(32 * i..32 * (i + 1));
             if let Some(i) = (0..on.len()).find(differs) {
                 return Err(Error::input(format!(
-                    "{} has {} that differ from rank 0's: all ranks need the same command line, and the same files",
+                    "{} differs from rank 0 in its {}: all ranks need the same command line, and the same files",
                     self.name(rank),
                     on[i].0
                 )));

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::backend::Backend;
 use crate::batch::image_shape;
 use crate::data::set::VolumeSet;
 use crate::data::volume::SliceId;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::progress::warn;
 use crate::run::directory::Start;
 use crate::run::job::Run;
 use crate::run::schedule::PlannedStep;
@@ -33,13 +36,13 @@ impl Run<'_> {
                 self.directory.path().display()
             )));
         }
-        if state.settings.is_empty() {
+        if state.settings.is_null() {
             state.settings.clone_from(&self.settings);
         }
-        if state.settings != self.settings {
+        if let Some(key) = edited(&state.settings, &self.settings) {
             return Err(Error::input(format!(
-                "{}: config.toml has been edited since the run began, and its steps would be others from here on: bring it back, \
-                 or begin another run with these settings",
+                "{}: {key} in config.toml is not what the run began with, and its steps would be others from here on: bring it \
+                 back, or begin another run with these settings",
                 self.directory.path().display()
             )));
         }
@@ -49,7 +52,7 @@ impl Run<'_> {
             // A run that goes on keeps its batch, on whatever there is to go on with.
             match self.session.start {
                 Start::Resume if self.session.ranks.is_first() => {
-                    eprintln!("warning: {what}: the run goes on with ranks that have nothing to do");
+                    warn(&format!("{what}: the run goes on with ranks that have nothing to do"));
                 }
                 Start::Resume => {}
                 Start::New | Start::Overwrite => return Err(Error::input(format!("{what}: {remedy}"))),
@@ -80,6 +83,17 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// The first setting that is another than it was. Versions may differ in which there are.
+fn edited(then: &Value, now: &Value) -> Option<String> {
+    let (Value::Object(then), Value::Object(now)) = (then, now) else {
+        return (then != now).then(String::new);
+    };
+    then.iter().find_map(|(key, then)| {
+        let rest = edited(then, now.get(key)?)?;
+        Some(if rest.is_empty() { key.clone() } else { format!("{key}.{rest}") })
+    })
 }
 
 /// What is wrong where there are more ranks than there is work for, and what would be right for a run that begins. The work

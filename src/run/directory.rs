@@ -11,9 +11,7 @@ use crate::error::{Error, Result};
 use crate::progress::say;
 
 /// Files that make a directory a run's.
-const FILES: [&str; 14] = [
-    "audit-before.html",
-    "audit-before.json",
+const FILES: [&str; 12] = [
     "audit.html",
     "audit.json",
     "best/model.safetensors",
@@ -34,8 +32,8 @@ const BEGINNING: [&str; 2] = ["config.toml", "metrics.jsonl"];
 /// Those that are written when a run ends.
 const RESULTS: [&str; 2] = ["summary.json", "unlearning.json"];
 
-/// What an audit leaves, and what becomes of it where the run goes on: evidence about weights that it no longer has.
-const AUDITS: [[&str; 2]; 2] = [["audit.html", "audit-before.html"], ["audit.json", "audit-before.json"]];
+/// What an audit leaves: evidence about weights that a run which goes on no longer has.
+const AUDIT: [&str; 2] = ["audit.html", "audit.json"];
 
 /// What to do with a directory that may hold a run already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,17 +197,25 @@ impl RunDirectory {
         for name in RESULTS {
             remove(&self.path.join(name))?;
         }
-        for [name, kept] in AUDITS.map(|names| names.map(|name| self.path.join(name))) {
-            if name.exists() {
-                std::fs::rename(&name, &kept).map_err(|e| Error::io("rename", &name, e))?;
-                say(&format!("{} is of the run as it was: it is {} now", name.display(), kept.display()));
-            }
-        }
+        self.keep_audit()?;
         let config = self.config();
         if std::fs::read(&config).is_ok_and(|old| old == settings.as_bytes()) {
             return Ok(());
         }
         atomic::write_bytes(config, settings.as_bytes())
+    }
+
+    /// Under a name that nothing has.
+    fn keep_audit(&self) -> Result<()> {
+        let there = AUDIT.into_iter().map(|name| self.path.join(name)).filter(|path| path.exists());
+        for path in there.collect::<Vec<_>>() {
+            let ending = path.extension().unwrap_or_default().display();
+            let numbered = |number: u32| path.with_file_name(format!("audit-before-{number}.{ending}"));
+            let kept = (1..).map(numbered).find(|kept| !kept.exists()).expect("a number is free");
+            std::fs::rename(&path, &kept).map_err(|e| Error::io("rename", &path, e))?;
+            say(&format!("{} is of the run as it was: it is {} now", path.display(), kept.display()));
+        }
+        Ok(())
     }
 
     fn text_of(&self, settings: &impl Serialize) -> Result<String> {

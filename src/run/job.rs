@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::batch::Sampler;
 use crate::data::set::VolumeSet;
 use crate::run::directory::RunDirectory;
@@ -19,8 +21,8 @@ pub struct Run<'r> {
     pub optimisation: &'r Optimisation,
     /// Digest of what the run begins with: the data, and weights that are not its own.
     pub origin: String,
-    /// Digest of the settings that decide its steps: not of where things lie, nor of its length.
-    pub settings: String,
+    /// The settings that decide its steps: not where things lie, nor its length.
+    pub settings: Value,
     /// What the progress bar says.
     pub title: &'static str,
 }

@@ -22,8 +22,8 @@ impl Run<'_> {
     }
 }
 
-/// The noise generator's stream for a slice in an epoch: no two slices or epochs share noise, and neither the order
-/// of steps nor the number of ranks changes it.
+/// The noise generator's stream for a slice in an epoch: no two epochs share noise, nor slices of volumes that are
+/// called otherwise, and neither the order of steps nor the number of ranks changes it.
 fn noise_stream(epoch: u64, volume: &str, slice: usize) -> u64 {
     let mut hash = Sha256::new();
     hash.update(b"kerase label noise");

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::atomic;
 use crate::error::{Error, Result};
@@ -31,9 +32,9 @@ pub struct RunState {
     pub finished: bool,
     /// Digest of the data, and of what else the run began with: it must be the same when the run goes on.
     pub origin: String,
-    /// Digest of the settings that decide its steps, likewise. Runs of older versions have none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub settings: String,
+    /// The settings that decide its steps, likewise. Runs of older versions have none.
+    #[serde(default)]
+    pub settings: Value,
 }
 
 impl RunState {
@@ -48,7 +49,7 @@ impl RunState {
             seconds: 0.0,
             finished: false,
             origin: String::new(),
-            settings: String::new(),
+            settings: Value::Null,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 
 use crate::batch::Sampling;
 use crate::error::{Error, Result};
@@ -10,7 +11,6 @@ use crate::model::Architecture;
 use crate::paths::absolute;
 use crate::run::keep_best::KeepBest;
 use crate::run::optimisation::Optimisation;
-use crate::sha256;
 
 /// `kerase train`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,9 +58,10 @@ impl TrainConfig {
         self.optimisation.check()
     }
 
-    /// Of what decides a step.
-    pub(super) fn digest(&self) -> String {
-        sha256::of_json(&(self.network, &self.sampling, self.optimisation.fixed()))
+    /// What decides a step.
+    pub(super) fn of_steps(&self) -> Value {
+        let Self { network, sampling, .. } = self;
+        json!({"network": network, "sampling": sampling, "optimisation": self.optimisation.fixed()})
     }
 
     /// As it is written to config.toml.

@@ -79,7 +79,7 @@ impl Training<'_> {
             schedule: &schedule,
             optimisation: o,
             origin: fingerprint(&sets.learnt),
-            settings: config.digest(),
+            settings: config.of_steps(),
             title: "training",
         };
         let fixed = Sampler::fixed(&config.sampling)?;

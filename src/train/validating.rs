@@ -80,7 +80,8 @@ fn picture<B: Backend>(
 ) -> Result<Option<Picture>> {
     let middle = of.slices.len() / 2;
     let slice = of.slices[middle];
-    let one = Arc::new(set.only(&[(&of.volume, slice)])?);
+    let volume = set.volumes().iter().position(|volume| volume.path == of.path).expect("it was measured");
+    let one = Arc::new(set.only(&[(volume, slice)]));
     let mut picture = None;
     reconstruct_set(engine, &one, sampler, |shown| {
         if let (Some(target), Some(size)) = (&shown.target, shown.file.target) {

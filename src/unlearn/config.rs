@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::batch::Sampling;
 use crate::data::fraction::FractionOf;
@@ -10,7 +11,6 @@ use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::paths::absolute;
 use crate::run::optimisation::Optimisation;
-use crate::sha256;
 use crate::unlearn::hyperparameters::Hyperparameters;
 use crate::unlearn::knob::Knob;
 use crate::unlearn::method::Method;
@@ -106,11 +106,14 @@ impl UnlearnConfig {
         Ok(method)
     }
 
-    /// Of what decides a step.
-    pub(super) fn digest(&self) -> String {
-        let Self { method, sampling, retain_fraction, fraction_of, optimizer_state, .. } = self;
-        let steps = (retain_fraction, fraction_of, optimizer_state, self.optimisation.fixed());
-        sha256::of_json(&(method, sampling, self.strength(), steps))
+    /// What decides a step.
+    pub(super) fn of_steps(&self) -> Value {
+        let mut all = serde_json::to_value(Self { optimisation: self.optimisation.fixed(), ..self.clone() })
+            .expect("plain data");
+        if let Value::Object(all) = &mut all {
+            all.retain(|key, _| !["model", "retain", "forget", "tests", "measure"].contains(&key.as_str()));
+        }
+        all
     }
 
     /// As it is written to config.toml.

@@ -108,16 +108,17 @@ impl Unlearning<'_> {
                 fingerprint(&sets.forget),
                 sha256::of_parameters(&weights.parameters)
             ),
-            settings: config.digest(),
+            settings: config.of_steps(),
             title: "unlearning",
         };
         // Measured from the weights that the run started from, also where it is resumed.
-        let mut original = Engine::new(ops, weights.architecture, &weights.parameters)?;
-        if config.measure {
+        let original = || Engine::new(ops, weights.architecture, &weights.parameters);
+        let mut original = config.measure.then(original).transpose()?;
+        if let Some(original) = &mut original {
             for (_, set) in &sets.measured {
                 measurable(set, engine.net())?;
                 make_rooms(&mut engine, set)?;
-                make_rooms(&mut original, set)?;
+                make_rooms(original, set)?;
             }
         }
         run.check(&mut engine, &mut state)?;
@@ -135,7 +136,10 @@ impl Unlearning<'_> {
             self.session.stop,
         )?;
 
-        let before = measurements.take(&mut original, "before")?;
+        let before = match &mut original {
+            Some(original) => measurements.take(original, "before")?,
+            None => Some(measurements.nothing()),
+        };
         drop(original);
         let ready =
             before.is_some() && preparation.carry_out(&run, &mut engine, &mut state, sets.forget_share())?;

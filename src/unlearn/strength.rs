@@ -25,7 +25,7 @@ impl Recipe {
 }
 
 /// All that a method's steps depend on beside its name.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Strength {
     pub recipe: Recipe,
     /// Factor of J on the forget set.

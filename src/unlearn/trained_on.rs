@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::digest::fingerprint_compressed;
 use crate::data::overlap::{check_disjoint, common_volumes};
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
+use crate::run::state::RunState;
 use crate::train::TrainConfig;
 use crate::unlearn::config::UnlearnConfig;
 use crate::unlearn::method::{Anew, Method};
@@ -34,14 +36,16 @@ impl TrainedOn {
     pub fn of(weights: &Path) -> Result<Self> {
         let mut trained_on = Self::default();
         let mut next = Some(weights.to_path_buf());
+        let mut as_they_were = true;
         for _ in 0..GENERATIONS {
             let Some(weights) = next else {
-                trained_on.compared = true;
+                trained_on.compared = as_they_were;
                 break;
             };
-            let Some((sets, began_as)) = of_run(&weights.with_file_name("config.toml"))? else { break };
-            trained_on.sets.extend(sets);
-            next = began_as;
+            let Some(run) = of_run(&weights)? else { break };
+            trained_on.sets.extend(run.sets);
+            as_they_were &= run.as_they_were;
+            next = run.began_as;
         }
         Ok(trained_on)
     }
@@ -88,15 +92,39 @@ impl TrainedOn {
     }
 }
 
-/// The sets of one run, and the weights that it began with; none where there is no such file.
-fn of_run(config: &Path) -> Result<Option<(Vec<PathBuf>, Option<PathBuf>)>> {
+/// What one run learned from.
+struct Learned {
+    sets: Vec<PathBuf>,
+    /// The weights that it began with.
+    began_as: Option<PathBuf>,
+    /// Whether the sets have the volumes that they had: a training's state says so, an unlearning's sets are its record's.
+    as_they_were: bool,
+}
+
+/// Whether the sets of a training are what it learned from, by the digest in the state beside its weights. One that cannot be
+/// read says nothing.
+fn as_they_were(weights: &Path, config: &TrainConfig) -> bool {
+    let mut sets = config.data.iter().map(VolumeSet::open);
+    let Some(Ok(first)) = sets.next() else { return false };
+    let Ok(all) = sets.try_fold(first, |all, next| next.map(|next| all.join(next))) else { return false };
+    let now = fingerprint_compressed(&all, config.sampling.virtual_coils);
+    RunState::read(&weights.with_file_name("state.safetensors")).is_ok_and(|state| state.origin == now)
+}
+
+/// None where no config.toml lies beside the weights.
+fn of_run(weights: &Path) -> Result<Option<Learned>> {
+    let config = &weights.with_file_name("config.toml");
     let text = match std::fs::read_to_string(config) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         text => text.map_err(|e| Error::io("read", config, e))?,
     };
     let training: std::result::Result<TrainConfig, _> = toml::from_str(&text);
     let unlearning = match training {
-        Ok(TrainConfig { data, init, .. }) => return Ok(Some((data, init))),
+        Ok(training) => {
+            let as_they_were = as_they_were(weights, &training);
+            let TrainConfig { data, init, .. } = training;
+            return Ok(Some(Learned { sets: data, began_as: init, as_they_were }));
+        }
         Err(why) => toml::from_str(&text).map_err(|_| {
             let config = config.display();
             Error::input(format!(
@@ -107,9 +135,10 @@ fn of_run(config: &Path) -> Result<Option<(Vec<PathBuf>, Option<PathBuf>)>> {
         }),
     };
     let UnlearnConfig { method, retain, forget, model, .. } = unlearning?;
-    Ok(Some(match method.parse::<Method>()?.anew {
+    let (sets, began_as) = match method.parse::<Method>()?.anew {
         // Retrained: an oracle.
         Anew::Everything => (vec![retain], None),
         Anew::Nothing | Anew::LastCascades => (vec![retain, forget], Some(model)),
-    }))
+    };
+    Ok(Some(Learned { sets, began_as, as_they_were: true }))
 }

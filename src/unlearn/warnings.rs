@@ -12,7 +12,7 @@ const RUINED: f64 = 0.3;
 
 /// Shares of the targets' range: label noise below the first is lost in them, and above the second nothing else is seen.
 const LOST: f64 = 1e-3;
-const DROWNING: f64 = 1e2;
+const DROWNING: f64 = 3.0;
 
 /// Sets that the network no longer reconstructs.
 pub(super) fn ruined(

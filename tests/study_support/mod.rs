@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use kerase::audit::distance::{Moved, PartDistance};
-use kerase::audit::evidence::{Each, Flag, Kind, Relearning};
+use kerase::audit::evidence::{Each, Flag, HalfWay, Kind, Relearning};
 use kerase::audit::interval::Interval;
 use kerase::audit::membership::{Auc, AucDifference, Size};
 use kerase::audit::relearn::{CurvePoint, Relearned};
@@ -285,7 +285,7 @@ pub fn with_audits(results: &mut Results) {
             seed: run.seed,
             membership: Each { before: Some(volumes(0.72, 0.07)), after, oracle: Some(volumes(0.51, 0.09)) },
             membership_against_oracle: after.map(less_oracle),
-            relearning: Some(Relearning {
+            relearning: Some(half_way(Relearning {
                 goal: 0.2,
                 most_steps: 100,
                 lr: 1e-4,
@@ -295,11 +295,20 @@ pub fn with_audits(results: &mut Results) {
                     after: left.map(|()| relearned(start, speed)),
                     oracle: Some(relearned(1.8, 0.025)),
                 },
-            }),
+                half: None,
+            })),
             flags,
             notes: Vec::new(),
         });
     }
+}
+
+/// With the loss half-way from the oracle's to the goal, as an audit has it.
+fn half_way(relearning: Relearning) -> Relearning {
+    let first = relearning.networks.oracle.as_ref().unwrap().curve[0].loss;
+    let loss = f64::midpoint(first, relearning.goal);
+    let steps = relearning.networks.as_ref().and_then(|network| network.steps_to(loss));
+    Relearning { half: Some(HalfWay { loss, steps }), ..relearning }
 }
 
 /// Gives the results pictures, and writes their files: a middle slice of two volumes a set, and of every method a

@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
@@ -15,6 +16,9 @@ use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
 
 pub struct Helpers(Vec<Child>);
+
+/// How long until helpers are looked at again.
+const LOOKING: Duration = Duration::from_millis(100);
 
 impl Helpers {
     /// Starts as many as `--jobs` asks for beside this process, which computes `on` a device as `wanted` has it.
@@ -44,18 +48,32 @@ impl Helpers {
     ///
     /// # Errors
     /// Where one ended otherwise than it was asked to.
-    pub fn join(self, stop: &Stop, failed: bool) -> Result<()> {
+    pub fn join(mut self, stop: &Stop, failed: bool) -> Result<()> {
         let mut outcome = Ok(());
-        for mut helper in self.0 {
+        let mut told = false;
+        while !self.0.is_empty() {
             let stopping = failed || stop.load(Ordering::Relaxed);
-            if stopping {
-                // It may have ended by itself.
-                let _ = kill_process(Pid::from_child(&helper), Signal::TERM);
+            if stopping && !told {
+                for helper in &self.0 {
+                    // It may have ended by itself.
+                    let _ = kill_process(Pid::from_child(helper), Signal::TERM);
+                }
+                told = true;
             }
-            let status = helper.wait().map_err(|e| Error::io("wait for", "a process of --jobs", e))?;
-            if !status.success() && !stopping && !stop.load(Ordering::Relaxed) {
-                let said = format!("a process of --jobs ended with {status}; its message is above");
-                outcome = Err(Error::Device(said));
+            let mut left = Vec::new();
+            for mut helper in self.0 {
+                match helper.try_wait().map_err(|e| Error::io("wait for", "a process of --jobs", e))? {
+                    None => left.push(helper),
+                    Some(status) if !status.success() && !stopping && !stop.load(Ordering::Relaxed) => {
+                        let said = format!("a process of --jobs ended with {status}; its message is above");
+                        outcome = Err(Error::Device(said));
+                    }
+                    Some(_) => {}
+                }
+            }
+            self.0 = left;
+            if !self.0.is_empty() {
+                std::thread::sleep(LOOKING);
             }
         }
         outcome

@@ -25,6 +25,11 @@ impl Settings {
         if let Some(twice) = repeated(&labels) {
             return refuse(format!("methods: two are called {twice}; give one of them another label"));
         }
+        if let Some(taken) = labels.iter().find(|label| ["G", "oracle"].contains(label)) {
+            return refuse(format!(
+                "methods: {taken} is what another network is called: give the method another label"
+            ));
+        }
         for row in &self.methods {
             let method: Method = row.method.parse()?;
             let named = |what: String| Error::input(format!("method {}: {what}", row.label()));

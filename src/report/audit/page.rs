@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use maud::{Markup, html};
 
-use super::text::estimate;
+use super::text::{self, estimate};
 use crate::atomic;
 use crate::audit::Audit;
 use crate::audit::distance::Moved;
-use crate::audit::evidence::{Each, NetworkScores, SetEvidence, WeightsFile};
+use crate::audit::evidence::{Difference, Each, NetworkScores, SetEvidence, WeightsFile};
 use crate::audit::flags;
 use crate::audit::interval::Estimate;
+use crate::audit::relearn::Relearned;
 use crate::audit::settings::SetRole;
 use crate::data::digest::VolumeDigest;
 use crate::error::Result;
@@ -83,10 +84,11 @@ fn summary(audit: &Audit) -> Part {
             dt { "Effort" } dd { (run.steps) " steps, " (numbers::duration(run.seconds)) " spent in them" }
         }
         h3 { "What stands out" }
-        @if audit.flags.is_empty() { p { "Nothing: there is no flag." } }
+        @if audit.flags.is_empty() { p { (text::no_flags(audit)) } }
         @else {
             ul.warnings { @for flag in &audit.flags { li { b { (flag.kind.name()) ": " } (unbroken(&flag.text)) } } }
         }
+        @if let Some(not_judged) = text::not_judged(audit) { p { (not_judged) } }
         @if !run.warnings.is_empty() {
             h3 { "What the run itself found odd" }
             ul.warnings { @for warning in &run.warnings { li { (unbroken(warning)) } } }
@@ -111,11 +113,12 @@ fn scores(audit: &Audit) -> Part {
         };
         grid(&header, &audit.sets.iter().map(row).collect::<Vec<_>>(), 1, false)
     };
-    let change = |change: Option<Estimate>| change.map_or_else(dash, flags::decibels);
-    let changes = audit
-        .sets
-        .iter()
-        .map(|set| vec![set.set.clone(), change(set.change_psnr), change(set.against_oracle_psnr)]);
+    let psnr = |of: Option<Difference>| of.map_or_else(dash, |of| flags::decibels(of.psnr));
+    let ssim = |of: Option<Difference>| of.map_or_else(dash, |of| flags::ssim(of.ssim));
+    let changes = audit.sets.iter().map(|set| {
+        let (change, against) = (set.change, set.against_oracle);
+        vec![set.set.clone(), psnr(change), psnr(against), ssim(change), ssim(against)]
+    });
     let body = html! {
         h3 { "PSNR" }
         (table(|scores| scores.psnr, 2, " dB"))
@@ -123,9 +126,9 @@ fn scores(audit: &Audit) -> Part {
         (table(|scores| scores.ssim, 3, ""))
         h3 { "Training loss" }
         (table(|scores| scores.loss, 4, ""))
-        h3 { "PSNR of the unlearned network, volume by volume" }
+        h3 { "The unlearned network less the others, volume by volume" }
         (grid(
-            &words(&["set", "less the original's", "less the oracle's"]),
+            &words(&["set", "PSNR, original", "PSNR, oracle", "SSIM, original", "SSIM, oracle"]),
             &changes.collect::<Vec<_>>(),
             1,
             false,
@@ -144,11 +147,15 @@ fn membership(audit: &Audit) -> Part {
     if let Some(difference) = &audit.membership_against_oracle {
         rows.push(vec!["unlearned less oracle".into(), flags::auc_difference(difference)]);
     }
+    if let Some(difference) = &audit.membership_of_original {
+        rows.push(vec!["original less oracle".into(), flags::auc_difference(difference)]);
+    }
     let body = html! {
         p {
             "Does a network's loss tell a slice of the forget set from one of unseen volumes of its kind? 0.5 tells \
              nothing. The oracle's number is that of a network that never saw the forget set: where there is one, it is \
-             what the unlearned network's is to be compared with, and flags go by the difference."
+             what the unlearned network's is to be compared with, and flags go by the difference. The original's difference \
+             says whether losses tell at all what a network was trained on."
         }
         (grid(&words(&["network", "AUC"]), &rows, 1, false))
     };
@@ -157,20 +164,23 @@ fn membership(audit: &Audit) -> Part {
 
 fn relearning(audit: &Audit) -> Result<Part> {
     let Some(relearning) = &audit.relearning else { return Ok(None) };
-    let rows: Vec<Vec<String>> = relearning
-        .networks
-        .named()
-        .map(|(name, relearned)| vec![name.into(), flags::relearned(relearned, relearning.most_steps)])
-        .collect();
+    let most = relearning.most_steps;
+    let half = |loss: f64, network: &Relearned| flags::back(network.steps_to(loss), most, network.diverged);
+    let row = |(name, network): (&str, &Relearned)| {
+        let half = relearning.half.as_ref().map_or_else(dash, |of| half(of.loss, network));
+        vec![name.into(), half, flags::relearned(network, most)]
+    };
+    let rows: Vec<Vec<String>> = relearning.networks.named().map(row).collect();
     let title = "Loss on the forget set while it is relearned";
     let curves = RelearnCurves::of(std::iter::once(("forget set", relearning)));
     let svg = curves.map(|curves| draw::svg(&curves)).transpose()?;
     let body = html! {
         p {
             "Each network was fine-tuned on the forget set until its loss there was back at the original's, "
-            (format!("{:.4}", relearning.goal)) ". One that is back much sooner than the oracle has kept something."
+            (format!("{:.4}", relearning.goal)) ". One that is back much sooner than the oracle, or half-way back from \
+             where the oracle begins, seems to have kept something."
         }
-        (grid(&words(&["network", "the loss is back"]), &rows, 2, false))
+        (grid(&words(&["network", "half-way back", "the loss is back"]), &rows, 3, false))
         @if let Some(svg) = &svg { figure { div.scroll tabindex="0" { (chart(title, svg)) } } }
     };
     Ok(Some(("relearning", "Relearning", body)))

@@ -263,7 +263,7 @@ impl<'r> Study<'r> {
         })
     }
 
-    /// The seeds of a condition's runs with which G and the oracle differ by less than [`SMALLEST_GAP`].
+    /// The seeds of a condition's runs with which the oracle is not [`SMALLEST_GAP`] below G.
     pub fn seeds_without_gap(&self, condition: &Condition) -> Vec<u64> {
         let small = |seed: &u64| self.loss_of_oracle(*seed).is_some_and(|loss| loss < SMALLEST_GAP);
         condition.runs.iter().map(|run| run.seed).filter(small).collect()

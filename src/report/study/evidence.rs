@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::condition::Study;
 use super::table::{Record, Shown, Table};
-use crate::audit::evidence::{Each, Flag};
+use crate::audit::evidence::{Each, Flag, HalfWay, Relearning};
 use crate::audit::flags;
 use crate::audit::interval::CONFIDENCE;
 use crate::audit::membership::{Auc, AucDifference};
@@ -27,6 +27,9 @@ pub struct EvidenceRow {
     /// Steps after which the loss on the forget set was back; none where it was not, or was not tried.
     pub relearned: Option<u64>,
     pub oracle_relearned: Option<u64>,
+    /// Half-way from the oracle's loss.
+    pub half_relearned: Option<u64>,
+    pub oracle_half_relearned: Option<u64>,
     /// At the most.
     pub relearn_steps: Option<u64>,
     /// Of all weights from the original's, relative to their norm.
@@ -53,6 +56,8 @@ pub fn rows(study: &Study) -> Vec<EvidenceRow> {
             membership_against_oracle: audit.membership_against_oracle,
             relearned: steps(relearning.map(|r| &r.networks.after)),
             oracle_relearned: steps(relearning.map(|r| &r.networks.oracle)),
+            half_relearned: relearning.and_then(|r| r.half.as_ref()?.steps.after),
+            oracle_half_relearned: relearning.and_then(|r| r.half.as_ref()?.steps.oracle),
             relearn_steps: relearning.map(|r| r.most_steps),
             moved: audit.distances.last().and_then(|all| all.after).map(|moved| moved.relative_l2),
             flags: audit.flags.clone(),
@@ -77,22 +82,30 @@ pub fn table(study: &Study) -> Result<Option<Table>> {
         "AUC unlearned",
         "AUC of the oracle",
         "unlearned less oracle",
-        "steps to relearn",
-        "oracle's steps",
+        "relearned half, all",
+        "by the oracle",
         "moved",
         "flags",
     ];
     let auc = |auc: &Option<Auc>| auc.as_ref().map_or_else(|| "–".into(), flags::auc);
-    let back = |of: Option<&Relearned>, most: u64| match of {
-        Some(Relearned { steps: Some(steps), .. }) => steps.to_string(),
-        Some(Relearned { diverged: true, .. }) => "diverged".into(),
-        Some(_) => format!("> {most}"),
+    let steps = |of: &Relearned, loss: f64, most: u64| match of.steps_to(loss) {
+        Some(steps) => steps.to_string(),
+        None if of.diverged => "diverged".into(),
+        None => format!("> {most}"),
+    };
+    let back = |of: Option<&Relearned>, Relearning { goal, half, most_steps, .. }: &Relearning| match of {
+        Some(of) => match half {
+            Some(HalfWay { loss, .. }) => {
+                format!("{}, {}", steps(of, *loss, *most_steps), steps(of, *goal, *most_steps))
+            }
+            None => steps(of, *goal, *most_steps),
+        },
         None => "–".into(),
     };
     let shown = audits(study).into_iter().zip(&rows).map(|(audit, row)| {
         let AuditResult { membership, relearning, .. } = audit;
         let relearned = |of: fn(&Each<Relearned>) -> Option<&Relearned>| match relearning {
-            Some(relearning) => back(of(&relearning.networks), relearning.most_steps),
+            Some(relearning) => back(of(&relearning.networks), relearning),
             None => "–".into(),
         };
         vec![
@@ -112,7 +125,7 @@ pub fn table(study: &Study) -> Result<Option<Table>> {
     let caption = format!(
         "AUC: the probability that a slice of the forget set has a smaller loss than an unseen slice of the same kind; 0.5 \
          tells nothing, and flags go by its difference from the oracle's. In brackets the interval of {percent} % over volumes (DeLong's with volumes as clusters, t, by way \
-         of the logit). Steps to relearn: of fine-tuning on the forget set until its loss is that of G. Moved: \
+         of the logit). Relearned: steps of fine-tuning on the forget set until its loss is half-way from the oracle's to G's, and until it is G's. Moved: \
          distance of all weights from G's, relative to their norm."
     );
     let shown = Shown { header: header.map(String::from).to_vec(), rows: shown.collect(), words: 1 };
@@ -136,6 +149,8 @@ pub fn table(study: &Study) -> Result<Option<Table>> {
         record
             .put_option("relearned_steps", row.relearned)
             .put_option("oracle_relearned_steps", row.oracle_relearned)
+            .put_option("half_relearned_steps", row.half_relearned)
+            .put_option("oracle_half_relearned_steps", row.oracle_half_relearned)
             .put_option("relearn_steps_tried", row.relearn_steps)
             .put_option("moved", row.moved)
             .put("flags", kinds.join("; "))

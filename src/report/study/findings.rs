@@ -405,7 +405,7 @@ fn forgotten(study: &Study, condition: &Condition, bound: Bound) -> Check {
             "G or the oracle was not measured on KTA with the same seeds".into()
         } else {
             format!(
-                "G and the oracle differ by less than {SMALLEST_GAP} dB on KTA with seed {}: there is no loss to have a share of",
+                "the oracle is not {SMALLEST_GAP} dB below G on KTA with seed {}: there is no loss to have a share of",
                 seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
             )
         })

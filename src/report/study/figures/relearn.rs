@@ -14,7 +14,7 @@ use crate::report::study::numbers;
 pub const READING: &str = "Mean loss on the forget set over steps of fine-tuning on it, as a multiple of G's loss there: at \
                            the dashed line it is back, which a dot marks. A line a seed; a line that ends above it was not \
                            back within the steps that were tried. Where the unlearned network is back much sooner than the \
-                           oracle, it has kept something.";
+                           oracle, it seems to have kept something.";
 
 pub struct RelearnCurves {
     panels: Vec<Panel>,
