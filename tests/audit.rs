@@ -114,8 +114,8 @@ fn aucs_that_one_knows() {
     let found = of(&[&[1.0], &[3.0]], &[&[2.0], &[4.0]]).unwrap();
     let Interval { low, high } = found.interval.unwrap();
     near(found.auc, 0.75);
-    // On the scale of ln(0.75 / 0.25), whose slope is 1 / (0.75 · 0.25).
-    let half = t_quantile(2) * (1.0f64 / 8.0).sqrt() / (0.75 * 0.25);
+    // On the scale of ln(0.75 / 0.25), whose slope is 1 / (0.75 · 0.25). Two volumes leave one degree of freedom.
+    let half = t_quantile(1) * (1.0f64 / 8.0).sqrt() / (0.75 * 0.25);
     for (end, logit) in [(low, 3f64.ln() - half), (high, 3f64.ln() + half)] {
         near(end, 1.0 / (1.0 + (-logit).exp()));
     }
@@ -179,7 +179,7 @@ fn a_difference_of_aucs_is_made_slice_by_slice() {
     let found = AucDifference::of([&forget, &unseen], [&low, &high]).unwrap();
     near(found.difference, -0.25);
     let Interval { low, high } = found.interval.unwrap();
-    near(high - low, 2.0 * t_quantile(2) * (1.0f64 / 8.0).sqrt());
+    near(high - low, 2.0 * t_quantile(1) * (1.0f64 / 8.0).sqrt());
     near(high + low, -0.5);
     // Two volumes say nothing, and people are not told of what cannot be.
     assert_eq!(found.possible(), Some(Interval { low: -1.0, high: 1.0 }));

@@ -40,6 +40,40 @@ fn a_row_without_a_network_comes_first() {
     assert_eq!(Evaluation::read(folder.path("one.json")).unwrap().summary, both.summary[1..]);
     let named = evaluate.replace("--model ", "--model zero-filled=");
     folder.kerase(&format!("{named} --zero-filled")).failed(2, &["--zero-filled", "give it another"]);
+    folder
+        .kerase(&named.replace("evaluate", "reconstruct").replace("--threads 2", "--out twice"))
+        .failed(2, &["zero-filled", "give it another"]);
+    // It needs none.
+    let alone = evaluate.replace("--model model.safetensors", "--zero-filled");
+    folder.kerase(&format!("{alone} --out alone.json")).succeeded();
+    assert_eq!(Evaluation::read(folder.path("alone.json")).unwrap().summary, both.summary[..1]);
+    folder.kerase("evaluate --data brain").failed(2, &["--model"]);
+}
+
+#[test]
+fn records_say_what_made_them_and_which_masks_were_not_drawn() {
+    let folder = Folder::new();
+    folder.simulate();
+    folder.weights("model.safetensors");
+    let volumes = VolumeSet::open(folder.path("brain")).unwrap();
+    let first = &volumes.volumes()[0].name;
+    folder.add_mask(&format!("brain/{first}"));
+    folder
+        .kerase(&format!("evaluate --model model.safetensors --data brain {SAMPLING} --out m.json"))
+        .succeeded();
+    folder
+        .kerase(&format!(
+            "reconstruct --model model.safetensors --data brain {SAMPLING} --panels 0 --out images"
+        ))
+        .succeeded();
+    for file in ["m.json", "images/metrics.json"] {
+        let record = folder.json(file);
+        assert_eq!(record["own_masks"], serde_json::json!([{"set": "brain", "volume": first}]), "{file}");
+        let commit = record["commit"].as_str().unwrap_or_default();
+        let version = folder.kerase("--version").succeeded();
+        assert!(version.contains(env!("CARGO_PKG_VERSION")) && version.contains(commit), "{version}");
+        assert_eq!((&record["device"], &record["precision"]), (&"cpu".into(), &"fp32".into()), "{file}");
+    }
 }
 
 #[test]
@@ -87,7 +121,16 @@ fn networks_are_measured_as_they_were_trained() {
     sampling("--model two --model four --acceleration 4 --virtual-coils all");
     // Nor is anything known of weights alone: then it is the paper's.
     std::fs::copy(folder.path("two/model.safetensors"), folder.path("bare.safetensors")).unwrap();
-    assert_eq!(sampling("--model bare.safetensors").0["accelerations"][0], 8);
+    let (eight, said) = sampling("--model bare.safetensors");
+    assert_eq!(eight["accelerations"][0], 8);
+    assert!(
+        said.contains("nothing says what bare.safetensors was trained with: it is used with the paper's")
+    );
+    let further =
+        format!("train --data brain --init bare.safetensors --max-steps 1 {}", "--out bare-further");
+    assert!(folder.kerase(&further).stderr.contains("nothing says what bare.safetensors was trained with"));
+    let (_, said) = sampling("--model bare.safetensors --acceleration 4");
+    assert!(!said.contains("nothing says"), "{said}");
 
     let said = folder.kerase("evaluate --data brain --model two --model bare.safetensors").stderr;
     assert!(said.contains("nothing says what bare.safetensors was trained with"), "{said}");
@@ -321,6 +364,11 @@ fn another_sampling_than_in_training_is_said() {
     folder.weights("model.safetensors");
     let ended = folder.kerase("evaluate --model model.safetensors --data brain");
     assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("nothing says what model.safetensors was trained with"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

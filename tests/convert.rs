@@ -254,6 +254,11 @@ fn what_cannot_be_converted_is_refused_and_nothing_is_left() {
         let convert = format!("kerase convert {name} volume.h5");
         folder.kerase(&format!("info --data {name}")).failed(2, &["BART's", &convert]);
     }
+    let part = format!("{} slices=0..2\n", golden("2022061003_T201.h5"));
+    std::fs::write(folder.path("part.txt"), part).unwrap();
+    folder.kerase("convert part.txt parts --to bart").failed(2, &["part.txt", "convert takes whole volumes"]);
+    assert!(!folder.path("parts").exists());
+    std::fs::remove_file(folder.path("part.txt")).unwrap();
     let bad = golden("bad/nan.mat");
     folder.kerase(&format!("convert {bad} x.cfl")).failed(2, &["nan.mat", "slice 5"]);
     folder.kerase(&format!("convert {bad} x.cfl --recon 2 2")).failed(2, &["--recon"]);

@@ -9,9 +9,15 @@ mod run_support;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use kerase::batch::Sampling;
+use kerase::data::mask::MaskKind;
+use kerase::device::DeviceChoice;
 use kerase::experiment::results::Kinds;
+use kerase::experiment::settings::Fractions;
 use kerase::experiment::{Graph, Settings};
+use kerase::model::Architecture;
 use kerase::precision::Precision;
+use kerase::unlearn::METHODS;
 use rand::{RngExt, SeedableRng};
 use run_support::Sets;
 use serde_json::Value;
@@ -121,6 +127,77 @@ fn sampling_has_defaults() {
         (&settings.sampling.accelerations[..], &settings.sampling.center_fractions[..]),
         (&[8][..], &[0.04][..])
     );
+}
+
+#[test]
+fn network_and_sampling_may_be_given_in_part() {
+    let (before, rest) = STUDY.split_once("[network]").unwrap();
+    let (_, after) = rest.split_once("[training]").unwrap();
+    let with = |tables: &str| Settings::parse(&format!("{before}{tables}\n[training]{after}"));
+    let settings =
+        with("[network]\ncascades = 2\n[sampling]\naccelerations = [4, 8]\nmask = \"random\"").unwrap();
+    assert_eq!(settings.network, Architecture { cascades: 2, ..Architecture::default() });
+    let sampling = Sampling {
+        mask: MaskKind::Random,
+        accelerations: vec![4, 8],
+        center_fractions: vec![0.08, 0.04],
+        ..Sampling::default()
+    };
+    assert_eq!(settings.sampling, sampling);
+    for (tables, parts) in [
+        ("[network]\ncascade = 2", ["unknown field `cascade`", "did you mean `cascades`?"]),
+        ("[sampling]\naccelerations = [\"four\"]", ["four", "integer"]),
+        ("[sampling]\naccelerations = [4]\ncenter_fractions = [0.1, 0.2]", ["0.1", "4"]),
+    ] {
+        let message = with(tables).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+    for label in ["G", "oracle"] {
+        let (first, rest) = STUDY.split_once("[[methods]]").unwrap();
+        let message = Settings::parse(&format!("{first}[[methods]]\nlabel = \"{label}\"{rest}"))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(label) && message.contains("another label"), "{message}");
+    }
+}
+
+/// Every key of every table stands in docs/study-file.md.
+#[test]
+fn the_file_of_a_study_is_documented() {
+    let text = include_str!("../docs/study-file.md");
+    let all = Settings {
+        device: Some(DeviceChoice::Cpu),
+        precision: Some(Precision::Fp32),
+        fractions: Some(Fractions { methods: vec!["ft".into()], fractions: vec![0.5] }),
+        ..Settings::parse(STUDY).unwrap()
+    };
+    let mut keys = Vec::new();
+    gather_keys(&toml::Value::try_from(all).unwrap(), &mut keys);
+    let optional =
+        ["lr", "virtual_coils", "retain_validation", "kinds", "keep_best", "label", "forget_weight", "noise"];
+    keys.extend(optional.map(String::from));
+    let names: Vec<String> =
+        METHODS.iter().flat_map(|method| method.defaults.knobs()).map(|knob| knob.key().into()).collect();
+    for key in keys.iter().chain(&names) {
+        assert!(text.contains(&format!("`{key}`")), "`{key}` is not in docs/study-file.md");
+    }
+}
+
+fn gather_keys(value: &toml::Value, keys: &mut Vec<String>) {
+    match value {
+        toml::Value::Table(table) => table.iter().for_each(|(key, value)| {
+            // Tables have headings, and what a set is simulated from stands in an example.
+            if !value.is_table()
+                && !["simulate", "subjects"].contains(&key.as_str())
+                && !value.as_array().is_some_and(|of| of.iter().any(toml::Value::is_table))
+            {
+                keys.push(key.clone());
+            }
+            gather_keys(value, keys);
+        }),
+        toml::Value::Array(values) => values.iter().for_each(|value| gather_keys(value, keys)),
+        _ => {}
+    }
 }
 
 #[test]

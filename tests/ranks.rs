@@ -511,7 +511,7 @@ fn ranks_that_do_not_fit_together_are_refused_before_anything_is_written() {
     refused(Job::start(&folder, 4, &run("--batch 2")), &["4 ranks", "more than 2 slices", "--batch"]);
     refused(Job::start(&folder, 5, &run("")), &["5 ranks for 4 volumes"]);
     let job = Job::each(&folder, 3, |rank| run(if rank == 2 { "--lr 0.5" } else { "" }));
-    refused(job, &["rank 2 on", "settings that differ"]);
+    refused(job, &["rank 2 on", "differs from rank 0 in its settings"]);
     // Another file under the same name, as on a node whose copy is stale.
     std::fs::create_dir(folder.path("node")).unwrap();
     let stale = |line: &str| {
@@ -536,7 +536,7 @@ fn ranks_that_do_not_fit_together_are_refused_before_anything_is_written() {
             brain.display(),
             out.display()
         );
-        refused(stale(&line), &["rank 1 on", "weights to begin with that differ"]);
+        refused(stale(&line), &["rank 1 on", "differs from rank 0 in its weights to begin with"]);
     }
     let job = Job::with(&folder, 2, &run(""), |command, rank| {
         command.env("WORLD_SIZE", if rank == 1 { "3" } else { "2" });

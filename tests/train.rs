@@ -12,6 +12,7 @@ use kerase::batch::{Batch, MaskSeeding, Reference, Sampler, Sampling};
 use kerase::cpu::Cpu;
 use kerase::data::mask::MaskKind;
 use kerase::data::set::VolumeSet;
+use kerase::data::volume::NewVolume;
 use kerase::data::write::write_volume;
 use kerase::engine::{Engine, Objective};
 use kerase::model::Weights;
@@ -332,6 +333,21 @@ fn what_failed_before_it_saved_anything_is_begun_again() {
     let scaled = volume(Anatomy::Brain, 9, 3, 24);
     write_odd(&folder.path("odd/odd.h5"), &scaled, Oddity { max: Some(Some(1e-9)), ..Oddity::default() });
     folder.kerase("info --data odd --check").failed(2, &["odd/odd.h5", "was the volume scaled?"]);
+    // What a training would refuse, and what would make it worthless.
+    let check = |max: Option<f64>, what: &str| {
+        write_odd(&folder.path("odd/odd.h5"), &scaled, Oddity { max: Some(max), ..Oddity::default() });
+        folder.kerase("info --data odd --check").failed(2, &["odd/odd.h5", what]);
+    };
+    check(None, "the attribute max is missing");
+    check(Some(f64::NAN), "the attribute max is NaN");
+    check(Some(100.0), "was the volume scaled?");
+    let outside = NewVolume { encoding_limit_center: 24, ..scaled.clone() };
+    write_odd(&folder.path("odd/odd.h5"), &outside, Oddity::default());
+    folder.kerase("info --data odd --check").failed(2, &["odd/odd.h5", "the header says that columns"]);
+    let dark = NewVolume { reconstruction_rss: vec![0.0; scaled.reconstruction_rss.len()], ..scaled.clone() };
+    write_odd(&folder.path("odd/odd.h5"), &dark, Oddity { max: Some(Some(1.0)), ..Oddity::default() });
+    folder.kerase("info --data odd --check").failed(2, &["odd/odd.h5", "zero everywhere in slice 0, 1, 2"]);
+    write_odd(&folder.path("odd/odd.h5"), &scaled, Oddity { max: Some(Some(1e-9)), ..Oddity::default() });
     let said = folder.kerase("info --data odd").succeeded();
     assert!(said.contains("targets        max 1.00e-9 to 1.00e-9, median 1.00e-9"), "{said}");
     let evaluate = format!("$KERASE evaluate --model run --data odd {SAMPLING} 2>&1");
@@ -521,8 +537,20 @@ fn a_run_is_neither_replaced_nor_changed_by_mistake() {
     folder.kerase("train --resume --overwrite --out run").failed(2, &["--overwrite"]);
     folder.kerase("unlearn --resume --out run").failed(2, &["run/config.toml"]);
 
-    // Other data than it began with.
+    // Other settings, and other data than it began with.
     let resume = "train --resume --out run --max-steps 6";
+    let config = String::from_utf8(folder.read("run/config.toml")).unwrap();
+    for (from, to, key) in [
+        ("lr = 0.001", "lr = 0.002", "optimisation.lr"),
+        ("loss = \"ssim+l1\"", "loss = \"l1\"", "optimisation.loss"),
+        ("accelerations = [4]", "accelerations = [2]", "sampling.accelerations"),
+    ] {
+        let edited = config.replace(from, to);
+        assert_ne!(edited, config, "{from} is not in {config}");
+        std::fs::write(folder.path("run/config.toml"), edited).unwrap();
+        folder.kerase(resume).failed(2, &["run", key, "is not what the run began with"]);
+    }
+    std::fs::write(folder.path("run/config.toml"), config).unwrap();
     let path = folder.path("brain/file_brain_AXT2_200_0000002.h5");
     std::fs::rename(&path, folder.path("away.h5")).unwrap();
     folder.kerase(resume).failed(2, &["run", "have changed since"]);

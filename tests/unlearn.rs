@@ -623,6 +623,7 @@ fn requests_that_make_no_sense_are_refused_before_anything_is_written() {
     let names: Vec<&str> = METHODS.iter().map(|found| found.name).collect();
     folder.kerase(&unknown).failed(2, &[&["no method osmosis"], &names[..]].concat());
     for (options, parts) in [
+        ("--no-measure --test brain=brain", &["--test has no effect", "--no-measure"][..]),
         ("--retain-fraction 0.01", &["--retain-fraction", "0.01", "none"][..]),
         ("--retain-fraction 0", &["--retain-fraction", "fraction 0"]),
         ("--retain-fraction nan", &["--retain-fraction", "NaN"]),

@@ -188,7 +188,7 @@ pub fn sampling_to_measure_with<'m, 's>(
 
 /// Says that a network is used as the paper's was, as nothing says what it was trained with.
 pub fn tell_of_unknown(model: &Path, used: &Sampling) {
-    warn_once(&format!(
+    say(&format!(
         "nothing says what {} was trained with: it is used with the paper's {}; --mask, --acceleration and \
          --center-fraction choose others",
         model.display(),

@@ -26,9 +26,10 @@ impl FractionOf {
             Self::Slices => "slices",
             Self::Volumes => "volumes",
         };
+        let one = 1.0 / count as f64;
+        let least = if one < 1e-3 { format!("{one:.1e}") } else { format!("{one:.3}") };
         Err(Error::input(format!(
-            "{fraction} of the {count} {what} in {whose} is none: choose at least {:.1e}",
-            1.0 / count as f64
+            "{fraction} of the {count} {what} in {whose} is none: choose at least {least}"
         )))
     }
 }

@@ -47,7 +47,7 @@ fn ranks_that_differ_are_named() {
     for outcome in on_ranks(3, |ranks| ranks.agree(&settings(ranks.rank()))) {
         let message = outcome.unwrap_err().to_string();
         assert!(
-            message.starts_with("rank 2 on ") && message.contains("has settings that differ"),
+            message.starts_with("rank 2 on ") && message.contains("differs from rank 0 in its settings"),
             "{message}"
         );
     }

@@ -6,11 +6,24 @@ use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::unlearn::{Knob, Method, OptimizerState};
 
+/// What tables call networks that no method made.
+const TAKEN: [&str; 2] = ["G", "oracle"];
+
+fn refuse(what: impl Into<String>) -> Result<()> {
+    Err(Error::input(what.into()))
+}
+
+fn check_fraction(fraction: f64) -> Result<()> {
+    match fraction > 0.0 && fraction <= 1.0 {
+        true => Ok(()),
+        false => refuse(format!("fraction {fraction}: expected a number above 0 and up to 1")),
+    }
+}
+
 impl Settings {
     pub(super) fn check(&self) -> Result<()> {
-        let refuse = |what: String| Err(Error::input(what));
         if self.seeds.is_empty() {
-            return refuse("seeds = []: a study needs at least one".into());
+            return refuse("seeds = []: a study needs at least one");
         }
         if let Some(twice) = repeated(&self.seeds) {
             return refuse(format!("seeds: {twice} is listed twice"));
@@ -21,96 +34,81 @@ impl Settings {
         for &seed in &self.seeds {
             self.training_optimisation(seed, Precision::default()).check()?;
         }
-        let labels: Vec<&str> = self.methods.iter().map(MethodRow::label).collect();
-        if let Some(twice) = repeated(&labels) {
-            return refuse(format!("methods: two are called {twice}; give one of them another label"));
+        self.check_unlearning()?;
+        if self.audit.relearn_steps > 1_000_000 {
+            return refuse("audit.relearn_steps: expected a number up to 1000000");
         }
-        if let Some(taken) = labels.iter().find(|label| ["G", "oracle"].contains(label)) {
-            return refuse(format!(
-                "methods: {taken} is what another network is called: give the method another label"
-            ));
-        }
-        for row in &self.methods {
-            let method: Method = row.method.parse()?;
-            let named = |what: String| Error::input(format!("method {}: {what}", row.label()));
-            for (name, value) in
-                [("forget_weight", row.forget_weight), ("noise", row.noise), ("gamma", row.gamma)]
-            {
-                if value.is_some_and(|value| !(value.is_finite() && value >= 0.0)) {
-                    return Err(named(format!("{name}: expected a number from 0")));
-                }
-            }
-            for (key, knob, given) in [
-                ("fraction", Knob::RetainFraction, row.fraction.is_some()),
-                ("recipe", Knob::Recipe, row.recipe.is_some()),
-                ("forget_weight", Knob::ForgetWeight, row.forget_weight.is_some()),
-                ("noise", Knob::Noise, row.noise.is_some()),
-                ("gamma", Knob::Gamma, row.gamma.is_some()),
-            ] {
-                if given && !method.takes(knob) {
-                    return Err(named(format!("{key} has no effect with {}", method.name)));
-                }
-            }
-            if row.epochs == Some(0) {
-                return Err(named("epochs start at 1".into()));
-            }
-        }
+        self.check_labels()?;
+        self.methods.iter().try_for_each(MethodRow::check)?;
+        self.check_fractions()?;
+        self.check_subjects()
+    }
+
+    fn check_unlearning(&self) -> Result<()> {
         if self.unlearning.optimizer_state == OptimizerState::Resume && self.unlearning.lr.is_some() {
             return refuse(
                 "unlearning.lr has no effect on an optimiser that goes on with training's learning rate: leave it out, \
-                 or set optimizer_state = \"fresh\""
-                    .into(),
+                 or set optimizer_state = \"fresh\"",
             );
         }
-        if self.audit.relearn_steps > 1_000_000 {
-            return refuse("audit.relearn_steps: expected a number up to 1000000".into());
-        }
         if self.unlearning.epochs == 0 {
-            return refuse("unlearning: epochs start at 1".into());
+            return refuse("unlearning: epochs start at 1");
         }
-        let mut fractions: Vec<f64> = self.methods.iter().filter_map(|row| row.fraction).collect();
-        fractions.push(self.unlearning.fraction);
-        if let Some(sweep) = &self.fractions {
-            if let Some(twice) = repeated(&sweep.fractions) {
-                return refuse(format!("fractions: {twice} is listed twice"));
-            }
-            if let Some(twice) = repeated(&sweep.methods) {
-                return refuse(format!("fractions: {twice} is listed twice among the methods"));
-            }
-            fractions.extend(&sweep.fractions);
-            for label in &sweep.methods {
-                let Some(row) = self.methods.iter().find(|row| row.label() == label) else {
-                    return refuse(format!(
-                        "fractions: no method is called {label}; there are {}",
-                        labels.join(", ")
-                    ));
-                };
-                if !row.method.parse::<Method>()?.uses_retain_set() {
-                    return refuse(format!("fractions: {label} does not look at the retain set"));
-                }
+        check_fraction(self.unlearning.fraction)
+    }
+
+    fn labels(&self) -> Vec<&str> {
+        self.methods.iter().map(MethodRow::label).collect()
+    }
+
+    fn check_labels(&self) -> Result<()> {
+        let labels = self.labels();
+        if let Some(twice) = repeated(&labels) {
+            return refuse(format!("methods: two are called {twice}; give one of them another label"));
+        }
+        match labels.iter().find(|label| TAKEN.contains(label)) {
+            Some(taken) => refuse(format!(
+                "methods: {taken} is what another network is called: give the method another label"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn check_fractions(&self) -> Result<()> {
+        let Some(sweep) = &self.fractions else { return Ok(()) };
+        if let Some(twice) = repeated(&sweep.fractions) {
+            return refuse(format!("fractions: {twice} is listed twice"));
+        }
+        if let Some(twice) = repeated(&sweep.methods) {
+            return refuse(format!("fractions: {twice} is listed twice among the methods"));
+        }
+        for label in &sweep.methods {
+            let Some(row) = self.methods.iter().find(|row| row.label() == label) else {
+                return refuse(format!(
+                    "fractions: no method is called {label}; there are {}",
+                    self.labels().join(", ")
+                ));
+            };
+            if !row.method.parse::<Method>()?.uses_retain_set() {
+                return refuse(format!("fractions: {label} does not look at the retain set"));
             }
         }
-        if let Some(bad) = fractions.into_iter().find(|fraction| !(*fraction > 0.0 && *fraction <= 1.0)) {
-            return refuse(format!("fraction {bad}: expected a number above 0 and up to 1"));
-        }
-        self.check_subjects()
+        sweep.fractions.iter().copied().try_for_each(check_fraction)
     }
 
     fn check_validation(&self) -> Result<()> {
         let keep_best = self.training.keep_best;
-        let refuse = |what: String| Err(Error::input(what));
         match (&self.sets.retain_validation, &self.sets.forget_validation) {
             (None, _) if !keep_best.is_none() => refuse(format!(
                 "training.keep_best = \"{}\" needs sets.retain_validation, to measure which epoch is the best",
                 keep_best.name().to_lowercase()
             )),
             (None, Some(_)) => {
-                refuse("sets.forget_validation needs sets.retain_validation, by which the oracle is chosen".into())
+                refuse("sets.forget_validation needs sets.retain_validation, by which the oracle is chosen")
             }
             (Some(_), _) if keep_best.is_none() => refuse(
                 "sets.retain_validation has no effect without training.keep_best: set that to \"psnr\", \"ssim\" or \
-                 \"nmse\", or leave the set out"
-                    .into(),
+                 \"nmse\", or leave the set out",
             ),
             _ => Ok(()),
         }
@@ -142,6 +140,35 @@ impl Settings {
             }
         }
         Ok(())
+    }
+}
+
+impl MethodRow {
+    fn check(&self) -> Result<()> {
+        let method: Method = self.method.parse()?;
+        let refuse = |what: String| refuse(format!("method {}: {what}", self.label()));
+        for (key, value) in
+            [("forget_weight", self.forget_weight), ("noise", self.noise), ("gamma", self.gamma)]
+        {
+            if value.is_some_and(|value| !(value.is_finite() && value >= 0.0)) {
+                return refuse(format!("{key}: expected a number from 0"));
+            }
+        }
+        for (key, knob, given) in [
+            ("fraction", Knob::RetainFraction, self.fraction.is_some()),
+            ("recipe", Knob::Recipe, self.recipe.is_some()),
+            ("forget_weight", Knob::ForgetWeight, self.forget_weight.is_some()),
+            ("noise", Knob::Noise, self.noise.is_some()),
+            ("gamma", Knob::Gamma, self.gamma.is_some()),
+        ] {
+            if given && !method.takes(knob) {
+                return refuse(format!("{key} has no effect with {}", method.name));
+            }
+        }
+        if self.epochs == Some(0) {
+            return refuse("epochs start at 1".into());
+        }
+        self.fraction.map_or(Ok(()), check_fraction)
     }
 }
 

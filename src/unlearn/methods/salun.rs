@@ -4,8 +4,8 @@
 //! there; γ is a quantile, by the paper's default the median, so that half of all weights are salient.
 //!
 //! What random labels are to the paper's classifiers, noisy targets are here. A weight without any gradient is not
-//! salient, even where γ is 0. The authors' code moves the weights while it gathers the gradient; the paper and this do
-//! not. The mask is kept in mask.safetensors, so that a run that is resumed, even on another device, goes on with the
+//! salient, even where γ is 0. The authors' code moved the weights while it gathered the gradient, until December 2023;
+//! the paper and this do not. The mask is kept in mask.safetensors, so that a run that is resumed, even on another device, goes on with the
 //! same.
 
 use crate::backend::Backend;
