@@ -191,10 +191,12 @@ fn a_difference_of_aucs_is_made_slice_by_slice() {
 fn what_makes_one_set_easier_counts_for_neither_network() {
     let mut random = ChaCha8Rng::seed_from_u64(3);
     let mut normal = move || -> f64 { StandardNormal.sample(&mut random) };
-    for (volumes, shift) in [(4, 0.0), (4, 1.0), (10, 1.0), (10, 2.5)] {
+    for ([few, volumes], shift) in
+        [([4, 4], 0.0), ([4, 4], 1.0), ([10, 10], 1.0), ([10, 10], 2.5), ([2, 20], 0.0), ([2, 40], 0.0)]
+    {
         let (mut recognised, mut missed, rounds) = (0, 0, 1000);
         for _ in 0..rounds {
-            let mut set = |mean: f64| -> [Vec<Vec<f64>>; 2] {
+            let mut set = |mean: f64, volumes: usize| -> [Vec<Vec<f64>>; 2] {
                 let mut networks = [vec![], vec![]];
                 for _ in 0..volumes {
                     let own = normal();
@@ -207,7 +209,8 @@ fn what_makes_one_set_easier_counts_for_neither_network() {
                 }
                 networks
             };
-            let ([forget, forget_of_oracle], [unseen, unseen_of_oracle]) = (set(0.0), set(shift));
+            let ([forget, forget_of_oracle], [unseen, unseen_of_oracle]) =
+                (set(0.0, few), set(shift, volumes));
             let found =
                 AucDifference::of([&forget, &unseen], [&forget_of_oracle, &unseen_of_oracle]).unwrap();
             missed += usize::from(found.tells().is_some());

@@ -7,7 +7,7 @@ use kerase::data::set::VolumeSet;
 use kerase::data::volume::VolumeFile;
 use kerase::metrics::{self, Images};
 use kerase::report::evaluation::Evaluation;
-use support::{Folder, golden};
+use support::{Folder, golden, kerase_in};
 
 const SAMPLING: &str = "--mask equispaced_fraction --acceleration 4 --center-fraction 0.08";
 
@@ -48,6 +48,28 @@ fn a_row_without_a_network_comes_first() {
     folder.kerase(&format!("{alone} --out alone.json")).succeeded();
     assert_eq!(Evaluation::read(folder.path("alone.json")).unwrap().summary, both.summary[..1]);
     folder.kerase("evaluate --data brain").failed(2, &["--model"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_interrupted_leaves_nothing_half_written() {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    let folder = Folder::new();
+    let line = "simulate --anatomy brain --volumes 20 --slices 8 --coils 8 --matrix 320 320 --out brain";
+    let mut child = kerase_in(&folder, line).stderr(Stdio::null()).spawn().unwrap();
+    let half_written = || {
+        let names = std::fs::read_dir(folder.path("brain")).into_iter().flatten().flatten();
+        names.filter(|entry| entry.file_name().to_string_lossy().ends_with(".partial")).count()
+    };
+    while half_written() == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended, and nothing was seen at work");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().signal(), Some(2));
+    assert_eq!(half_written(), 0);
 }
 
 #[test]

@@ -522,7 +522,7 @@ fn ranks_that_do_not_fit_together_are_refused_before_anything_is_written() {
         })
     };
     folder.add("node/brain", Anatomy::Brain, 1..=3);
-    refused(stale(&run("")), &["rank 1 on", "differ from rank 0's"]);
+    refused(stale(&run("")), &["rank 1 on", "differs from rank 0 in its"]);
     #[cfg(target_os = "linux")]
     {
         // Settings and data are the same, the weights that one path stands for are not.

@@ -475,8 +475,8 @@ fn evidence_is_shown_where_there_are_audits_and_nowhere_else() {
     assert_eq!([&table.rows[0][..2], &table.rows[1][..2]], [["FT", "1"], ["FT", "2"]]);
     let row = |label: &str| table.rows.iter().find(|row| row[0] == label).unwrap();
     assert_eq!(row("FT")[2], "0.72 (0.65 to 0.79)");
-    assert_eq!(row("FT")[5..8], ["+0.19 (+0.08 to +0.30)", "1", "96"]);
-    assert_eq!(row("GA-ℓ1")[6], "> 100");
+    assert_eq!(row("FT")[5..8], ["+0.19 (+0.08 to +0.30)", "0, 1", "24, 96"]);
+    assert_eq!(row("GA-ℓ1")[6], "> 100, > 100");
     assert_eq!(row("FT")[9], "2");
     assert_eq!(row("GA")[3..7], ["–", "0.51 (0.42 to 0.60)", "–", "–"]);
     assert_eq!(row("NL-FT")[9], "–");

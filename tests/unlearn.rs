@@ -711,10 +711,9 @@ fn a_request_that_is_stopped_while_it_measures_goes_on_from_there() {
     let folder = trained(1);
     let options = "--epochs 1 --test one=test --test two=brain";
     folder.kerase(&unlearn("nl-ft", "whole", options)).succeeded();
-    folder.kerase(&unlearn("nl-ft", "parts", &format!("{options} --no-measure"))).succeeded();
-    let mut config: UnlearnConfig =
+    folder.kerase(&unlearn("nl-ft", "parts", options)).succeeded();
+    let config: UnlearnConfig =
         RunDirectory::check(&folder.path("parts"), Start::Resume).unwrap().settings("unlearn").unwrap();
-    config.measure = true;
     let stop = AtomicBool::new(true);
     let out = folder.path("parts");
     let go = |start: Start, raise: bool| {
