@@ -8,22 +8,24 @@
 A training step is forward, SSIM loss, backward, gradient norm, clip and Adam, on one slice. On a GPU, as in kerase's, the
 next slice comes from pinned memory meanwhile, and the loss is read back; of an inference, the image.
 
-With --alternate, each round runs the given command and then this program in a process of its own; the shape, --mode and
---iters are appended to the command, and --device and the --precision that PyTorch is allowed where it names none, so both
-time the same. The command prints a JSON object with any of train_seconds, inference_seconds and peak_rss_mb as its last
-output. Memory is in MiB, also where a key says mb.
+With --alternate, each round runs the given command and then this program in a process of its own; the shape and --mode are
+appended to the command, and where it names none itself --iters, --warm-up, --device and the --precision that PyTorch is
+allowed, so both time the same. The command prints a JSON object with any of train_seconds, inference_seconds and
+peak_rss_mb as its last output. Memory is in MiB, also where a key says mb.
 
 On the CPU, PyTorch is timed as it is fastest: glibc is told to keep freed memory instead of returning it to the
 system, which otherwise costs PyTorch 10 to 40 % in page faults.
 """
 
 import argparse
+import ctypes
 import datetime
 import json
 import os
 import platform
 import resource
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -244,8 +246,24 @@ def last_json(text, what):
     sys.exit(f"{what} printed no JSON object, but:\n{text[-2000:]}")
 
 
+def tied():
+    """For a child's preexec_fn: has the child end with this process, however this one ends. Linux alone knows of it."""
+    if not sys.platform.startswith("linux"):
+        return None
+    # All that may take a lock is done before the fork.
+    prctl, parent, set_parent_death_signal = ctypes.CDLL(None).prctl, os.getpid(), 1
+
+    def tie():
+        prctl(set_parent_death_signal, signal.SIGKILL)
+        if os.getppid() != parent:
+            # It ended before.
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return tie
+
+
 def run_json(command, environment):
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=tied())
     if done.returncode != 0:
         sys.exit(f"failed with exit code {done.returncode}: {shlex.join(command)}")
     return last_json(done.stdout, shlex.join(command))
@@ -255,8 +273,9 @@ def commit():
     """The checkout that this script is in, with a plus where it has changes."""
     git = ["git", "-C", str(Path(__file__).resolve().parent)]
     try:
-        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        options = {"capture_output": True, "text": True, "check": True, "preexec_fn": tied()}
+        head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], **options)
+        changes = subprocess.run([*git, "status", "--porcelain"], **options)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
@@ -304,8 +323,10 @@ def kerase_command(args):
     if on_gpu(args.device) and option(command, "--precision") is None:
         allowed = "bf16" if args.autocast == "bf16" else "fp32" if args.matmul == "highest" else "tf32"
         command += ["--precision", allowed]
-    command += [*shape_arguments(args), "--mode", args.mode, "--iters", str(args.iters)]
-    return command + ["--warm-up", str(args.warm_up)]
+    for name, value in [("--iters", args.iters), ("--warm-up", args.warm_up)]:
+        if option(command, name) is None:
+            command += [name, str(value)]
+    return command + [*shape_arguments(args), "--mode", args.mode]
 
 
 def alternate(args):

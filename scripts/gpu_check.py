@@ -7,17 +7,21 @@ import datetime
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shlex
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 from pathlib import Path
+
+from bench_pytorch import tied
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "--cascades 2 --chans 4 --pools 2 --sens-chans 2 --sens-pools 2".split()
@@ -34,13 +38,23 @@ EARLY_STEPS, EARLY_LOSS = 4, 1e-3
 STARTING = 90
 # What CUDA's tools say where the machine does not let them watch, or they cannot.
 REFUSED = r"ERR_NVGPUCTRPERM|LibraryNotLoaded|Device not supported"
-# How often a step is timed with each table of tilings.
+# How often a step is timed with each table of tilings, and with each of two builds.
 TURNS = 3
-# What a part of PyTorch's needs to end after its last round.
+# How often it is timed with each kind of overlap: twice tells a clock that drifts from a gain.
+PASSES = 2
+# What a multiprocessor keeps as shared memory, in percent, where all kernels are to split its cache alike.
+ALIKE = {"KERASE_CARVEOUT": "100"}
+# Seconds from the start of a part of PyTorch's in which its rounds are to end; the first may take longer.
+ROUNDS = 150
+# What such a part needs to end after its last round.
 ENDING = 20
+# For commands that --timeout does not limit: PyTorch compiles and chooses algorithms, and sanitizers are slow.
+BUDGET_ALONE = float("inf")
 # Seconds that a process has to be gone after it was killed.
 LETTING_GO = 10
 NO_TIME = "there was no time left"
+# What a GPU is asked once a second, after its index.
+SAMPLED = {"clocks_mhz": "clocks.sm", "watts": "power.draw", "celsius": "temperature.gpu"}
 
 
 class Ended(Exception):
@@ -76,6 +90,92 @@ def end(process):
         process.wait(timeout=LETTING_GO)
 
 
+class Keeper:
+    """Ends the command that is at work where this process is killed. Its children end then by themselves (`tied`), but what
+    they started, such as all that CUDA's tools watch, does not."""
+
+    SCRIPT = 'while read -r group; do kept=$group; done; [ -z "$kept" ] || kill -9 "-$kept"'
+
+    def __init__(self):
+        # In a session of its own, as whoever kills this one may kill all of its session.
+        self.process = subprocess.Popen(
+            ["sh", "-c", self.SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def keep(self, group):
+        """The group of processes that is at work now; "" is none."""
+        with contextlib.suppress(OSError):
+            os.write(self.process.stdin.fileno(), f"{group}\n".encode())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Watch:
+    """nvidia-smi, beside all that runs: how fast, hungry and warm the GPU is. And as long as one program has it open no other
+    has to wake it, which takes seconds each time where the driver does not persist. Where there is none, or it says nothing,
+    nothing is known."""
+
+    def __init__(self, device, work):
+        self.file = work / "nvidia-smi.csv"
+        self.file.touch()
+        query = f"--query-gpu=index,{','.join(SAMPLED.values())}"
+        command = ["nvidia-smi", *which_gpu(device), query, "--format=csv,noheader,nounits", "-lms", "1000"]
+        self.process = None
+        if device.startswith("cuda"):
+            with self.file.open("w") as output, contextlib.suppress(OSError):
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL, start_new_session=True,
+                    preexec_fn=tied(),
+                )
+
+    def now(self):
+        return self.file.stat().st_size
+
+    def since(self, before):
+        """Least, median and most of all that it said since then, as far as they are numbers; of several GPUs by their index,
+        as which of them is at work is not known."""
+        said = self.file.read_bytes()[before:].decode(errors="replace")
+        # What follows the last end of a line may not be whole.
+        rows = [line.split(",") for line in said.split("\n")[:-1]]
+        found = {}
+        for index, *values in (row for row in rows if len(row) == 1 + len(SAMPLED)):
+            for name, value in zip(SAMPLED, map(number, values)):
+                if value is not None:
+                    found.setdefault(name, {}).setdefault(index.strip(), []).append(value)
+        spread = lambda values: [min(values), statistics.median(values), max(values)]
+        spreads = {name: {index: spread(values) for index, values in gpus.items()} for name, gpus in found.items()}
+        return {name: gpus if len(gpus) > 1 else next(iter(gpus.values())) for name, gpus in spreads.items()}
+
+    def close(self):
+        if self.process is not None:
+            end(self.process)
+
+
+def which_gpu(device):
+    """nvidia-smi's option for a device of CUDA's, as far as it can be known: CUDA counts those that it may see, and puts the
+    fastest first unless it is told otherwise."""
+    named = device.partition(":")[2] or "0"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and named.isdigit():
+        # One that is not among them kerase refuses.
+        named = next(itertools.islice(visible.split(","), int(named), None), "").strip()
+    uuid = re.fullmatch(r"GPU(-[0-9a-f]+){5}", named)
+    index = named.isdigit() and os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    return ["-i", named] if uuid or index else []
+
+
+def number(text):
+    """What tools print of a measurement; None where it is none, such as n/a."""
+    try:
+        value = float(text.replace(",", ""))
+    except (AttributeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
 def environment(wheels, site):
     """This process's, with the Python packages of some wheels, unpacked into a folder, and with pip's NCCL."""
     variables = dict(os.environ)
@@ -87,7 +187,7 @@ def environment(wheels, site):
         add("PYTHONPATH", str(site))
     find = "import nvidia.nccl; print(*(place + '/lib' for place in nvidia.nccl.__path__), sep='\\n')"
     for python in pythons():
-        found = subprocess.run([python, "-c", find], capture_output=True, text=True)
+        found = subprocess.run([python, "-c", find], capture_output=True, text=True, preexec_fn=tied())
         if found.returncode == 0:
             # Last: what the machine has itself goes first.
             add("LD_LIBRARY_PATH", *filter(None, [variables.pop("LD_LIBRARY_PATH", None)]), *found.stdout.split())
@@ -102,9 +202,9 @@ def pythons():
 
 
 class Check:
-    def __init__(self, arguments, work, began):
+    def __init__(self, arguments, work, began, keeper):
         self.kerase, self.device, self.timeout = arguments.kerase, arguments.device, arguments.timeout
-        self.work = Path(work)
+        self.other, self.work, self.keeper = arguments.rival, Path(work), keeper
         self.environment = environment(arguments.wheels, self.work / "site")
         self.ends = began + arguments.budget
         self.simulated = set()
@@ -116,20 +216,16 @@ class Check:
         left = self.ends - time.monotonic()
         return left if left >= 1 else 0
 
-    def limit(self):
-        """Seconds that the next command may take."""
-        left = self.left()
-        if not left:
-            raise NotAvailable(NO_TIME)
-        return min(self.timeout, left)
-
-    def call(self, command, most=float("inf"), refused=None, **variables):
-        """Runs a command for so many seconds at most, with further variables in its environment; its standard output, or
-        Failed with the end of what it said. Where it says what is `refused`, or the budget ends before it, it is not
-        available."""
+    def call(self, command, most=None, refused=None, **variables):
+        """Runs a command for so many seconds at most (--timeout's), with further variables in its environment; its standard
+        output, or Failed with the end of what it said. Where it says what is `refused`, or the budget ends before it, it is
+        not available."""
         command = [str(word) for word in command]
         shown = self.shown(shlex.join([*(f"{name}={value}" for name, value in variables.items()), *command]))
-        limit = min(most, self.limit())
+        most, left = self.timeout if most is None else most, self.left()
+        if not left:
+            raise NotAvailable(NO_TIME)
+        limit = min(most, left)
         # Files: a pipe would be read for as long as anything that the command started has it.
         file = lambda: tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         with file() as output, file() as errors:
@@ -137,21 +233,23 @@ class Check:
                 # In a session of its own: what it starts ends with it, and leaves the GPU.
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, cwd=ROOT, start_new_session=True,
-                    env=self.environment | variables,
+                    env=self.environment | variables, preexec_fn=tied(),
                 )
             except OSError as error:
                 raise Failed(f"cannot be run: {error}", command=shown) from None
+            self.keeper.keep(process.pid)
             try:
                 code = process.wait(timeout=limit)
             except subprocess.TimeoutExpired:
                 code = None
             finally:
                 end(process)
+                self.keeper.keep("")
             out, err = (stream.seek(0) or stream.read() for stream in (output, errors))
         self.refuse(out + err, refused)
         if code is None:
             said = self.shown(err[-4000:].strip())
-            if limit < min(most, self.timeout):
+            if limit < most:
                 raise NotAvailable(f"{NO_TIME}: it was given {limit:.0f} s", command=shown, said=said)
             raise Failed(f"took longer than {limit:.0f} s", command=shown, said=said)
         if code != 0:
@@ -168,10 +266,15 @@ class Check:
 
     def shown(self, text):
         """Without the paths of this machine."""
-        return text.replace(str(self.work), "WORK").replace(f"{ROOT}/", "").replace(str(self.kerase), "kerase")
+        text = text.replace(str(self.work), "WORK")
+        programs = {str(self.kerase): "kerase"} | ({str(self.other): "rival"} if self.other else {})
+        # Of two paths one may begin with the other.
+        for program in sorted(programs, key=len, reverse=True):
+            text = text.replace(program, programs[program])
+        return text.replace(f"{ROOT}/", "")
 
-    def json(self, *words, **variables):
-        output = self.call([self.kerase, *words, "--json"], **variables)
+    def json(self, *words, program=None, **variables):
+        output = self.call([program or self.kerase, *words, "--json"], **variables)
         output = self.shown(output)
         result = readable(output)
         if result is None:
@@ -187,9 +290,10 @@ class Check:
             self.simulated.add(folder)
         return folder
 
-    def training(self, run, device, steps, precision="fp32", network=TINY, shape=TINY_DATA):
+    def training(self, run, device, steps, precision="fp32", network=TINY, shape=TINY_DATA, program=None):
         words = ["train", "--data", self.data(*shape), "--out", self.work / run, "--overwrite", "--max-steps", steps]
-        return [self.kerase, *words, "--acceleration", 4, *network, "--device", device, "--precision", precision]
+        words += ["--acceleration", 4, *network, "--device", device, "--precision", precision]
+        return [program or self.kerase, *words]
 
     def weights(self, run):
         return (self.work / run / "model.safetensors").read_bytes()
@@ -209,11 +313,11 @@ class Check:
                    for run in ["starts", "starts-off"])
         failed = None
         try:
-            self.call(on, most=STARTING)
+            self.call(on, most=min(STARTING, self.timeout))
         except Failed as why:
             failed = why
         try:
-            self.call(off, most=STARTING, KERASE_OVERLAP="off")
+            self.call(off, most=min(STARTING, self.timeout), KERASE_OVERLAP="off")
         except NotAvailable as why:
             if failed is None:
                 raise
@@ -309,20 +413,21 @@ class Check:
         if not self.overlaps or os.environ.get("KERASE_OVERLAP") == "off":
             raise NotAvailable("KERASE_OVERLAP=off")
         found, weights = {}, {}
-        often = ["--device", self.device, *self.often()]
+        kinds = {allowed: {"KERASE_OVERLAP": allowed} for allowed in ["off", "dependent", "beside", "on"]}
+        # Kernels that split a multiprocessor's cache otherwise cannot share it: does it help if all split it alike?
+        alike = {f"{allowed}, all split alike": kinds[allowed] | ALIKE for allowed in ["dependent", "beside", "on"]}
         unfinished = None
         try:
             with keeping(found):
-                for allowed in ["off", "dependent", "beside", "on"]:
+                for allowed, variables in kinds.items():
                     # Of a small network launches hardly meet; of the paper's they do.
                     for name, network, shape in [("tiny", TINY, TINY_DATA), ("paper", PAPER, PAPER_DATA)]:
                         run = f"overlap-{name}-{allowed}"
-                        self.call(self.training(run, self.device, STEPS, "tf32", network, shape), KERASE_OVERLAP=allowed)
+                        self.call(self.training(run, self.device, STEPS, "tf32", network, shape), **variables)
                         weights[allowed, name] = self.weights(run)
-                    found[allowed] = self.json("bench", "--step", *often, KERASE_OVERLAP=allowed)
-                # Kernels that split a multiprocessor's cache otherwise cannot share it: does it help if all split it alike?
-                alike = self.json("bench", "--step", *often, KERASE_OVERLAP="on", KERASE_CARVEOUT="100")
-                found["on, all split alike"] = alike
+                for name, variables in PASSES * list((kinds | alike).items()):
+                    step = self.json("bench", "--step", "--device", self.device, *self.often(), **variables)
+                    found.setdefault(name, []).append(step)
         except NotAvailable as why:
             unfinished = why
         different = [allowed for (allowed, name), kept in weights.items() if kept != weights["off", name]]
@@ -331,6 +436,32 @@ class Check:
         if unfinished:
             raise unfinished
         return found
+
+    def rival(self):
+        """Another build's step, in turn with this one's. Whether both train to the same bits is said, not judged: they need
+        not."""
+        if self.other is None:
+            raise NotAvailable("--rival names no other build")
+        found = {"executable_sha256": sha256(self.other), "build": self.json("info", program=self.other)["build"]}
+        programs = {"kerase": self.kerase, "rival": self.other}
+        with keeping(found):
+            # The CPU has float32 alone.
+            for precision in ["fp32"] if self.device == "cpu" else ["tf32", "bf16"]:
+                found[precision] = {"same_weights": self.same_weights(programs, precision), "turns": []}
+                step = ["bench", "--step", "--device", self.device, "--precision", precision, *self.often()]
+                for _ in range(TURNS):
+                    turn = {name: self.json(*step, program=program) for name, program in programs.items()}
+                    found[precision]["turns"].append(turn)
+        return found
+
+    def same_weights(self, programs, precision):
+        """Whether a short training ends with the same bits, whichever of them trains."""
+        weights = set()
+        for name, program in programs.items():
+            run = f"rival-{name}-{precision}"
+            self.call(self.training(run, self.device, STEPS, precision, program=program))
+            weights.add(self.weights(run))
+        return len(weights) == 1
 
     def tilings(self, precision):
         """What other tilings of convolutions gain: each alone, and together in a step, with those of filters and without,
@@ -367,23 +498,39 @@ class Check:
         seconds = round(time.monotonic() - began, 2)
         return {"seconds": seconds, "summary": json.loads((out / "metrics.json").read_text())["summary"]}
 
-    def sanitizer(self, tool, clean, steps):
+    def sanitizer(self, tool, clean, steps, options, validations):
+        """A short training, whose buffers are cut from one allocation, and operations by themselves, whose buffers are
+        allocations; for these the tool has further options."""
         command = [self.program("compute-sanitizer"), "--tool", tool, "--error-exitcode", 99]
-        command += self.training(tool, self.device, steps, "tf32")
-        said = self.call(command, refused=REFUSED)
+        runs = {"training": [*command, *self.training(tool, self.device, steps, "tf32")]}
+        for precision, only in itertools.product(["tf32", "bf16"], validations):
+            words = ["validate", "--device", self.device, "--precision", precision, *only]
+            runs[" ".join([precision, *only[1:]])] = [*command, *options, self.kerase, *words]
+        found = {"tool": tool, "steps": steps, "summaries": {}}
+        with keeping(found):
+            for name, run in runs.items():
+                found["summaries"][name] = self.summary(run, clean)
+        return found
+
+    def summary(self, command, clean):
+        """What a sanitizer says in the end, if it is that all is well."""
+        said = self.call(command, most=BUDGET_ALONE, refused=REFUSED)
         summary = [line.strip("= ") for line in said.splitlines() if "SUMMARY" in line]
         # Where it could not attach, it says so and ends well.
         if not any(re.search(clean, line) for line in summary) or "before first instrumented" in said:
-            raise Failed("it did not say that all is well", said=self.shown(said.strip()[-4000:]))
-        return {"summary": summary, "tool": tool, "steps": steps}
+            raise Failed("it did not say that all is well", command=self.shown(shlex.join(map(str, command))),
+                         said=self.shown(said.strip()[-4000:]))
+        return summary
 
     def memcheck(self):
-        # The third step is the first that only replays what was recorded.
-        return self.sanitizer("memcheck", r"ERROR SUMMARY: 0 errors", 3)
+        # The third step is the first that only replays what was recorded. Padding, so that what reads past the end of an
+        # allocation does not meet the next.
+        return self.sanitizer("memcheck", r"ERROR SUMMARY: 0 errors", 3, ["--padding", 512], [[]])
 
     def racecheck(self):
-        # Many times as slow. The kernels of the first step are those of any.
-        return self.sanitizer("racecheck", r"RACECHECK SUMMARY: 0 hazards", 1)
+        # Many times as slow. The kernels of the first step are those of any; convolutions have kernels beside those.
+        convolutions = [["--only", name] for name in ["conv3x3", "conv_transpose"]]
+        return self.sanitizer("racecheck", r"RACECHECK SUMMARY: 0 hazards", 1, [], convolutions)
 
     def bench(self):
         result = self.json("bench", "--step", "--device", self.device, *self.often())
@@ -399,14 +546,17 @@ class Check:
         return self.json("bench", "--operations", "--device", self.device)
 
     def pytorch(self, precision, of_kerase, of_pytorch):
+        rounds_end = min(time.monotonic() + ROUNDS, self.ends - ENDING)
         python = self.python_with_torch()
         # The CPU has float32 alone.
         precision = "fp32" if self.device == "cpu" else precision
         bench = ["bench", "--step", "--json", "--device", self.device, "--precision", precision, *of_kerase]
-        bench = shlex.join([str(self.kerase), *bench])
-        command = [python, ROOT / "scripts" / "bench_pytorch.py", "--device", self.device, *of_pytorch, *self.often()]
-        budget = max(1, self.limit() - ENDING)
-        output = self.shown(self.call([*command, "--rounds", 3, "--budget", budget, "--alternate", bench]))
+        bench = shlex.join(map(str, [self.kerase, *bench, *self.often()]))
+        command = [python, ROOT / "scripts" / "bench_pytorch.py", "--device", self.device, *of_pytorch]
+        # Its steps take longer, and find the GPU warm from kerase's.
+        command += ["--warm-up", 5, "--iters", 20] if self.device.startswith("cuda") else []
+        command += ["--rounds", 3, "--budget", max(1, rounds_end - time.monotonic()), "--alternate", bench]
+        output = self.shown(self.call(command, most=BUDGET_ALONE))
         result = readable(output)
         if result is None:
             raise Failed("what it printed is no JSON", said=output.strip()[-4000:])
@@ -417,7 +567,7 @@ class Check:
         test += "; assert torch.cuda.is_available()" if self.device.startswith("cuda") else ""
         for python in pythons():
             with contextlib.suppress(Failed):
-                self.call([python, "-c", test])
+                self.call([python, "-c", test], most=BUDGET_ALONE)
                 return python
         tried = ", ".join(pythons()) or "no interpreter"
         raise NotAvailable(self.shown(f"of {tried} none has torch and fastmri that work on {self.device}; --wheels brings fastmri"))
@@ -433,30 +583,37 @@ PYTORCH = {
     "pytorch-bf16": ("bf16", [], ["--matmul", "high", "--channels-last", "--autocast", "bf16"]),
 }
 # What says most comes first, and what may hang last: time on a GPU may end before the parts do.
-PARTS = ["info", "starts", "validate-tf32", "bench", "overlap", "pytorch-tf32", "operations", "step", "validate-bf16"]
-PARTS += ["validate", "train", "tilings-tf32", "tilings-bf16", "pytorch-bf16", "pytorch-low-memory", "pytorch", "ranks"]
-PARTS += ["kernels", "memcheck", "racecheck", "demo", "pytorch-compiled"]
+PARTS = ["info", "starts", "validate-tf32", "bench", "overlap", "rival", "pytorch-tf32", "operations", "step"]
+PARTS += ["validate-bf16", "validate", "train", "tilings-tf32", "tilings-bf16", "pytorch-bf16", "pytorch-low-memory"]
+PARTS += ["pytorch", "ranks", "kernels", "memcheck", "racecheck", "demo", "pytorch-compiled"]
 
 
 def kernel_times(output):
-    """Calls and milliseconds a step of each kernel, from Nsight Compute's CSV of some steps; the longest first."""
+    """Calls and milliseconds a step of each kernel, from Nsight Compute's CSV of some steps; the longest first. A launch that
+    it has no time of is left out."""
     lines = output.splitlines()
     header = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), None)
     if header is None:
         raise Failed("ncu printed no table", said=output[-4000:])
     unit = {"ns": 1e-6, "nsecond": 1e-6, "us": 1e-3, "usecond": 1e-3, "ms": 1.0, "msecond": 1.0, "s": 1e3, "second": 1e3}
-    kernels = {}
+    kernels, steps, skipped = {}, 0, 0
     for row in csv.DictReader(lines[header:]):
-        if row["Metric Name"] == "gpu__time_duration.sum":
-            entry = kernels.setdefault(row["Kernel Name"].split("(")[0], {"calls": 0, "ms": 0.0})
-            entry["calls"] += 1
-            entry["ms"] += float(row["Metric Value"].replace(",", "")) * unit[row["Metric Unit"]]
-    # Each step ends with one of these.
-    steps = kernels.get("update_adam", {"calls": 0})["calls"]
+        if row["Metric Name"] != "gpu__time_duration.sum":
+            continue
+        name, duration = row["Kernel Name"].split("(")[0], number(row["Metric Value"])
+        # Each step ends with one of these, timed or not.
+        steps += name == "update_adam"
+        if duration is None:
+            skipped += 1
+            continue
+        entry = kernels.setdefault(name, {"calls": 0, "ms": 0.0})
+        entry["calls"] += 1
+        entry["ms"] += duration * unit[row["Metric Unit"]]
     if steps == 0:
         raise Failed("Nsight Compute saw no whole step", said="\n".join(lines[-20:]))
     a_step = {name: {"calls": entry["calls"] / steps, "ms": entry["ms"] / steps} for name, entry in kernels.items()}
-    return {"steps": steps, "kernels": dict(sorted(a_step.items(), key=lambda item: -item[1]["ms"]))}
+    found = {"steps": steps, "kernels": dict(sorted(a_step.items(), key=lambda item: -item[1]["ms"]))}
+    return found | ({"skipped": skipped} if skipped else {})
 
 
 def readable(text):
@@ -472,7 +629,7 @@ def readable(text):
 def build(kerase):
     """What the executable says of itself and of this machine, as far as it runs."""
     try:
-        said = subprocess.run([kerase, "info", "--json"], capture_output=True, text=True, timeout=STARTING)
+        said = subprocess.run([kerase, "info", "--json"], capture_output=True, text=True, timeout=STARTING, preexec_fn=tied())
     except (OSError, subprocess.TimeoutExpired):
         return {}
     return (readable(said.stdout) or {}).get("build", {})
@@ -490,18 +647,23 @@ def describe(device, said):
     # One driver has all of them.
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     if shutil.which("nvidia-smi"):
-        done = subprocess.run(query, capture_output=True, text=True)
+        done = subprocess.run(query, capture_output=True, text=True, preexec_fn=tied())
         if done.returncode == 0 and done.stdout.strip():
             found["driver"] = done.stdout.split()[0]
     return found
+
+
+def sha256(program):
+    return hashlib.sha256(program.read_bytes()).hexdigest()
 
 
 def commit(given, said):
     """What the executable says of itself; what it does not know, the checkout here may."""
     if given or said.get("commit"):
         return given or said["commit"]
+    git = ["git", "rev-parse", "--short", "HEAD"]
     try:
-        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+        head = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, preexec_fn=tied())
     except OSError:
         head = None
     if head is None or head.returncode != 0:
@@ -531,16 +693,16 @@ def table(parts):
         for key, ratio in result.get("pytorch_over_kerase", {}).items():
             both = result["median"][key]
             ours, theirs = (f"{both[name]:.4g}" for name in ["kerase", "pytorch"])
-            rows.append([part, key, ours, theirs, f"{ratio:.2f}"])
+            rows.append([part, key, ours, theirs, f"{ratio:.2f}", str(result["rounds"])])
     if not rows:
         return ""
-    rows = [["PyTorch", "", "kerase", "PyTorch", "ratio"], ["---", "---", "---:", "---:", "---:"], *rows]
+    rows = [["PyTorch", "", "kerase", "PyTorch", "ratio", "rounds"], ["---", "---", *4 * ["---:"]], *rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def outcome_of(check, part):
+def outcome_of(check, part, watch):
     """Runs a part."""
-    began = time.monotonic()
+    began, before = time.monotonic(), watch.now()
     run = (lambda: check.pytorch(*PYTORCH[part])) if part in PYTORCH else getattr(check, part.replace("-", "_"))
     try:
         outcome = {"status": "run", "result": run()}
@@ -550,15 +712,21 @@ def outcome_of(check, part):
         outcome = {"status": "failed", "why": str(why), **why.found}
     except Exception as error:  # whatever it is, the other parts are still worth having
         outcome = {"status": "failed", "why": f"{type(error).__name__}: {error}"}
-    return outcome | {"seconds": round(time.monotonic() - began, 2)}
+    return outcome | {"seconds": round(time.monotonic() - began, 2), **watch.since(before)}
 
 
-def save(target, report):
-    """Whole, or as it was: earlier calls' results are in it."""
+def write(file, text, copy):
+    """A file and its copy in another folder, where there is one; each whole, or as it was: earlier calls' results are in
+    it."""
+    for folder in filter(None, [file.parent, copy]):
+        made = folder / f"{file.name}.new"
+        made.write_text(text)
+        made.replace(folder / file.name)
+
+
+def save(target, report, copy):
     report["status"] = overall(report["parts"])
-    made = target.with_suffix(".new")
-    made.write_text(json.dumps(report, indent=1) + "\n")
-    made.replace(target)
+    write(target, json.dumps(report, indent=1) + "\n", copy)
 
 
 def overall(parts):
@@ -572,7 +740,9 @@ def parse():
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--commit")
     parser.add_argument("--only")
+    parser.add_argument("--rival", type=Path)
     parser.add_argument("--out", type=Path, default=ROOT / "benches/results")
+    parser.add_argument("--copy", type=Path)
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("--budget", type=float, default=float("inf"))
     parser.add_argument("--wheels", type=Path)
@@ -581,15 +751,16 @@ def parse():
     for part in arguments.only:
         if part not in PARTS:
             parser.error(f"there is no part {part}; there are {', '.join(PARTS)}")
-    arguments.kerase = arguments.kerase.resolve()
-    if not os.access(arguments.kerase, os.X_OK) or arguments.kerase.is_dir():
-        parser.error(f"{arguments.kerase} is no executable: build it with cargo build --release and bring it along")
+    for name in ["kerase", "rival"] if arguments.rival else ["kerase"]:
+        program = getattr(arguments, name).resolve()
+        if not os.access(program, os.X_OK) or program.is_dir():
+            parser.error(f"{program} is no executable: build it with cargo build --release and bring it along")
+        setattr(arguments, name, program)
     return arguments
 
 
-def main():
-    began = time.monotonic()
-    arguments = parse()
+def begin(arguments):
+    """A report with what earlier calls have of it, and its file."""
     said = build(arguments.kerase)
     device = describe(arguments.device, said)
     parts = {part: {"status": "not available", "why": "not reached" if part in arguments.only else "not asked for"}
@@ -600,46 +771,62 @@ def main():
         "commit": commit(arguments.commit, said),
         "asked_for": arguments.device,
         "machine": device,
-        "executable_sha256": hashlib.sha256(arguments.kerase.read_bytes()).hexdigest(),
+        "executable_sha256": sha256(arguments.kerase),
         "status": "incomplete",
         "parts": parts,
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    for folder in filter(None, [arguments.out, arguments.copy]):
+        folder.mkdir(parents=True, exist_ok=True)
     target, earlier = place(arguments.out, report)
     # What is asked for again stays until its turn comes, if it came to something.
     parts.update({part: outcome for part, outcome in earlier.items()
                   if part not in arguments.only or outcome["status"] != "not available"})
+    return report, target
 
+
+def run_part(part, check, watch, parts, kept):
+    """Runs a part where there is time, and has what it came to `kept`."""
+    before = parts[part]
+    print(f"{part:<20}", end="", flush=True)
+    if not check.left():
+        if before["status"] == "not available":
+            parts[part] = {"status": "not available", "why": NO_TIME}
+        kept()
+        print(f"{'not available':<15}{NO_TIME}", flush=True)
+        return
+    # Before it runs, so that a run that is cut off says by what.
+    parts[part] = {"status": "not available", "why": "the run was cut off here"}
+    kept()
+    outcome = parts[part] = outcome_of(check, part, watch)
+    if outcome["status"] == "not available" and NO_TIME in outcome["why"] and before["status"] == "run":
+        # It came to something in an earlier call, and now there was no time.
+        parts[part] = before
+    # After each part, so that a run that is cut off leaves what it found.
+    kept()
+    print(f"{outcome['status']:<15}{outcome.get('why', '')}", flush=True)
+    for line in outcome.get("said", "").splitlines()[-5:]:
+        print(f"{'':<20}{line}", flush=True)
+
+
+def main():
+    began = time.monotonic()
+    arguments = parse()
     # So that what was started ends, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("gpu-check.sh: was told to end"))
-    with tempfile.TemporaryDirectory(prefix="kerase-gpu-check-") as work:
-        check = Check(arguments, work, began)
+    with contextlib.ExitStack() as ending:
+        work = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="kerase-gpu-check-")))
+        # The first to have the GPU open, and the last.
+        watch = ending.enter_context(contextlib.closing(Watch(arguments.device, work)))
+        keeper = ending.enter_context(contextlib.closing(Keeper()))
+        report, target = begin(arguments)
+        check = Check(arguments, work, began, keeper)
         for part in arguments.only:
-            print(f"{part:<20}", end="", flush=True)
-            if not check.left():
-                if parts[part]["status"] == "not available":
-                    parts[part] = {"status": "not available", "why": NO_TIME}
-                save(target, report)
-                print(f"{'not available':<15}{NO_TIME}", flush=True)
-                continue
-            before = parts[part]
-            # Before it runs, so that a run that is cut off says by what.
-            parts[part] = {"status": "not available", "why": "the run was cut off here"}
-            save(target, report)
-            outcome = parts[part] = outcome_of(check, part)
-            if outcome["status"] == "not available" and NO_TIME in outcome["why"] and before["status"] == "run":
-                # It came to something in an earlier call, and now there was no time.
-                parts[part] = before
-            # After each part, so that a run that is cut off leaves what it found.
-            save(target, report)
-            print(f"{outcome['status']:<15}{outcome.get('why', '')}", flush=True)
-            for line in outcome.get("said", "").splitlines()[-5:]:
-                print(f"{'':<20}{line}", flush=True)
+            run_part(part, check, watch, report["parts"], lambda: save(target, report, arguments.copy))
 
+    parts = report["parts"]
     if compared := table(parts):
-        target.with_suffix(".md").write_text(
-            f"{report['device']}, {report['date']}, commit {report['commit']}, `scripts/gpu-check.sh`\n\n{compared}"
-        )
+        title = f"{report['device']}, {report['date']}, commit {report['commit']}, `scripts/gpu-check.sh`"
+        write(target.with_suffix(".md"), f"{title}\n\n{compared}", arguments.copy)
         print(compared)
     ran = [part for part, outcome in parts.items() if outcome["status"] == "run"]
     print(f"{report['status']} on {report['device']}: {len(ran)} of {len(PARTS)} parts ran; {target}")

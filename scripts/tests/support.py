@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -76,6 +77,27 @@ def executable(path, text):
     return path
 
 
+def alive(word):
+    """Whether a process has this in its command line."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if word in (folder / "cmdline").read_text():
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def until(true, seconds=30):
+    """Waits for something; whether it came."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 class Machine:
     """Where gpu-check.sh runs: commands that it finds before the system's, an executable, and a folder for results."""
 
@@ -100,6 +122,10 @@ class Machine:
     def another_build(self):
         with self.kerase.open("a") as file:
             file.write("# another\n")
+
+    def rival(self):
+        """Another build beside the executable, whose name begins with the executable's."""
+        return executable(self.folder / "kerase-before", self.kerase.read_text() + "# another\n")
 
     def command(self, name):
         """Has one of fakes/ in place of a command."""
@@ -140,6 +166,11 @@ class Machine:
         """The commands of the fake executable, without those that look what it is."""
         lines = (self.folder / "calls").read_text().splitlines()
         return [line for line in lines if line != "info --json"]
+
+    def asked(self, tool):
+        """What one of CUDA's tools was asked."""
+        file = self.folder / f"calls.{tool}"
+        return file.read_text().splitlines() if file.exists() else []
 
     def files(self, ending=".json"):
         return sorted(path.name for path in self.results.iterdir() if path.suffix == ending)

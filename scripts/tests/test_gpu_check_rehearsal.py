@@ -4,6 +4,7 @@ and PyTorch are stood in for."""
 
 import re
 import unittest
+from pathlib import Path
 
 from support import ROOT, SCRIPTS, Machine
 
@@ -16,7 +17,9 @@ class Rehearsal(unittest.TestCase):
         cls.machine = machine = Machine("small-kerase")
         for name in ["compute-sanitizer", "ncu", "nvidia-smi"]:
             machine.command(name)
-        cls.code = machine.check("--wheels", machine.pytorch(), "--budget", 540, "--timeout", 150)
+        cls.copy = machine.folder / "copy"
+        cls.code = machine.check("--wheels", machine.pytorch(), "--rival", machine.rival(), "--copy", cls.copy,
+                                 "--budget", 540, "--timeout", 150)
         cls.report = machine.report()
 
     def result(self, part):
@@ -42,6 +45,11 @@ class Rehearsal(unittest.TestCase):
         for path in [str(ROOT), str(self.machine.folder), "kerase-gpu-check-"]:
             self.assertNotIn(path, text)
 
+    def test_all_that_is_written_is_copied(self):
+        files = lambda folder: {file.name: file.read_bytes() for file in folder.iterdir()}
+        self.assertEqual(files(self.copy), files(self.machine.results))
+        self.assertEqual({Path(name).suffix for name in files(self.copy)}, {".json", ".md"})
+
     def test_steps_with_other_tilings_are_timed_in_turn(self):
         for part in ["tilings-tf32", "tilings-bf16"]:
             turns = self.result(part)["steps"]
@@ -49,7 +57,27 @@ class Rehearsal(unittest.TestCase):
                              3 * [{"as it is": None, "better": 2, "better, not of filters": 1}])
 
     def test_overlap_is_measured_in_all_its_kinds(self):
-        self.assertEqual(list(self.result("overlap")), ["off", "dependent", "beside", "on", "on, all split alike"])
+        kinds = ["off", "dependent", "beside", "on", *(f"{kind}, all split alike" for kind in ["dependent", "beside", "on"])]
+        self.assertEqual(list(self.result("overlap")), kinds)
+        for steps in self.result("overlap").values():
+            self.assertEqual([step["device"].split()[0] for step in steps], 2 * ["cuda:0"])
+
+    def test_another_build_of_the_same_has_the_same_weights(self):
+        found = self.result("rival")
+        self.assertEqual(found["build"], self.result("info")["build"])
+        self.assertNotEqual(found["executable_sha256"], self.report["executable_sha256"])
+        for precision in ["tf32", "bf16"]:
+            self.assertIs(found[precision]["same_weights"], True)
+            for turn in found[precision]["turns"]:
+                self.assertEqual([step["precision"] for step in turn.values()], 2 * [precision])
+
+    def test_sanitizers_watch_a_training_and_operations(self):
+        for tool, names in [("memcheck", ["tf32", "bf16"]), ("racecheck", [
+                f"{precision} {name}" for precision in ["tf32", "bf16"] for name in ["conv3x3", "conv_transpose"]])]:
+            self.assertEqual(list(self.result(tool)["summaries"]), ["training", *names])
+
+    def test_clocks_are_there_of_what_takes_long(self):
+        self.assertEqual(self.report["parts"]["overlap"]["clocks_mhz"], [1980, 1980, 1980])
 
     def test_kernels_are_those_of_a_step(self):
         kernels = self.result("kernels")["kernels"]
@@ -68,12 +96,12 @@ class Rehearsal(unittest.TestCase):
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
         parts = list(dict.fromkeys(row[0] for row in rows[2:]))
         self.assertEqual(parts, list(gpu_check.PYTORCH))
-        for part, key, ours, theirs, ratio in rows[2:]:
+        for part, key, ours, theirs, ratio, rounds in rows[2:]:
             result = self.result(part)
             median = result["median"][key]
             self.assertEqual([ours, theirs], [f"{median[name]:.4g}" for name in ["kerase", "pytorch"]])
             self.assertEqual(ratio, f"{median['pytorch'] / median['kerase']:.2f}")
-            self.assertEqual(result["rounds"], 3)
+            self.assertEqual((rounds, result["rounds"]), ("3", 3))
 
     def test_pytorch_computes_what_kerase_does(self):
         for part, (precision, of_kerase, _) in gpu_check.PYTORCH.items():
@@ -84,6 +112,8 @@ class Rehearsal(unittest.TestCase):
                 self.assertEqual(run["matmul"], "highest" if precision == "fp32" else "high", part)
                 self.assertEqual(run["autocast"], "bf16" if precision == "bf16" else "off", part)
                 self.assertEqual(run["compile"], part == "pytorch-compiled")
+                self.assertEqual(run["iters"], 20)
+            self.assertIn("--warm-up 50 --iters 50", self.result(part)["command"])
 
 
 class Documentation(unittest.TestCase):

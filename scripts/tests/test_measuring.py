@@ -1,6 +1,7 @@
 """What measures: kernels counted without a GPU, kerase beside PyTorch, reading beside fastMRI's."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -9,7 +10,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from support import FAKES, KERASE, SCRIPTS, SMALL, SMALL_SLICE, TARGET, answers, environment, kerase, scratch
+from support import (FAKES, KERASE, SCRIPTS, SMALL, SMALL_SLICE, TARGET, alive, answers, environment, kerase, scratch,
+                     until)
 
 import bench_loader
 import bench_pytorch
@@ -54,6 +56,12 @@ class BesidePyTorch(unittest.TestCase):
         command = self.command("--device", "cuda", alternate="kerase bench --precision=bf16 --device cuda:1")
         self.assertEqual([word for word in command if "precision" in word], ["--precision=bf16"])
         self.assertEqual(command.count("--device"), 1)
+        command = self.command("--iters", "7", "--warm-up", "2", alternate="kerase bench --warm-up=50")
+        self.assertEqual([bench_pytorch.option(command, name) for name in ["--warm-up", "--iters"]], ["50", "7"])
+        self.assertFalse("--warm-up" in command)
+        command = self.command("--iters", "7", "--warm-up", "2", alternate="kerase bench --iters 50")
+        self.assertEqual([bench_pytorch.option(command, name) for name in ["--warm-up", "--iters"]], ["2", "50"])
+        self.assertEqual(command.count("--iters"), 1)
 
     def test_a_gpu_is_not_compared_with_a_cpu(self):
         with self.assertRaisesRegex(SystemExit, "both a GPU, or neither"):
@@ -77,6 +85,16 @@ class BesidePyTorch(unittest.TestCase):
         self.assertLess(result["rounds"], 5)
         self.assertEqual(len(result["runs"]["kerase"]), result["rounds"])
         self.assertLess(time.monotonic() - began, 20)
+
+    def test_what_it_runs_ends_with_it(self):
+        seconds = f"60.{os.getpid()}"
+        command = [sys.executable, SCRIPTS / "bench_pytorch.py", "--alternate", f"sh -c 'exec sleep {seconds}'"]
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
+        slept = f"sleep\0{seconds}"
+        self.assertTrue(until(lambda: alive(slept)))
+        process.kill()
+        process.wait()
+        self.assertTrue(until(lambda: not alive(slept), 10))
 
     def test_an_answer_without_times_is_refused(self):
         done = self.run_with_fakes(0, "--device", "cuda", "--rounds", "1", answer='{"device": "cuda:0"}')
