@@ -147,7 +147,10 @@ fn network_and_sampling_may_be_given_in_part() {
     for (tables, parts) in [
         ("[network]\ncascade = 2", ["unknown field `cascade`", "did you mean `cascades`?"]),
         ("[sampling]\naccelerations = [\"four\"]", ["four", "u32"]),
-        ("[sampling]\naccelerations = [4]\ncenter_fractions = [0.1, 0.2]", ["2 center fractions", "1 accelerations"]),
+        (
+            "[sampling]\naccelerations = [4]\ncenter_fractions = [0.1, 0.2]",
+            ["2 center fractions", "1 accelerations"],
+        ),
     ] {
         let message = with(tables).unwrap_err().to_string();
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");
