@@ -544,6 +544,7 @@ fn a_run_is_neither_replaced_nor_changed_by_mistake() {
         ("lr = 0.001", "lr = 0.002", "optimisation.lr"),
         ("loss = \"ssim+l1\"", "loss = \"l1\"", "optimisation.loss"),
         ("accelerations = [4]", "accelerations = [2]", "sampling.accelerations"),
+        ("clip = 0.5\n", "", "optimisation.clip"),
     ] {
         let edited = config.replace(from, to);
         assert_ne!(edited, config, "{from} is not in {config}");

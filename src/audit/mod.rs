@@ -3,9 +3,9 @@
 //!
 //! [`subject`] reads the run, [`opened`] all that is to be looked at, [`observe`] looks at one network on all sets;
 //! [`membership`], [`relearn`], [`distance`] and [`interval`] are the measures, [`conclude`] works out what follows from
-//! them, [`flags`] says what stands out, and [`notes`] what cannot be said. [`evidence`] is what a record says, [`gather`] makes one, [`record`] writes and
-//! reads it, and [`verify`] says whether record, data and weights still belong together. What each number means and what it
-//! does not: docs/audit.md.
+//! them, [`flags`] says what stands out, and [`notes`] what cannot be said. [`evidence`] is what a record says, [`gather`]
+//! makes one, [`record`] writes and reads it, and [`verify`] says whether record, data and weights still belong together.
+//! What each number means and what it does not: docs/audit.md.
 
 pub mod conclude;
 pub mod distance;

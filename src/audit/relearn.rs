@@ -2,8 +2,8 @@
 //! is back at the original's.
 //!
 //! A network that is back much sooner than the oracle, which never saw the forget set, seems to have kept something of it,
-//! whatever its scores say. Adam begins anew with a small rate; order and masks are fixed, the same for every network. The loss is
-//! measured on a part of the forget set, at step numbers that lie ever further apart.
+//! whatever its scores say. Adam begins anew with a small rate; order and masks are fixed, the same for every network. The
+//! loss is measured on a part of the forget set, at step numbers that lie ever further apart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -165,9 +165,8 @@ impl Args {
             let chosen = set.slices_of(index).len();
             if chosen != volume.slices {
                 return Err(Error::input(format!(
-                    "{}: {} has {chosen} of the {} slices of {}, and convert takes whole volumes: leave slices=… out there",
+                    "{} chooses {chosen} of the {} slices of {}, and convert takes whole volumes: leave slices=… out",
                     self.input.display(),
-                    if chosen == 1 { "a line" } else { "it" },
                     volume.slices,
                     volume.path.display()
                 )));

@@ -19,8 +19,8 @@ use crate::run::state::RunState;
 use crate::run::usable::{learnable, target};
 
 impl Run<'_> {
-    /// Refuses data that cannot be learnt from, a resumed run whose data or settings have changed, and batches for which the device
-    /// has no memory. Nothing is written before.
+    /// Refuses data that cannot be learnt from, a resumed run whose data or settings have changed, and batches for which the
+    /// device has no memory. Nothing is written before.
     ///
     /// # Errors
     /// As said, naming the first volume.
@@ -85,13 +85,13 @@ impl Run<'_> {
     }
 }
 
-/// The first setting that is another than it was. Versions may differ in which there are.
+/// The first setting that is another than it was, or gone. One that was not there may be a later version's.
 fn edited(then: &Value, now: &Value) -> Option<String> {
     let (Value::Object(then), Value::Object(now)) = (then, now) else {
         return (then != now).then(String::new);
     };
     then.iter().find_map(|(key, then)| {
-        let rest = edited(then, now.get(key)?)?;
+        let rest = edited(then, now.get(key).unwrap_or(&Value::Null))?;
         Some(if rest.is_empty() { key.clone() } else { format!("{key}.{rest}") })
     })
 }
