@@ -5,8 +5,9 @@
     convert_checkpoint.py epoch=49.ckpt model.safetensors
     convert_checkpoint.py --to-torch model.safetensors state_dict.pt
 
-Reads a plain state dict, or a Lightning checkpoint of VarNetModule: of that the `varnet.` prefix is taken off and the
-buffers of losses and metrics are left behind. The architecture and what a checkpoint says about itself (epoch,
+Reads a plain state dict, a Lightning checkpoint of VarNetModule, or a checkpoint of a training loop of one's own that has the
+state dict under a name such as `model`: prefixes such as `varnet.` are taken off, and the buffers of losses and metrics are left
+behind. A network that was saved whole needs --trust. The architecture and what a checkpoint says about itself (epoch,
 global step, hyperparameters) go into the safetensors metadata, and come back as `<output>.json` with --to-torch.
 """
 
@@ -26,6 +27,8 @@ except ImportError as error:
 
 OURS = ("cascades.", "sens_net.")
 PREFIXES = ("", "varnet.", "module.", "model.", "module.varnet.", "model.varnet.", "_orig_mod.")
+# What training loops call the state dict in their checkpoints.
+STATE_DICTS = ("state_dict", "model_state_dict", "model", "net", "network")
 FIRST_CONV = "unet.down_sample_layers.0.layers.0.weight"
 
 
@@ -49,15 +52,28 @@ def load_torch(path, trust):
 
 def state_dict_of(found, path):
     """The tensors of a state dict or a checkpoint, and what a checkpoint says about itself."""
-    about = {}
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+    about, outer = {}, found
+    name = next((name for name in STATE_DICTS if isinstance(found, dict) and is_state(found.get(name))), None)
+    if name is not None:
         about = {key: str(found[key]) for key in ("epoch", "global_step", "pytorch-lightning_version") if key in found}
         if found.get("hyper_parameters"):
             about["hyper_parameters"] = json.dumps(dict(found["hyper_parameters"]), default=str, sort_keys=True)
-        found = found["state_dict"]
+        found = found[name]
+    if not isinstance(found, dict) and callable(getattr(found, "state_dict", None)):
+        # A whole network.
+        found = found.state_dict()
     if not isinstance(found, dict) or not all(isinstance(v, torch.Tensor) for v in found.values()):
-        raise Unusable(f"{path} holds neither a state dict nor a Lightning checkpoint")
+        has = f"a dict with {', '.join(map(str, list(outer)[:8]))}" if isinstance(outer, dict) else f"a {type(outer).__name__}"
+        raise Unusable(
+            f"{path} holds {has}, neither a state dict nor a checkpoint with one: save the network's with "
+            "torch.save(net.state_dict(), FILE)"
+        )
     return found, about
+
+
+def is_state(value):
+    """Whether it may be a state dict, or a network that has one."""
+    return isinstance(value, dict) or callable(getattr(value, "state_dict", None))
 
 
 def fastmri_names(state, path):
@@ -151,10 +167,16 @@ def main():
     parser.add_argument("input", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--to-torch", action="store_true", help="from safetensors to a PyTorch state dict")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.add_argument("--trust", action="store_true", help="load a PyTorch file that holds arbitrary Python objects")
     args = parser.parse_args()
     if missing:
         print(f"convert_checkpoint.py: {missing}: scripts/setup-python.sh .venv installs what it needs", file=sys.stderr)
+        return 2
+    written = [args.output, *([Path(f"{args.output}.json")] if args.to_torch else [])]
+    there = [str(file) for file in written if file.exists()]
+    if there and not args.overwrite:
+        print(f"convert_checkpoint.py: {there[0]} exists: name another file, or add --overwrite", file=sys.stderr)
         return 2
     try:
         arguments, weights = (to_torch if args.to_torch else to_safetensors)(args)

@@ -42,6 +42,35 @@ class Names(unittest.TestCase):
             convert_checkpoint.architecture(state, "x.pt")
 
 
+class Tensor:
+    """In place of PyTorch's."""
+
+
+class Checkpoints(unittest.TestCase):
+    def setUp(self):
+        patched = mock.patch.object(convert_checkpoint, "torch", SimpleNamespace(Tensor=Tensor))
+        patched.start()
+        self.addCleanup(patched.stop)
+
+    def test_state_dicts_are_found_where_training_loops_keep_them(self):
+        state = {"cascades.0.x": Tensor()}
+        network = SimpleNamespace(state_dict=lambda: state)
+        for found, about in [
+            (state, {}),
+            ({"state_dict": state, "epoch": 3, "optimizer_states": []}, {"epoch": "3"}),
+            ({"model": state, "optimizer": {}, "epoch": 7}, {"epoch": "7"}),
+            ({"model_state_dict": state}, {}),
+            (network, {}),
+            ({"net": network}, {}),
+        ]:
+            self.assertEqual(convert_checkpoint.state_dict_of(found, "x.pt"), (state, about))
+
+    def test_what_has_none_is_refused_by_what_it_has(self):
+        for found, has in [({"weights": 1, "step": 2}, "a dict with weights, step"), ([1], "a list")]:
+            with self.assertRaisesRegex(convert_checkpoint.Unusable, f"x.pt holds {has}.*net.state_dict"):
+                convert_checkpoint.state_dict_of(found, "x.pt")
+
+
 class Arguments(unittest.TestCase):
     def run_without_torch(self, *words):
         # No packages at all.

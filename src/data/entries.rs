@@ -211,7 +211,11 @@ fn refuse_duplicates(source: &Path, entries: &[Entry]) -> Result<()> {
     if twice.is_empty() {
         return Ok(());
     }
-    Err(Error::input(format!("{} has volumes more than once:{}", source.display(), listed(twice))))
+    Err(Error::input(format!(
+        "{} has volumes more than once, where each may stand once, with one range of slices:{}",
+        source.display(),
+        listed(twice)
+    )))
 }
 
 /// Lines of an error that names several.

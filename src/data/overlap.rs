@@ -25,8 +25,7 @@ pub fn check_disjoint(first: &VolumeSet, second: &VolumeSet, names: [&str; 2]) -
     }
     let lines: String = common.iter().map(|volume| format!("\n  {}", volume.text)).collect();
     Err(Error::input(format!(
-        "{} volumes are in {} ({}) as well as in {} ({}); leave them out of one:{lines}",
-        common.len(),
+        "{} ({}) and {} ({}) share volumes: leave them out of one, whichever slices of them it chooses:{lines}",
         described(names[0]),
         first.source().display(),
         described(names[1]),
