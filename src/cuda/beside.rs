@@ -57,13 +57,22 @@ impl Beside {
     }
 }
 
+/// A flag that is lowered where this ends, by a panic too: whoever catches it may go on with the device.
+pub(in crate::cuda) struct Lowered<'f>(pub &'f AtomicBool);
+
+impl Drop for Lowered<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 impl<D: Driver> Cuda<D> {
     /// What `body` launches runs beside what is launched later.
     pub(in crate::cuda) fn beside(&self, body: impl FnOnce()) {
         let within = self.beside.begun.swap(true, Ordering::Relaxed);
         assert!(!within, "what runs beside is already asked for");
+        let _begun = Lowered(&self.beside.begun);
         body();
-        self.beside.begun.store(false, Ordering::Relaxed);
     }
 
     /// # Safety
@@ -236,5 +245,20 @@ mod tests {
         ops.download(&sum, &mut values);
         ops.finish().unwrap();
         assert_eq!(values, [12.0; LEN]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_lowers_the_flag() {
+        let flag = AtomicBool::new(true);
+        let panicked = std::panic::catch_unwind(|| {
+            let _raised = Lowered(&flag);
+            panic!("on purpose");
+        });
+        assert!(panicked.is_err() && !flag.load(Ordering::Relaxed));
     }
 }

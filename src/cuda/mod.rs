@@ -33,7 +33,7 @@ use crate::backend::Purpose;
 use crate::error::{Error, Result};
 use crate::precision::Precision;
 use crate::ranks::Ranks;
-use beside::Beside;
+use beside::{Beside, Lowered};
 use conv::announced::Announced;
 use conv::tilings::Tilings;
 use driver::{Argument, Driver, Launch};
@@ -279,9 +279,11 @@ impl<D: Driver> Cuda<D> {
 
     /// Takes the working memory of the operations that `body` asks for, which are not carried out.
     fn rehearse(&self, body: impl FnOnce()) {
-        self.rehearsing.store(true, Ordering::Relaxed);
-        body();
-        self.rehearsing.store(false, Ordering::Relaxed);
+        {
+            self.rehearsing.store(true, Ordering::Relaxed);
+            let _rehearsing = Lowered(&self.rehearsing);
+            body();
+        }
         self.attempt(|driver| self.arena().rehearsed(driver));
     }
 
