@@ -246,19 +246,12 @@ mod tests {
         ops.finish().unwrap();
         assert_eq!(values, [12.0; LEN]);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_panic_lowers_the_flag() {
-        let flag = AtomicBool::new(true);
-        let panicked = std::panic::catch_unwind(|| {
-            let _raised = Lowered(&flag);
-            panic!("on purpose");
-        });
-        assert!(panicked.is_err() && !flag.load(Ordering::Relaxed));
+        let ops = Cuda::new(Emulated::new(Schedule::Forward, usize::MAX));
+        let panicking = || ops.beside(|| panic!("on purpose"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panicking)).is_err());
+        assert!(!ops.beside.is_begun());
     }
 }
