@@ -2,8 +2,9 @@
 
 /// Machine code for A100, A10 and RTX 30, L40 and RTX 40, H100 and H200.
 const USUAL: [&str; 4] = ["80", "86", "89", "90a"];
-/// From this a driver compiles for every other GPU since A100, once, at the first start.
-const PTX: &str = "80";
+/// From these a driver compiles for every other GPU since A100, once, at the first start: from the later one for B200 and
+/// RTX 50, whose kernels then wait by themselves for what they read (`await_inputs` in kernels/common.cuh).
+const PTX: &[&str] = &["80", "90"];
 /// Kernels use asynchronous copies and tensor cores of this generation on.
 const OLDEST: u32 = 80;
 
@@ -11,7 +12,7 @@ const OLDEST: u32 = 80;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Architectures {
     machine_code: Vec<String>,
-    ptx: Option<&'static str>,
+    ptx: &'static [&'static str],
 }
 
 impl Architectures {
@@ -19,7 +20,7 @@ impl Architectures {
     pub fn parse(value: Option<&str>) -> Result<Self, String> {
         let value = value.unwrap_or_default().trim();
         if value.is_empty() || value == "all" {
-            return Ok(Self { machine_code: USUAL.map(String::from).to_vec(), ptx: Some(PTX) });
+            return Ok(Self { machine_code: USUAL.map(String::from).to_vec(), ptx: PTX });
         }
         let mut machine_code = Vec::new();
         for asked in value.split(',').map(str::trim) {
@@ -33,7 +34,7 @@ impl Architectures {
                 machine_code.push(name);
             }
         }
-        Ok(Self { machine_code, ptx: None })
+        Ok(Self { machine_code, ptx: &[] })
     }
 
     pub fn arguments(&self) -> Vec<String> {

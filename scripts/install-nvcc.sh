@@ -38,7 +38,7 @@ home=$dir/nvidia/cu13
 # shellcheck disable=SC2054 # nvcc's commas
 architectures=(-gencode arch=compute_80,code=sm_80 -gencode arch=compute_86,code=sm_86
     -gencode arch=compute_89,code=sm_89 -gencode arch=compute_90a,code=sm_90a
-    -gencode arch=compute_80,code=compute_80)
+    -gencode arch=compute_80,code=compute_80 -gencode arch=compute_90,code=compute_90)
 
 # Empty while the installation is under way, so that one that broke off is made anew, and nothing else is removed.
 stamp=$dir/kerase-setup

@@ -12,7 +12,7 @@ use cuda::nvcc::{Version, host};
 fn the_usual_architectures_have_ptx() {
     for value in [None, Some(""), Some("all")] {
         let names = Architectures::parse(value).unwrap().names();
-        assert_eq!(names, ["sm_80", "sm_86", "sm_89", "sm_90a", "compute_80"], "{value:?}");
+        assert_eq!(names, ["sm_80", "sm_86", "sm_89", "sm_90a", "compute_80", "compute_90"], "{value:?}");
     }
 }
 

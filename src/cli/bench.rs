@@ -27,6 +27,7 @@ Example:
   kerase bench --plan H100                     the floor alone, of a GPU that need not be here
   kerase bench --plan H100 --precision bf16    the same with feature maps that take half the bytes
   kerase bench --plan A100,H100,H200           floors side by side
+  kerase bench --plan B200,B300=8/1250/77      of another GPU: its memory in TB/s, TF32 and float32 in TFLOP/s
   kerase bench --tune tilings.toml --device cuda:0     which tilings of convolutions are quicker on this GPU than chosen
   kerase bench --step --tilings tilings.toml --device cuda:0     what they gain
   kerase bench --data brain/train              slices a second from these files, and that a training step takes of them
@@ -48,7 +49,8 @@ pub struct Args {
 
     /// Count what the operations of a pass have to do, the least time that this takes, and the launches of each kernel,
     /// on a GPU which need not be here, such as H100; in tf32, unless --precision says otherwise. Another name shows which
-    /// there are. Of several only their totals are shown, side by side; JSON has all
+    /// there are; any other is given with its figures, as NAME=TB/s/TFLOP/s/TFLOP/s: memory, TF32 products, float32.
+    /// Of several only their totals are shown, side by side; JSON has all
     #[arg(long, value_name = "GPU[,GPU…]", value_delimiter = ',',
         conflicts_with_all = ["step", "operations", "iters", "warm_up", "device", "threads"])]
     plan: Vec<String>,

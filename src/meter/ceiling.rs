@@ -28,9 +28,9 @@ const fn gpu(name: &'static str, terabytes: f64, matrix: f64, plain: f64) -> Cei
 }
 
 /// NVIDIA's data sheets: memory in TB/s, dense TF32 and float32 in TFLOP/s; and what drivers call these GPUs, after
-/// "NVIDIA". Nothing reaches all of these figures. In bf16 each of them makes twice as many products. A100, H100 and H200
-/// are those on SXM boards, with the most memory.
-const GPUS: [(Ceiling, &[&str]); 15] = [
+/// "NVIDIA". Nothing reaches all of these figures. In bf16 each of them makes twice as many products. A100, H100, H200 and
+/// B200 are those on SXM boards, with the most memory.
+const GPUS: [(Ceiling, &[&str]); 20] = [
     (gpu("A10", 0.6, 62.5, 31.2), &["A10"]),
     (gpu("A30", 0.933, 82.0, 10.3), &["A30"]),
     (gpu("A40", 0.696, 74.8, 37.4), &["A40"]),
@@ -38,26 +38,58 @@ const GPUS: [(Ceiling, &[&str]); 15] = [
     (gpu("A100-40GB", 1.555, 156.0, 19.5), &["A100-SXM4-40GB", "A100-PCIE-40GB"]),
     (gpu("A100-PCIe", 1.935, 156.0, 19.5), &["A100 80GB PCIe"]),
     (gpu("H100", 3.35, 494.7, 66.9), &["H100 80GB HBM3"]),
+    (gpu("H100-NVL", 3.9, 417.5, 60.0), &["H100 NVL"]),
     (gpu("H100-PCIe", 2.0, 378.0, 51.2), &["H100 PCIe"]),
     (gpu("H200", 4.8, 494.7, 66.9), &["H200"]),
+    (gpu("GH200", 4.0, 494.7, 66.9), &["GH200 480GB"]),
+    (gpu("B200", 7.7, 1125.0, 75.0), &["B200"]),
     (gpu("L4", 0.3, 60.0, 30.3), &["L4"]),
     (gpu("L40", 0.864, 90.5, 90.5), &["L40"]),
     (gpu("L40S", 0.864, 183.0, 91.6), &["L40S"]),
     (gpu("RTX-3090", 0.936, 35.6, 35.6), &["GeForce RTX 3090"]),
     (gpu("RTX-4090", 1.008, 82.6, 82.6), &["GeForce RTX 4090"]),
+    (gpu("RTX-5090", 1.792, 104.8, 104.8), &["GeForce RTX 5090"]),
+    (gpu("RTX-6000-Ada", 0.96, 182.1, 91.1), &["RTX 6000 Ada Generation"]),
     (gpu("RTX-A6000", 0.768, 77.4, 38.7), &["RTX A6000"]),
 ];
 
 impl Ceiling {
+    /// A GPU of the list, or one with its figures: `B300=8/1250/77`, in the order and the units of the list.
+    ///
     /// # Errors
-    /// A GPU that is not in the list, which is shown.
+    /// A GPU that is not in the list, which is shown; figures that are not three numbers above zero.
     pub fn named(name: &str) -> Result<Self> {
+        if let Some((name, figures)) = name.split_once('=') {
+            return Self::with_figures(name, figures);
+        }
         let plain = |name: &str| name.to_ascii_lowercase().replace([' ', '_'], "-");
         let mut sheets = GPUS.iter().map(|(sheet, _)| *sheet);
         sheets.find(|gpu| plain(gpu.name) == plain(name)).ok_or_else(|| {
             let known: Vec<&str> = GPUS.iter().map(|(sheet, _)| sheet.name).collect();
-            Error::input(format!("--plan {name}: no figures are known for it, only for {}", known.join(", ")))
+            Error::input(format!(
+                "--plan {name}: no figures are known for it, only for {}; say them as {name}=TB/s / TFLOP/s of TF32 products / \
+                 TFLOP/s of float32, such as {name}=3.35/494.7/66.9",
+                known.join(", ")
+            ))
         })
+    }
+
+    fn with_figures(name: &str, figures: &str) -> Result<Self> {
+        let numbers: Vec<f64> = figures
+            .split('/')
+            .filter_map(|figure| figure.trim().parse().ok())
+            .filter(|&number: &f64| number > 0.0 && number.is_finite())
+            .collect();
+        match numbers[..] {
+            [terabytes, matrix, plain] if figures.split('/').count() == 3 && !name.trim().is_empty() => {
+                // One a command line asks for, kept as those of the list are.
+                Ok(gpu(name.trim().to_string().leak(), terabytes, matrix, plain))
+            }
+            _ => Err(Error::input(format!(
+                "--plan {name}={figures}: expected a name and three numbers above zero: memory in TB/s, TF32 products and \
+                 float32 arithmetic in TFLOP/s, such as H100=3.35/494.7/66.9"
+            ))),
+        }
     }
 
     /// Of the GPU that the driver calls so: "NVIDIA H100 80GB HBM3". A name that says more, such as that of a slice of it
@@ -100,7 +132,19 @@ mod tests {
         assert!((h100.floor(Cost { matrix_flop: 3.0 * cost.matrix_flop, ..cost }) - 3e-3).abs() < 1e-9);
         assert_eq!(Ceiling::named("rtx 4090").unwrap().name, "RTX-4090");
         let message = Ceiling::named("H1000").unwrap_err().to_string();
-        assert!(message.contains("H1000") && message.contains("A10, A30"), "{message}");
+        assert!(message.contains("H1000=") && message.contains("A10, A30"), "{message}");
+    }
+
+    #[test]
+    fn figures_may_be_given() {
+        let given = Ceiling::named("H100 = 3.35 / 494.7/66.9").unwrap();
+        assert_eq!(given, Ceiling::named("H100").unwrap());
+        for figures in
+            ["X=", "X=1/2", "X=1/2/3/4", "X=1/2/fast", "X=1/2/3/fast", "X=0/2/3", "X=1/2/inf", "=1/2/3"]
+        {
+            let message = Ceiling::named(figures).unwrap_err().to_string();
+            assert!(message.contains("three numbers above zero"), "{figures}: {message}");
+        }
     }
 
     #[test]
@@ -113,8 +157,11 @@ mod tests {
             ("NVIDIA A100-PCIE-40GB", "A100-40GB"),
             ("NVIDIA A100 80GB PCIe", "A100-PCIe"),
             ("NVIDIA H100 80GB HBM3", "H100"),
+            ("NVIDIA H100 NVL", "H100-NVL"),
             ("NVIDIA H100 PCIe", "H100-PCIe"),
             ("NVIDIA H200", "H200"),
+            ("NVIDIA GH200 480GB", "GH200"),
+            ("NVIDIA B200", "B200"),
             ("NVIDIA L40", "L40"),
             ("NVIDIA L40S", "L40S"),
             ("NVIDIA GeForce RTX 4090", "RTX-4090"),
@@ -126,7 +173,6 @@ mod tests {
             "NVIDIA A1000",
             "NVIDIA A10G",
             "NVIDIA A40-48Q",
-            "NVIDIA H100 NVL",
             "NVIDIA A100-SXM4-40GB MIG 1g.5gb",
             "NVIDIA H100 80GB HBM3 MIG 3g.40gb",
             "NVIDIA GeForce RTX 4090 D",
