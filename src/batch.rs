@@ -133,10 +133,7 @@ impl Sampler {
         let set = set.with_virtual_coils(count, |volume| self.calibration(volume), || lock().step(""))?;
         let mut progress = progress.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         progress.line(&set.virtual_coils_summary().unwrap_or_else(|| {
-            format!(
-                "no volume of {} has more than {count} coils: there is nothing to compress",
-                set.source().display()
-            )
+            format!("no volume of {} has more than {count} coils: there is nothing to compress", set.named())
         }));
         progress.finish();
         Ok(set)

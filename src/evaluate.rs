@@ -193,7 +193,7 @@ pub fn check_targets(set: &VolumeSet) -> Result<()> {
     let Some(first) = without.first() else { return Ok(()) };
     let others = match without.len() - 1 {
         0 => String::new(),
-        count => format!(" (nor have {count} others of {})", set.source().display()),
+        count => format!(" (nor have {count} others of {})", set.named()),
     };
     Err(Error::input(format!(
         "{} has no dataset 'reconstruction_rss' to compare with{others}: evaluate on volumes with targets, such as \

@@ -508,7 +508,7 @@ fn diverged(folder: &Folder) {
     let tests = vec![NamedSet { name: "brain".into(), path: folder.path("test") }];
     let settings = AuditSettings {
         relearn_steps: 2,
-        ..AuditSettings::new(&subject().config, folder.path("unseen"), tests)
+        ..AuditSettings::new(&subject().config, &[folder.path("unseen")], tests)
     };
     let (cpu, stop) = (Cpu::<f32>::default(), AtomicBool::new(false));
     let look = |weights: &Weights, goal: Option<f64>| {

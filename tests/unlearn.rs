@@ -580,6 +580,48 @@ fn what_was_never_learned_is_said_to_be() {
 }
 
 #[test]
+fn several_sets_are_joined() {
+    let folder = trained(1);
+    folder.add("brains", Anatomy::Brain, 3..=3);
+    folder.add("knees", Anatomy::Knee, 2..=2);
+    folder.add("unseen", Anatomy::Knee, 11..=11);
+    folder.add("others", Anatomy::Knee, 12..=12);
+    let list = |manifest: &str, sets: [&str; 2]| {
+        let mut files: Vec<String> = Vec::new();
+        for set in sets {
+            let mut of_set: Vec<_> =
+                std::fs::read_dir(folder.path(set)).unwrap().map(|entry| entry.unwrap().path()).collect();
+            of_set.sort();
+            files.extend(of_set.iter().map(|path| path.display().to_string()));
+        }
+        std::fs::write(folder.path(manifest), files.join("\n")).unwrap();
+    };
+    list("retain.txt", ["brain", "brains"]);
+    list("forget.txt", ["knee", "knees"]);
+    let line = unlearn("nl-ft", "listed", "--epochs 1 --retain-fraction 0.5");
+    let listed =
+        line.replace("--retain brain", "--retain retain.txt").replace("--forget knee", "--forget forget.txt");
+    folder.kerase(&listed).succeeded();
+    let given = format!("{line} --retain brains --forget knees").replace("--out listed", "--out given");
+    folder.kerase(&given).succeeded();
+    assert_eq!(folder.read("given/model.safetensors"), folder.read("listed/model.safetensors"));
+    let forgotten = |run: &str| folder.json(&format!("{run}/unlearning.json"))["forgotten"].clone();
+    assert_eq!(forgotten("given"), forgotten("listed"));
+    assert_eq!(forgotten("given").as_array().unwrap().len(), 2);
+
+    folder.kerase("audit --run given --unseen unseen --unseen others --relearn-steps 0").succeeded();
+    let sets = &folder.json("given/audit.json")["sets"];
+    let paths = |set: &serde_json::Value| set["paths"].as_array().unwrap().len();
+    assert_eq!([&sets[0], &sets[1]].map(paths), [2, 2]);
+    assert_eq!([&sets[0]["volumes"], &sets[1]["volumes"]], [2, 2]);
+    folder.kerase("verify given").succeeded();
+
+    let twice = format!("{given} --forget knees").replace("--out given", "--out twice");
+    folder.kerase(&twice).failed(2, &["--forget (knees)", "another --forget (knees)", "the same file"]);
+    assert!(!folder.path("twice").exists());
+}
+
+#[test]
 fn requests_that_make_no_sense_are_refused_before_anything_is_written() {
     let folder = trained(1);
     std::fs::create_dir(folder.path("empty")).unwrap();

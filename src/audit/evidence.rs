@@ -15,7 +15,7 @@ use crate::provenance::Provenance;
 use crate::unlearn::trained_on::TrainedOn;
 
 /// Grows when a record means something else than before.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// Why there was something to forget, as whoever asked for it says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -114,7 +114,7 @@ pub struct NetworkScores {
 pub struct SetEvidence {
     pub set: String,
     pub role: SetRole,
-    pub path: PathBuf,
+    pub paths: Vec<PathBuf>,
     pub volumes: usize,
     pub slices: usize,
     /// Volumes of patients whom the forget set has volumes of, as files name them; of another set.

@@ -171,7 +171,7 @@ fn set_evidence(
     let of_set = |(index, (AuditSet { name, role, set }, files)): (usize, (&AuditSet, _))| SetEvidence {
         set: name.clone(),
         role: *role,
-        path: absolute(set.source()),
+        paths: set.sources().iter().map(|path| absolute(path)).collect(),
         volumes: set.volumes().len(),
         slices: set.slice_count(),
         of_forgotten_patients: match role {

@@ -70,7 +70,7 @@ fn set(name: &str, role: SetRole, psnr: [f64; 3], volumes: usize, made_up: &Made
     SetEvidence {
         set: name.into(),
         role,
-        path: name.into(),
+        paths: vec![name.into()],
         volumes,
         slices: 2 * volumes,
         of_forgotten_patients: 0,
@@ -128,8 +128,8 @@ impl MadeUp {
             },
             parameters: 1,
             settings: AuditSettings {
-                forget: "forget".into(),
-                unseen: "unseen".into(),
+                forget: vec!["forget".into()],
+                unseen: vec!["unseen".into()],
                 tests: Vec::new(),
                 sampling: Sampling::default(),
                 loss: Loss::SsimL1,

@@ -40,7 +40,7 @@ impl Opened {
         let net = VarNet::new(subject.before.architecture)?;
         sets.sets.iter().try_for_each(|of| measurable(&of.set, &net))?;
         learnable(sets.forget(), &net, settings.loss.weights())?;
-        sets.check_unseen(&VolumeSet::open(&subject.config.retain)?)?;
+        sets.check_unseen(&VolumeSet::open_all(&subject.config.retain)?)?;
         let named: Vec<(&str, &VolumeSet)> =
             sets.sets.iter().map(|AuditSet { name, set, .. }| (name.as_str(), &**set)).collect();
         let before = TrainedOn::of(&subject.config.model)?.compare("the original", &named[1..])?;

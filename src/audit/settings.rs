@@ -1,13 +1,14 @@
 //! What an audit looks at, and how.
 
 use std::path::PathBuf;
+use std::slice;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Sampler, Sampling};
 use crate::data::digest::{VolumeDigest, digests};
-use crate::data::overlap::check_disjoint;
+use crate::data::overlap::{check_disjoint, open_disjoint};
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
 use crate::evaluate::check_targets;
@@ -41,8 +42,9 @@ pub enum SetRole {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuditSettings {
-    pub forget: PathBuf,
-    pub unseen: PathBuf,
+    /// Directories, files or manifests, joined.
+    pub forget: Vec<PathBuf>,
+    pub unseen: Vec<PathBuf>,
     pub tests: Vec<NamedSet>,
     /// Masks are drawn from file names, so that all networks see the same.
     pub sampling: Sampling,
@@ -75,11 +77,12 @@ pub struct AuditSets {
 
 impl AuditSettings {
     /// Those that follow from a run's, with the defaults for the rest.
-    pub fn new(config: &UnlearnConfig, unseen: PathBuf, tests: Vec<NamedSet>) -> Self {
+    pub fn new(config: &UnlearnConfig, unseen: &[PathBuf], tests: Vec<NamedSet>) -> Self {
         let o = &config.optimisation;
+        let all = |paths: &[PathBuf]| paths.iter().map(|path| absolute(path)).collect();
         Self {
-            forget: absolute(&config.forget),
-            unseen: absolute(&unseen),
+            forget: all(&config.forget),
+            unseen: all(unseen),
             tests: tests.into_iter().map(|t| NamedSet { path: absolute(&t.path), ..t }).collect(),
             sampling: config.sampling.clone(),
             loss: o.loss,
@@ -96,15 +99,16 @@ impl AuditSettings {
     pub fn open(&self) -> Result<AuditSets> {
         let sampler = Sampler::fixed(&self.sampling)?;
         let mut sets: Vec<AuditSet> = Vec::new();
-        let named = [(FORGET, &self.forget, SetRole::Forget), (UNSEEN, &self.unseen, SetRole::Unseen)];
-        let tests = self.tests.iter().map(|test| (test.name.as_str(), &test.path, SetRole::Test));
-        for (name, path, role) in named.into_iter().chain(tests) {
+        let named = [(FORGET, &*self.forget, SetRole::Forget), (UNSEEN, &*self.unseen, SetRole::Unseen)];
+        let tests =
+            self.tests.iter().map(|test| (test.name.as_str(), slice::from_ref(&test.path), SetRole::Test));
+        for (name, paths, role) in named.into_iter().chain(tests) {
             if sets.iter().any(|known| known.name == name) {
                 return Err(Error::input(format!(
                     "--test {name}=…: a set is measured under this name already"
                 )));
             }
-            let set = VolumeSet::open(path)?;
+            let set = open_disjoint(paths, &format!("--{name}"))?;
             check_targets(&set)?;
             let set = sampler.compressed(set)?;
             sets.push(AuditSet { name: name.into(), role, set: Arc::new(set) });

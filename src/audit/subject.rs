@@ -143,7 +143,7 @@ impl Subject {
             ))),
             None if found.len() != said.forgotten.len() => Err(Error::input(format!(
                 "{}: the forget set has {} volumes, {}/unlearning.json says {}",
-                set.source().display(),
+                set.named(),
                 found.len(),
                 self.directory.display(),
                 said.forgotten.len()

@@ -1,7 +1,6 @@
 //! How quickly slices come from the files of a set.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,7 +22,7 @@ const SEED: u64 = 42;
 pub struct Report {
     #[serde(flatten)]
     build: Build,
-    data: PathBuf,
+    data: String,
     volumes: usize,
     slices: usize,
     /// k-space and targets of all slices, in memory.
@@ -56,7 +55,7 @@ impl Report {
 /// # Errors
 /// A slice that cannot be read.
 pub fn measure(set: VolumeSet, iters: u32, usual: LoaderOptions) -> Result<Report> {
-    let data = set.source().to_path_buf();
+    let data = set.named();
     let set = Arc::new(set.cached(&CacheBudget::new(usual.cache)));
     let mut threads = vec![1, 2, 4, 8, 16];
     threads.retain(|&n| n < usual.threads);
@@ -111,7 +110,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { data, volumes, slices, bytes, cached_slices, first, again, .. } = self;
         let each = *bytes as f64 / 1e6 / (*slices).max(1) as f64;
-        writeln!(f, "{}: {volumes} volumes, {slices} slices of {each:.1} MB", data.display())?;
+        writeln!(f, "{}: {volumes} volumes, {slices} slices of {each:.1} MB", data)?;
         if *cached_slices > 0 {
             writeln!(f, "{cached_slices} of them stay in memory once they were read")?;
         }

@@ -35,9 +35,9 @@ pub struct Args {
     #[arg(long, value_name = "RUN")]
     run: PathBuf,
 
-    /// Directory, file or manifest of volumes of the forget set's kind that no network was trained on
-    #[arg(long, value_name = "SET")]
-    unseen: PathBuf,
+    /// Directory, file or manifest of volumes of the forget set's kind that no network was trained on; several are joined
+    #[arg(long, value_name = "SET", required = true)]
+    unseen: Vec<PathBuf>,
 
     /// Another set that no network was trained on, such as one like the retain set; may be given several times
     #[arg(long = "test", value_name = "NAME=SET", value_parser = named_set)]
@@ -94,7 +94,7 @@ impl Args {
         }
         check_file(&path, true)?;
         let device = self.device.start()?;
-        let mut settings = AuditSettings::new(&subject.config, self.unseen, self.tests);
+        let mut settings = AuditSettings::new(&subject.config, &self.unseen, self.tests);
         settings.relearn_steps = self.relearn_steps;
         settings.seed = self.seed.unwrap_or(settings.seed);
         let request = Request { id: self.request_id, reason: self.reason };

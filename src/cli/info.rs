@@ -76,7 +76,7 @@ struct Model {
 
 #[derive(Serialize)]
 struct Data {
-    source: PathBuf,
+    source: String,
     volumes: usize,
     slices: usize,
     shapes: Vec<Shape>,
@@ -144,7 +144,7 @@ fn check(set: &VolumeSet) -> Result<()> {
         return Ok(());
     }
     let lines: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
-    Err(Error::input(format!("{} has what cannot be used:{lines}", set.source().display())))
+    Err(Error::input(format!("{} has what cannot be used:{lines}", set.named())))
 }
 
 impl Model {
@@ -169,7 +169,7 @@ impl Data {
             text: shape.to_string(),
         });
         Self {
-            source: set.source().to_path_buf(),
+            source: set.named(),
             volumes: set.volumes().len(),
             slices: set.slice_count(),
             shapes: shapes.collect(),
@@ -210,7 +210,7 @@ impl std::fmt::Display for Report {
             lines.extend(model.metadata.iter().map(|(key, value)| ("metadata", format!("{key} = {value}"))));
         }
         if let Some(data) = &self.data {
-            lines.push(("data", data.source.display().to_string()));
+            lines.push(("data", data.source.clone()));
             lines.push(("volumes", data.volumes.to_string()));
             lines.push(("slices", data.slices.to_string()));
             lines.extend(data.shapes.iter().map(|s| ("", format!("{} of {}", s.slices, s.text))));

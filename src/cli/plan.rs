@@ -1,7 +1,5 @@
 //! `kerase info --plan`: what a network needs of a device's memory, before anything is started.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
 use super::args::NetworkArgs;
@@ -54,7 +52,7 @@ pub struct Report {
     matrix: [usize; 2],
     /// The set whose largest slices gave what no option did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    largest_of: Option<PathBuf>,
+    largest_of: Option<String>,
     low_memory: bool,
     precision: Precision,
     /// Coil images that go through the sensitivity network at a time.
@@ -131,7 +129,7 @@ impl PlanArgs {
             batch: shape.n,
             coils: shape.coils,
             matrix,
-            largest_of: set.map(|set| set.source().to_path_buf()),
+            largest_of: set.map(|set| set.named()),
             low_memory: *low_memory,
             precision,
             group: net.group(shape),
@@ -162,7 +160,7 @@ impl std::fmt::Display for Report {
             self.precision, self.group
         )?;
         if let Some(set) = &self.largest_of {
-            writeln!(f, "sizes that no option gives are those of the largest slices of {}", set.display())?;
+            writeln!(f, "sizes that no option gives are those of the largest slices of {}", set)?;
         }
         writeln!(f)?;
         let mut row = |name: &str, training: &str, inference: &str| {

@@ -18,13 +18,13 @@ pub struct RequestArgs {
     #[arg(long, value_name = "FILE", value_parser = weights_argument)]
     pub model: Option<PathBuf>,
 
-    /// Directory, file or manifest of the volumes to keep; of several sets, a manifest of their files
+    /// Directory, file or manifest of the volumes to keep; several are joined
     #[arg(long, value_name = "SET")]
-    pub retain: Option<PathBuf>,
+    pub retain: Vec<PathBuf>,
 
-    /// Directory, file or manifest of the volumes to forget, likewise
+    /// Directory, file or manifest of the volumes to forget; several are joined
     #[arg(long, value_name = "SET")]
-    pub forget: Option<PathBuf>,
+    pub forget: Vec<PathBuf>,
 
     /// Share of the retain set that is trained on again; 1 is the paper's Full FT [default: 0.1, with retrain 1]
     #[arg(long, value_name = "F")]

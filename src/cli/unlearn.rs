@@ -1,5 +1,7 @@
 //! `kerase unlearn`.
 
+use std::path::PathBuf;
+
 use crate::backend::Backend;
 use crate::cli::args::{DeviceArgs, SamplingArgs};
 use crate::cli::labelled::check_distinct;
@@ -144,8 +146,8 @@ impl Args {
             recipe,
             sampling: self.sampling.over(sampling)?,
             model,
-            retain: required(request.retain.clone(), "--retain")?,
-            forget: required(request.forget.clone(), "--forget")?,
+            retain: required(some(&request.retain), "--retain")?,
+            forget: required(some(&request.forget), "--forget")?,
             retain_fraction: request.retain_fraction.unwrap_or(paper::retain_fraction(&known)),
             fraction_of: request.fraction_of.unwrap_or(FractionOf::Slices),
             forget_weight: request.forget_weight.unwrap_or(paper::FORGET_WEIGHT),
@@ -186,6 +188,11 @@ impl Args {
         self.optimisation.extend(&mut config.optimisation)?;
         Ok(config)
     }
+}
+
+/// Those that an option names; none where it is not given.
+fn some(sets: &[PathBuf]) -> Option<Vec<PathBuf>> {
+    (!sets.is_empty()).then(|| sets.to_vec())
 }
 
 /// What was done and what it did, for people.

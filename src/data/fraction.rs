@@ -49,7 +49,7 @@ impl VolumeSet {
             FractionOf::Slices => self.slice_count(),
             FractionOf::Volumes => self.volumes.len(),
         };
-        let kept = of.part(fraction, count, &self.source.display().to_string())?;
+        let kept = of.part(fraction, count, &self.named())?;
         let mut chosen = shuffled("kerase fraction", &[seed], count);
         chosen.truncate(kept);
         chosen.sort_unstable();
@@ -69,6 +69,6 @@ impl VolumeSet {
         }
         let parts = self.volumes.iter().cloned().zip(selected).filter(|(_, slices)| !slices.is_empty());
         let (volumes, selected) = parts.unzip();
-        Ok(Self { source: self.source.clone(), volumes, selected, cache: None })
+        Ok(Self { sources: self.sources.clone(), volumes, selected, cache: None })
     }
 }

@@ -27,10 +27,26 @@ pub fn check_disjoint(first: &VolumeSet, second: &VolumeSet, names: [&str; 2]) -
     Err(Error::input(format!(
         "{} ({}) and {} ({}) share volumes: leave them out of one, whichever slices of them it chooses:{lines}",
         described(names[0]),
-        first.source().display(),
+        first.named(),
         described(names[1]),
-        second.source().display()
+        second.named()
     )))
+}
+
+/// Several sets that share no volume, as one. `option` is what names them.
+///
+/// # Errors
+/// None at all, sets that cannot be opened, or that [`check_disjoint`] refuses.
+pub fn open_disjoint(paths: &[PathBuf], option: &str) -> Result<VolumeSet> {
+    let sets: Vec<VolumeSet> = paths.iter().map(VolumeSet::open).collect::<Result<_>>()?;
+    for (i, set) in sets.iter().enumerate() {
+        for other in &sets[..i] {
+            check_disjoint(other, set, [option, &format!("another {option}")])?;
+        }
+    }
+    sets.into_iter().reduce(VolumeSet::join).ok_or_else(|| {
+        Error::input(format!("{option} is missing: name a directory, file or manifest of volumes"))
+    })
 }
 
 /// "the retain set"; what is more than a word, or an option, as it is.

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// Volumes whose metadata has been read, with the slices of each that belong to the set (never none).
 #[derive(Clone, Debug)]
 pub struct VolumeSet {
-    pub(super) source: PathBuf,
+    pub(super) sources: Vec<PathBuf>,
     pub(super) volumes: Vec<VolumeFile>,
     /// For each volume, in ascending order.
     pub(super) selected: Vec<Vec<usize>>,
@@ -48,7 +48,7 @@ impl VolumeSet {
             false => "",
         };
         match failures.len() {
-            0 => Ok(Self { source: source.to_path_buf(), volumes, selected, cache: None }),
+            0 => Ok(Self { sources: vec![source.to_path_buf()], volumes, selected, cache: None }),
             1 => Err(match failures.remove(0) {
                 Error::Input(what) => Error::Input(what + remedy),
                 other => other,
@@ -64,8 +64,18 @@ impl VolumeSet {
         }
     }
 
+    /// Several sets as one, in their order; whether they share volumes is not looked at.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; where there are none.
+    pub fn open_all(paths: &[PathBuf]) -> Result<Self> {
+        let sets: Vec<Self> = paths.iter().map(Self::open).collect::<Result<_>>()?;
+        sets.into_iter().reduce(Self::join).ok_or_else(|| Error::input("there is no set of volumes"))
+    }
+
     /// Both sets as one: the volumes of `other` come after this set's own.
     pub fn join(mut self, other: Self) -> Self {
+        self.sources.extend(other.sources);
         self.volumes.extend(other.volumes);
         self.selected.extend(other.selected);
         self.cache = None;
@@ -80,9 +90,7 @@ impl VolumeSet {
         (0..self.volumes.len())
             .find(|&i| self.volumes[i].name == name && self.selected[i].contains(&slice))
             .map(|volume| (volume, slice))
-            .ok_or_else(|| {
-                Error::input(format!("{}: there is no slice {slice} of {name}", self.source.display()))
-            })
+            .ok_or_else(|| Error::input(format!("{}: there is no slice {slice} of {name}", self.named())))
     }
 
     /// Some slices of this set; its order is kept.
@@ -100,7 +108,7 @@ impl VolumeSet {
         });
         let parts = self.volumes.iter().cloned().zip(selected).filter(|(_, slices)| !slices.is_empty());
         let (volumes, selected) = parts.unzip();
-        Self { source: self.source.clone(), volumes, selected, cache: None }
+        Self { sources: self.sources.clone(), volumes, selected, cache: None }
     }
 
     /// The volumes whose index is wanted; none where that is none of them.
@@ -108,7 +116,7 @@ impl VolumeSet {
         let parts = self.volumes.iter().cloned().zip(self.selected.iter().cloned()).enumerate();
         let (volumes, selected): (Vec<_>, Vec<_>) =
             parts.filter(|(i, _)| wanted(*i)).map(|(_, part)| part).unzip();
-        (!volumes.is_empty()).then(|| Self { source: self.source.clone(), volumes, selected, cache: None })
+        (!volumes.is_empty()).then(|| Self { sources: self.sources.clone(), volumes, selected, cache: None })
     }
 
     /// The same set, which keeps slices in memory once they were read, as long as there is room for them.
@@ -134,9 +142,15 @@ impl VolumeSet {
         Ok(slice)
     }
 
-    /// What was given to [`VolumeSet::open`].
-    pub fn source(&self) -> &Path {
-        &self.source
+    /// What was given to [`VolumeSet::open`], of each set that was joined.
+    pub fn sources(&self) -> &[PathBuf] {
+        &self.sources
+    }
+
+    /// The same for people.
+    pub fn named(&self) -> String {
+        let shown: Vec<String> = self.sources.iter().map(|path| path.display().to_string()).collect();
+        shown.join(", ")
     }
 
     pub fn volumes(&self) -> &[VolumeFile] {

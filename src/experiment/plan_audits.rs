@@ -38,8 +38,8 @@ pub(super) fn plan_audits(
     // The device's precision is part of what the trainings' keys say.
     let o = settings.training_optimisation(seed, Precision::default());
     let looks = AuditSettings {
-        forget: sets.forget.clone(),
-        unseen: sets.forget_test.clone(),
+        forget: vec![sets.forget.clone()],
+        unseen: vec![sets.forget_test.clone()],
         tests: vec![NamedSet { name: "retain_test".into(), path: sets.retain_test.clone() }],
         sampling: settings.sampling.clone(),
         loss: o.loss,

@@ -104,7 +104,7 @@ pub fn idle_ranks(set: &VolumeSet, steps: &[PlannedStep], ranks: usize) -> Optio
     }
     let volumes = set.volumes().len();
     if ranks > volumes {
-        let what = format!("{ranks} ranks for {volumes} volumes of {}", set.source().display());
+        let what = format!("{ranks} ranks for {volumes} volumes of {}", set.named());
         return Some([what, "start as many as there are volumes, or fewer".into()]);
     }
     let most = steps.iter().map(share::slices).max().unwrap_or(ranks);

@@ -32,8 +32,9 @@ pub struct UnlearnConfig {
     pub method: String,
     pub recipe: Recipe,
     pub model: PathBuf,
-    pub retain: PathBuf,
-    pub forget: PathBuf,
+    /// Directories, files or manifests, joined.
+    pub retain: Vec<PathBuf>,
+    pub forget: Vec<PathBuf>,
     pub retain_fraction: f64,
     pub fraction_of: FractionOf,
     pub forget_weight: f64,
@@ -118,11 +119,12 @@ impl UnlearnConfig {
 
     /// As it is written to config.toml.
     pub fn with_absolute_paths(&self) -> Self {
+        let all = |paths: &[PathBuf]| paths.iter().map(|path| absolute(path)).collect();
         let test = |test: &NamedSet| NamedSet { name: test.name.clone(), path: absolute(&test.path) };
         Self {
             model: absolute(&self.model),
-            retain: absolute(&self.retain),
-            forget: absolute(&self.forget),
+            retain: all(&self.retain),
+            forget: all(&self.forget),
             tests: self.tests.iter().map(test).collect(),
             ..self.clone()
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::batch::Sampler;
-use crate::data::overlap::{check_disjoint, volumes_of_same_patients};
+use crate::data::overlap::{check_disjoint, open_disjoint, volumes_of_same_patients};
 use crate::data::set::VolumeSet;
 use crate::error::Result;
 use crate::evaluate::check_targets;
@@ -33,8 +33,8 @@ impl Sets {
     /// # Errors
     /// Sets that cannot be read, or have a volume in common; those to measure without targets.
     pub fn open(config: &UnlearnConfig, method: &Method, sampler: &Sampler) -> Result<Self> {
-        let retain = VolumeSet::open(&config.retain)?;
-        let forget = VolumeSet::open(&config.forget)?;
+        let retain = open_disjoint(&config.retain, "--retain")?;
+        let forget = open_disjoint(&config.forget, "--forget")?;
         check_disjoint(&retain, &forget, ["retain", "forget"])?;
         let of_forgotten_patients = volumes_of_same_patients(&forget, &retain);
         // Of what cannot be read nothing is known.

@@ -58,10 +58,10 @@ impl TrainedOn {
         if !self.compared {
             return Ok(None);
         }
-        // As for most: it is one of the sets, which need not be opened again.
-        let canonical = |path: &Path| path.canonicalize().ok();
-        let own = canonical(set.source());
-        if own.is_some() && self.sets.iter().any(|path| canonical(path) == own) {
+        // As for most: it is one of the sets, or some of them, which need not be opened again.
+        let canonical = |path: &PathBuf| path.canonicalize().ok();
+        let known: HashSet<PathBuf> = self.sets.iter().filter_map(canonical).collect();
+        if set.sources().iter().all(|path| canonical(path).is_some_and(|path| known.contains(&path))) {
             return Ok(Some(0));
         }
         let mut found = HashSet::new();
@@ -104,9 +104,7 @@ struct Learned {
 /// Whether the sets of a training are what it learned from, by the digest in the state beside its weights. One that cannot be
 /// read says nothing.
 fn as_they_were(weights: &Path, config: &TrainConfig) -> bool {
-    let mut sets = config.data.iter().map(VolumeSet::open);
-    let Some(Ok(first)) = sets.next() else { return false };
-    let Ok(all) = sets.try_fold(first, |all, next| next.map(|next| all.join(next))) else { return false };
+    let Ok(all) = VolumeSet::open_all(&config.data) else { return false };
     let now = fingerprint_compressed(&all, config.sampling.virtual_coils);
     RunState::read(&weights.with_file_name("state.safetensors")).is_ok_and(|state| state.origin == now)
 }
@@ -137,8 +135,8 @@ fn of_run(weights: &Path) -> Result<Option<Learned>> {
     let UnlearnConfig { method, retain, forget, model, .. } = unlearning?;
     let (sets, began_as) = match method.parse::<Method>()?.anew {
         // Retrained: an oracle.
-        Anew::Everything => (vec![retain], None),
-        Anew::Nothing | Anew::LastCascades => (vec![retain, forget], Some(model)),
+        Anew::Everything => (retain, None),
+        Anew::Nothing | Anew::LastCascades => ([retain, forget].concat(), Some(model)),
     };
     Ok(Some(Learned { sets, began_as, as_they_were: true }))
 }
