@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--into", metavar="FILE", help="replace the table between the markers in FILE")
     arguments = parser.parse_args()
     plan = json.load(sys.stdin)
+    if isinstance(plan, list):
+        parser.error(f"a plan for {len(plan)} GPUs: name one with --plan")
     floor = plan["total"]["floor_seconds"]
     step, gradient = arguments.over_floor * floor, 4 * arguments.parameters
 

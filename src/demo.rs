@@ -16,6 +16,7 @@ use crate::data::write::write_volume;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::evaluate;
+use crate::json;
 use crate::metrics::{Images, Scores, evaluate as score};
 use crate::model::{Architecture, Weights};
 use crate::picture::comparison::{Candidate, comparison};
@@ -199,7 +200,7 @@ impl Demo<'_> {
             panels.push(self.panel(set, &volumes, &mut engines, &sampler)?);
         }
         let evaluation = Evaluation::new(entries);
-        crate::atomic::write_bytes(self.out.join("metrics.json"), evaluation.json()?.as_bytes())?;
+        json::write(self.out.join("metrics.json"), &evaluation)?;
         Ok(Results { evaluation, panels })
     }
 

@@ -10,6 +10,7 @@ use crate::cuda::driver::emulated::Emulated;
 use crate::cuda::driver::{Driver, gpus};
 use crate::error::{Error, Result};
 use crate::precision::Precision;
+use crate::provenance::{self, Provenance};
 use crate::ranks::{ALONE, Ranks};
 
 /// What was asked for.
@@ -273,6 +274,31 @@ pub fn cpu_simd() -> &'static str {
     }
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
     "none"
+}
+
+impl Provenance {
+    pub fn of(device: Device) -> Self {
+        Self {
+            kerase: provenance::VERSION.into(),
+            commit: provenance::commit(),
+            device: device.to_string(),
+            machine: machine(device),
+            precision: device.precision().to_string(),
+        }
+    }
+}
+
+fn machine(device: Device) -> String {
+    let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cpu = model.map_or("a CPU", |(_, name)| name.trim());
+    match device {
+        Device::Cuda(number, _) => {
+            let gpu = gpus::find(number).map_or_else(|_| "a GPU".to_string(), |info| info.name);
+            format!("{gpu}; {cpu}")
+        }
+        Device::Cpu | Device::Emulated(_) => cpu.into(),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Result};
 
@@ -28,11 +31,30 @@ pub fn limit_from_environment(variable: &str) -> Result<Option<usize>> {
     bytes.map(Some).ok_or_else(|| Error::input(format!("{variable}={mib}: expected a number of MiB")))
 }
 
-/// All memory that this process could ever have: the machine's, or its control group's where that is less. What others use
-/// at the moment does not count, for they come and go. None where the system does not say so as Linux does.
+/// Processes that share this machine to do one work.
+static SHARED_BY: AtomicUsize = AtomicUsize::new(1);
+
+/// From now on so many processes, this one among them, are taken to need as much of this machine's memory each.
+pub fn share_machine(processes: usize) {
+    SHARED_BY.store(processes.max(1), Ordering::Relaxed);
+}
+
+/// What people are told beside the machine's memory.
+pub fn shared() -> String {
+    match SHARED_BY.load(Ordering::Relaxed) {
+        1 => String::new(),
+        ranks => format!(" for each of {ranks} ranks"),
+    }
+}
+
+/// All memory that this process could ever have, or its share of it: the machine's, or its control group's or `ulimit -v`
+/// where that is less. What others use at the moment does not count, for they come and go. None where the system does not
+/// say so as Linux does.
 pub fn of_machine() -> Option<usize> {
     static TOTAL: OnceLock<Option<usize>> = OnceLock::new();
-    *TOTAL.get_or_init(|| total(Path::new("/")))
+    let limit = || getrlimit(Resource::As).current.and_then(|bytes| usize::try_from(bytes).ok());
+    let total = *TOTAL.get_or_init(|| Some(total(Path::new("/"))?.min(limit().unwrap_or(usize::MAX))));
+    total.map(|bytes| bytes / SHARED_BY.load(Ordering::Relaxed))
 }
 
 /// Refuses what this machine never has memory for. `what` takes so many bytes; `remedy` is what there is to do.
@@ -42,9 +64,10 @@ pub fn of_machine() -> Option<usize> {
 pub fn check_host(bytes: usize, what: &str, remedy: &str) -> Result<()> {
     match of_machine() {
         Some(machine) if bytes > machine => Err(Error::NoMemory(format!(
-            "{what} take {} of the host's memory, this machine has {}: {remedy}",
+            "{what} take {} of the host's memory, this machine has {}{}: {remedy}",
             size(bytes),
-            size(machine)
+            size(machine),
+            shared()
         ))),
         _ => Ok(()),
     }

@@ -4,9 +4,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cuda::driver::gpus;
-use crate::device::Device;
-
 /// This version of kerase.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -51,31 +48,6 @@ pub struct Provenance {
     /// The GPU, if there is one, and the CPU: "NVIDIA H100; Intel(R) Xeon(R) Processor".
     pub machine: String,
     pub precision: String,
-}
-
-impl Provenance {
-    pub fn of(device: Device) -> Self {
-        Self {
-            kerase: VERSION.into(),
-            commit: commit(),
-            device: device.to_string(),
-            machine: machine(device),
-            precision: device.precision().to_string(),
-        }
-    }
-}
-
-fn machine(device: Device) -> String {
-    let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = model.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cpu = model.map_or("a CPU", |(_, name)| name.trim());
-    match device {
-        Device::Cuda(number, _) => {
-            let gpu = gpus::find(number).map_or_else(|_| "a GPU".to_string(), |info| info.name);
-            format!("{gpu}; {cpu}")
-        }
-        Device::Cpu | Device::Emulated(_) => cpu.into(),
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,10 @@ fn every_kernel_takes_what_it_is_declared_to_take() {
         assert_eq!(compiled, signature, "kernel {name}: C++ on the left, Rust on the right");
     }
     for name in compiled.keys() {
-        assert!(declared.contains_key(name), "src/cuda declares no kernel {name}");
+        assert!(
+            declared.contains_key(name),
+            "no declaration of {name}: src/cuda has no kernels! with it, or declarations() in src/cuda/mod.rs leaves its KERNELS out"
+        );
     }
 }
 

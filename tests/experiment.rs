@@ -537,6 +537,9 @@ fn an_audit_of_other_settings_is_made_again() {
 #[test]
 fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let folder = Folder::new();
+    // More than there are slices.
+    folder.study("large.toml", &STUDY.replace("[training]", "[training]\nbatch = 30000"));
+    folder.kerase("experiment large.toml --dry-run").succeeded();
     folder.study("study.toml", STUDY);
     let said = folder.kerase("experiment study.toml --dry-run").succeeded();
     // 6 slices in all, 3 epochs; half of 4 retain slices and 2 forget slices, 2 epochs, each measured on 8 slices.

@@ -556,6 +556,15 @@ fn a_mask_outlives_a_kill() {
     }
     folder.kerase("unlearn --resume --out earlier --max-steps 100").succeeded();
     assert_eq!(lasting("earlier")[0], lasting("whole")[0]);
+    // That of another run would train other weights.
+    let mut other = folder.read("whole/mask.safetensors");
+    let origin = br#""kerase.origin":""#;
+    let at = other.windows(origin.len()).position(|window| window == origin).unwrap() + origin.len();
+    other[at] = if other[at] == b'0' { b'1' } else { b'0' };
+    std::fs::write(folder.path("whole/mask.safetensors"), other).unwrap();
+    folder
+        .kerase("unlearn --resume --out whole --epochs 2")
+        .failed(2, &["whole/mask.safetensors", "another run"]);
     // Without it a run that has begun cannot go on.
     std::fs::remove_file(folder.path("whole/mask.safetensors")).unwrap();
     folder.kerase("unlearn --resume --out whole --epochs 2").failed(2, &["whole/mask.safetensors"]);

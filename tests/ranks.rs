@@ -53,7 +53,7 @@ fn on_threads<T: Send>(size: usize, work: impl Fn(&Ranks) -> T + Sync) -> T {
         let ranks: Vec<_> = (0..size)
             .map(|rank| {
                 let address = if size == 1 { String::new() } else { address.clone() };
-                let place = Place { rank, size, local_rank: rank, address };
+                let place = Place { rank, size, local_rank: rank, local_size: 1, address };
                 let work = &work;
                 scope.spawn(move || {
                     let ranks = Ranks::join(place, false, &AtomicBool::new(false)).unwrap();
@@ -383,6 +383,7 @@ fn the_command_that_starts_ranks_ends_as_they_do() {
     assert!(killed.elapsed() < Duration::from_secs(10), "the watch needs no time for it");
     let said = String::from_utf8(ended.stderr).unwrap();
     assert!(said.contains("rank 1 on") && said.contains("is gone") && said.contains("after step"), "{said}");
+    assert!(said.contains("rank 1 ended with signal: 9") && said.contains("memory"), "{said}");
 }
 
 /// A rank of the tests below, which start it as a process of its own.
@@ -512,6 +513,8 @@ fn ranks_that_do_not_fit_together_are_refused_before_anything_is_written() {
     refused(Job::start(&folder, 5, &run("")), &["5 ranks for 4 volumes"]);
     let job = Job::each(&folder, 3, |rank| run(if rank == 2 { "--lr 0.5" } else { "" }));
     refused(job, &["rank 2 on", "differs from rank 0 in its settings"]);
+    let job = Job::each(&folder, 2, |rank| train(if rank == 1 { "other" } else { "run" }, ""));
+    refused(job, &["rank 1 on", "differs from rank 0 in its --out"]);
     // Another file under the same name, as on a node whose copy is stale.
     std::fs::create_dir(folder.path("node")).unwrap();
     let stale = |line: &str| {
@@ -574,12 +577,15 @@ fn a_rank_that_meets_nobody_says_why_and_goes_when_asked() {
         assert!(parts.iter().all(|part| said.contains(part)), "{parts:?} are not in: {said}");
     }
     for (number, signal, code) in [("0", "INT", 130), ("0", "TERM", 0), ("1", "TERM", 0)] {
-        let mut child = rank(number, "2").spawn().unwrap();
+        let child = rank(number, "2").spawn().unwrap();
         std::thread::sleep(Duration::from_millis(500));
         let sent = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
         assert!(sent.unwrap().success());
         let asked = Instant::now();
-        assert_eq!(child.wait().unwrap().code(), Some(code), "rank {number}, SIG{signal}");
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(code), "rank {number}, SIG{signal}");
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(said.contains("before all ranks had met"), "{said}");
         // Of a meeting that would last five minutes.
         assert!(asked.elapsed() < Duration::from_secs(60));
     }

@@ -63,8 +63,12 @@ fn a_run_that_is_not_finished_is_queued_again() {
     let unlearning = r#"echo '{ "finished": false }' > run/unlearning.json"#;
     let (_, asked, _) = job("node.sh", "unlearn --out run", unlearning);
     assert!(asked.ends_with("scontrol requeue 17\n"), "{asked}");
-    let (_, asked, _) = job("node.sh", "unlearn --out run", UNFINISHED);
+    let unlearned = r#"echo '{ "finished": true }' > run/unlearning.json"#;
+    let (_, asked, _) = job("node.sh", "unlearn --out run", &format!("{UNFINISHED}\n{unlearned}"));
     assert!(!asked.contains("requeue"), "{asked}");
+    // Stopped while the ranks waited for each other.
+    let (_, asked, _) = job("node.sh", "train --out run", "exit 0");
+    assert!(asked.ends_with("scontrol requeue 17\n"), "{asked}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use kerase::data::write::write_volume;
 use kerase::engine::{Engine, Objective};
 use kerase::model::Weights;
 use kerase::run::plateau::{Plateau, PlateauSettings};
+use kerase::run::state::RunState;
 use kerase::simulate::Anatomy;
 use num_complex::Complex32;
 use run_support::{NETWORK, NETWORK_OPTIONS, Oddity, SAMPLING, Sets, signal_after, volume, write_odd};
@@ -589,6 +590,18 @@ fn a_run_is_neither_replaced_nor_changed_by_mistake() {
     folder.kerase(resume).failed(2, &["run/state.safetensors", "not a whole safetensors file"]);
     std::fs::copy(folder.path("run/model.safetensors"), folder.path("run/state.safetensors")).unwrap();
     folder.kerase(resume).failed(2, &["run/state.safetensors", "no state of a run"]);
+    std::fs::write(folder.path("run/state.safetensors"), &whole).unwrap();
+    let summary = folder.read("run/summary.json");
+    for (change, said) in [
+        ((|state| state.step_in_epoch = 1000) as fn(&mut RunState), "1000 steps into an epoch of"),
+        (|state| state.plateau.lr = -1e-3, "a learning rate of -0.001"),
+    ] {
+        let mut damaged = folder.state("run");
+        change(&mut damaged.state);
+        damaged.write(&folder.path("run/state.safetensors")).unwrap();
+        folder.kerase(resume).failed(2, &["run/state.safetensors", said]);
+    }
+    assert_eq!(folder.read("run/summary.json"), summary);
     std::fs::write(folder.path("run/state.safetensors"), &whole).unwrap();
     assert_eq!(folder.contents("run"), before);
 

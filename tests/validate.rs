@@ -195,7 +195,7 @@ impl Backend for Faulty {
         self.cpu.await_download(download, to)
     }
 
-    fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
+    fn in_one_block<R>(&self, _beside: usize, build: impl Fn() -> Result<R>) -> Result<R> {
         build()
     }
 

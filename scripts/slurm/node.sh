@@ -38,10 +38,11 @@ export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 # --kill-on-bad-exit: SLURM too ends what is left when a rank fails. --resume auto: a requeued job goes on.
 srun --kill-on-bad-exit=1 "$KERASE" "$@" --resume auto
 
-# Ranks leave with 0 whether the run is over or was stopped; its summary says which.
+# Ranks leave with 0 whether the run is over or was stopped; its summary says which, and there is none where they were stopped
+# while they still waited for each other.
 summary=$out/summary.json
 [ "${1:-}" = unlearn ] && summary=$out/unlearning.json
-if [ -f "$summary" ] && grep -q '"finished": false' "$summary"; then
+if ! grep -q '"finished": true' "$summary" 2>/dev/null; then
     echo "unfinished: the job is queued again"
     scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::atomic;
 use crate::audit::evidence::{Audit, FORMAT};
 use crate::audit::settings::SetRole;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::sha256::hex;
 
 impl Audit {
@@ -22,9 +22,7 @@ impl Audit {
     /// # Errors
     /// Where the disk refuses.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)
-            .map_err(|e| Error::input(format!("{}: {e}", path.display())))?;
-        atomic::write_bytes(path, (text + "\n").as_bytes())
+        json::write(path, self)
     }
 
     /// # Errors

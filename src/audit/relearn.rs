@@ -21,7 +21,6 @@ use crate::engine::{Engine, Objective, Results};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::run::feed::Feed;
-use crate::run::step::{BETA1, BETA2, EPS};
 
 /// The most slices of the forget set on which the loss is measured, spread evenly over it.
 pub const MEASURED_SLICES: usize = 64;
@@ -124,15 +123,7 @@ pub fn relearn<B: Backend>(
         }
         feed.arrive(&mut engine)?;
         engine.submit(loss, Objective::DESCENT)?;
-        engine.submit_update(AdamStep {
-            lr: settings.relearn_lr,
-            beta1: BETA1,
-            beta2: BETA2,
-            eps: EPS,
-            step,
-            clip: settings.clip,
-            l1: 0.0,
-        });
+        engine.submit_update(AdamStep::new(settings.relearn_lr, step, settings.clip));
         let check = checks.contains(&step);
         if !check {
             // Not where the engine is to reconstruct first: what was put would be lost.

@@ -118,11 +118,12 @@ pub trait Backend: Memory {
 
     // ---- memory -------------------------------------------------------------------------------------------
 
-    /// Runs `build`, whose buffers are all taken from one block. It may be run twice, first to count.
+    /// Runs `build`, whose buffers are all taken from one block. It may be run twice, first to count. `beside`: bytes of the
+    /// host's memory that will be needed while these buffers live, which count where both are the same.
     ///
     /// # Errors
     /// Those of `build`; and where the device has not enough memory, with how much is missing.
-    fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R>;
+    fn in_one_block<R>(&self, beside: usize, build: impl Fn() -> Result<R>) -> Result<R>;
     /// Bytes of the device's memory that are in use, by whomever; none where it has no memory of its own.
     fn memory_in_use(&self) -> Option<usize>;
     /// How kernels were launched so far, where they are.

@@ -213,6 +213,13 @@ pub struct AdamStep {
     pub l1: f64,
 }
 
+impl AdamStep {
+    /// With PyTorch's constants, and no penalty.
+    pub fn new(lr: f64, step: u64, clip: Option<f64>) -> Self {
+        Self { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, step, clip, l1: 0.0 }
+    }
+}
+
 /// Selective synaptic dampening (Foster et al. 2024): a parameter θ whose importance f to the forget set is above α times
 /// its importance d to all data becomes `min(1, λ·d/f)·θ`. With r its importance to the retain set,
 /// `d = forget_share·f + (1 − forget_share)·r`.

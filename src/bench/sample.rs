@@ -202,9 +202,7 @@ impl<B: Backend> Trial<'_, B> {
 
     fn train(&mut self) -> Result<()> {
         self.engine.submit(LossWeights { ssim: 1.0, l1: 1e-5 }, Objective::DESCENT)?;
-        let update =
-            AdamStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1, clip: Some(0.5), l1: 0.0 };
-        self.engine.submit_update(update);
+        self.engine.submit_update(AdamStep::new(1e-3, 1, Some(0.5)));
         self.hand_over(Some(&self.sample.reference))?;
         if self.engine.results()?.grad_norm.is_finite() {
             Ok(())

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::Architecture;
 use crate::precision::Precision;
 use crate::progress::is_silent;
+use crate::ranks::LOCAL_SIZE;
 
 /// How many coils the network sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +155,7 @@ impl NetworkArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Device")]
 pub struct ThreadArgs {
-    /// CPU threads [default: one for each core, or RAYON_NUM_THREADS]
+    /// CPU threads [default: one for each core, shared with the other ranks of --ranks or torchrun, or RAYON_NUM_THREADS]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
@@ -165,11 +166,21 @@ impl ThreadArgs {
     /// # Errors
     /// [`Error::Input`] for more threads than the system gives.
     pub fn start(&self) -> Result<()> {
-        let Some(threads) = self.threads else { return Ok(()) };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        let Some(threads) = self.threads.map(usize::from).or_else(share_of_cores) else { return Ok(()) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build_global()
             .map_err(|error| Error::input(format!("--threads {threads}: cannot start them: {error}")))
     }
+}
+
+/// The threads of a rank beside others that torchrun or kerase itself started on this machine: they leave each all cores.
+fn share_of_cores() -> Option<usize> {
+    if std::env::var_os("RAYON_NUM_THREADS").is_some() {
+        return None;
+    }
+    let ranks: usize = std::env::var(LOCAL_SIZE).ok()?.parse().ok().filter(|&ranks| ranks > 1)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Some((cores / ranks).max(1))
 }
 
 /// Where the command computes.

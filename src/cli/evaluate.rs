@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::{Labelled, check_distinct, labelled_weights};
-use super::output::{Compressed, OwnMask, check_files, compressed, json, own_masks, print};
+use super::output::{Compressed, OwnMask, check_files, compressed, own_masks, print};
 use super::rank_args::RankArgs;
 use super::trained_with::sampling_to_measure_with;
 use crate::atomic;
@@ -19,6 +19,7 @@ use crate::device::{Device, Work};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{VolumeResult, check_targets, evaluate_together, own_slices};
+use crate::json;
 use crate::metrics::Scores;
 use crate::model::{VarNet, Weights};
 use crate::progress::{Progress, say};
@@ -246,7 +247,7 @@ impl Plan<'_> {
         let models = self.models.iter().map(|(_, weights)| sha256::of_parameters(&weights.parameters));
         let sets = self.sets.iter().map(|(_, set)| fingerprint(set));
         self.ranks.agree(&[
-            ("settings", json(&(&self.sampling, self.zero_filled))?),
+            ("settings", json::text(&(&self.sampling, self.zero_filled))?),
             ("weights", models.collect::<String>()),
             ("data", sets.collect::<String>()),
         ])
@@ -264,7 +265,7 @@ impl Plan<'_> {
                 evaluation,
                 slices,
             };
-            atomic::write_bytes(path, (json(&metrics)? + "\n").as_bytes())?;
+            json::write(path, &metrics)?;
         }
         if let Some(path) = &self.csv {
             atomic::write_bytes(path, evaluation.volume_csv()?.as_bytes())?;

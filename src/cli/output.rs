@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::set::VolumeSet;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::progress::is_silent;
 
 /// Prints a text and a line break to standard output. A reader that has gone away (`kerase info | head -1`) is no
@@ -31,16 +32,7 @@ pub fn print(text: impl std::fmt::Display) -> Result<()> {
 /// # Errors
 /// As [`print()`].
 pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    print(json(value)?)
-}
-
-/// A value as indented JSON, without a line break at the end.
-///
-/// # Errors
-/// [`Error::Input`] for what JSON cannot say.
-pub fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string_pretty(value)
-        .map_err(|error| Error::input(format!("cannot write the results as JSON: {error}")))
+    print(json::text(value)?)
 }
 
 /// Makes sure that a file can be written later: nothing is there, or `overwrite` allows to replace it, and its

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::args::NetworkArgs;
 use crate::backend::{ImageShape, Purpose};
 use crate::data::set::VolumeSet;
-use crate::engine::Workload;
+use crate::engine::{Workload, beside};
 use crate::error::{Error, Result};
 use crate::model::{Architecture, VarNet};
 use crate::plan::{Plan, countable};
@@ -61,6 +61,8 @@ pub struct Report {
     inference: Need,
     /// Training with the room for inference beside it.
     training_and_validation_bytes: u64,
+    /// Of the host, where a training saves or is read back.
+    host_bytes_while_saving: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -134,6 +136,7 @@ impl PlanArgs {
             precision,
             group: net.group(shape),
             training_and_validation_bytes: training.total().saturating_add(inference.total() - shared),
+            host_bytes_while_saving: beside(true, net.layout.len()) as u64,
             training: Need { total_bytes: training.total(), bytes: training, keeps, makes_again },
             inference: Need {
                 total_bytes: inference.total(),
@@ -182,8 +185,10 @@ impl std::fmt::Display for Report {
         write!(
             f,
             "\nscratch is what the GPU's kernels use within themselves\n\
-             training with --validation, the rooms of both: {} MiB; rooms of other shapes are kept while there is memory",
-            mib(self.training_and_validation_bytes)
+             training with --validation, the rooms of both: {} MiB; rooms of other shapes are kept while there is memory\n\
+             while a training saves it needs another {} MiB of the host's memory, which counts where that is the device's (cpu)",
+            mib(self.training_and_validation_bytes),
+            mib(self.host_bytes_while_saving)
         )
     }
 }

@@ -10,7 +10,8 @@ use crate::cli::stop::Stop;
 use crate::cuda::driver::gpus;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::progress::silence;
+use crate::memory;
+use crate::progress::{say, silence};
 use crate::ranks::{Place, Ranks, launch};
 
 /// Who shares the work. Started by torchrun, srun or mpirun, a process is a rank without any of these.
@@ -39,9 +40,11 @@ impl RankArgs {
         let raised: &AtomicBool = stop.map_or(&none, |stop| stop);
         let ranks = self.meet(stop, raised).inspect_err(|_| {
             if let Some(stop) = stop.filter(|_| raised.load(Ordering::Relaxed)) {
+                say("stopped before all ranks had met: nothing has begun, and nothing was written");
                 stop.exit();
             }
         })?;
+        memory::share_machine(ranks.place().local_size);
         if !ranks.is_first() {
             silence();
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::args::{DeviceArgs, SamplingArgs};
 use super::labelled::{Labelled, labelled_weights};
-use super::output::{Compressed, OutputDirectory, OwnMask, compressed, json, own_masks, print};
+use super::output::{Compressed, OutputDirectory, OwnMask, compressed, own_masks, print};
 use super::stop;
 use super::trained_with::sampling_to_measure_with;
 use super::volume_figure::{Row, chosen, figure};
@@ -24,6 +24,7 @@ use crate::device::{Device, Work};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::evaluate::{Comparison, VolumeResult};
+use crate::json;
 use crate::model::Weights;
 use crate::progress::{Progress, say};
 use crate::provenance::Provenance;
@@ -210,7 +211,7 @@ impl Plan {
             virtual_coils: compressed(&self.data.name, &self.set).collect(),
             evaluation,
         };
-        atomic::write_bytes(&self.metrics, (json(&metrics)? + "\n").as_bytes())?;
+        json::write(&self.metrics, &metrics)?;
         if !evaluation.volumes.is_empty() {
             print(evaluation.summary_table(Style::Terminal))?;
         }

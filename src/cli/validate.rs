@@ -1,17 +1,15 @@
 //! `kerase validate`: whether a device computes what it should.
 
 use std::fmt::Display;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
 use super::args::DeviceArgs;
-use super::output::{check_file, json, print, print_json};
+use super::output::{check_file, print, print_json};
 use super::sample_args::SampleArgs;
 use super::stop::{self, Stop};
-use crate::atomic;
 use crate::backend::Backend;
 use crate::bench::sample::{Sample, Sizes};
 use crate::cpu::Cpu;
@@ -20,6 +18,7 @@ use crate::cuda::driver::Driver;
 use crate::cuda::driver::emulated::{Emulated, Schedule};
 use crate::device::{Device, Work};
 use crate::error::{Error, Result};
+use crate::json;
 use crate::precision::Precision;
 use crate::progress::{Progress, say};
 use crate::provenance::Provenance;
@@ -174,10 +173,7 @@ impl Args {
 impl Args {
     fn show(&self, outcome: &(impl Serialize + Display)) -> Result<()> {
         if let Some(path) = &self.out {
-            let text = json(outcome)?;
-            atomic::write(path, |file| {
-                writeln!(file, "{text}").map_err(|source| Error::io("write", path, source))
-            })?;
+            json::write(path, outcome)?;
         }
         if self.json { print_json(outcome) } else { print(outcome) }
     }

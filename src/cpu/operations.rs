@@ -9,7 +9,7 @@ use crate::cpu::{
     update,
 };
 use crate::error::{Error, Result};
-use crate::memory::{REMEDY, size};
+use crate::memory::{REMEDY, shared, size};
 use crate::real::Real;
 
 impl<T: Real> Memory for Cpu<T> {
@@ -83,17 +83,18 @@ impl<T: Real> Backend for Cpu<T> {
     }
 
     /// Each buffer is one of the allocator's, who promises more than there is: so they are counted before.
-    fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
+    fn in_one_block<R>(&self, beside: usize, build: impl Fn() -> Result<R>) -> Result<R> {
         COUNTED.set(Some(0));
         let counted = build();
         let bytes = COUNTED.take().unwrap_or_default();
         counted?;
-        let needed = bytes.saturating_add(self.held.bytes());
+        let needed = bytes.saturating_add(self.held.bytes()).saturating_add(beside);
         match self.memory {
             Some(memory) if needed > memory => Err(Error::NoMemory(format!(
-                "cpu has not enough memory: {} are needed, this machine has {}. {REMEDY}",
+                "cpu has not enough memory: {} are needed, this machine has {}{}. {REMEDY}",
                 size(needed),
-                size(memory)
+                size(memory),
+                shared()
             ))),
             _ => build(),
         }

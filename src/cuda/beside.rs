@@ -3,8 +3,9 @@
 //!
 //! What such a launch touches is noted by the addresses that its kernel is given. Whatever is launched later and would
 //! write at one of them, or read what is written there, first waits for it. That a later launch is given another address
-//! within the same buffer is not noticed. Of parameters and their gradients alone operations are given parts: a part is
-//! the same wherever it is used, and what touches all of them at once must first call `Cuda::rejoin`.
+//! within the same buffer is not noticed. Of parameters, their gradients and targets alone operations are given parts: one of
+//! parameters is the same wherever it is used, and what touches all of them at once must first call `Cuda::rejoin`; of
+//! targets nothing that runs beside knows.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};

@@ -148,7 +148,7 @@ impl<D: Driver> Backend for Cuda<D> {
         self.attempt(|driver| driver.seconds(from, to)).unwrap_or(f64::NAN)
     }
 
-    fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
+    fn in_one_block<R>(&self, _beside: usize, build: impl Fn() -> Result<R>) -> Result<R> {
         self.arena().count();
         if let Err(error) = build() {
             self.arena().stop();
@@ -263,6 +263,7 @@ impl<D: Driver> Backend for Cuda<D> {
             Operation::AvgPoolBackward(o) => by_element!(self, pool::avg_pool_backward(o)),
             Operation::Conv3x3Backward(o) => by_element!(self, conv3x3::conv3x3_backward(o)),
             Operation::UnetInputBackward(o) => by_element!(self, unet_io::unet_input_backward(o)),
+            // Those that follow touch all parameters or gradients at once, see beside.rs.
             Operation::Update(o) => {
                 self.rejoin();
                 update::update(self, o);

@@ -2,6 +2,7 @@
 
 use super::set::VolumeSet;
 use super::shuffle::shuffled;
+use super::volume::SliceId;
 use crate::error::{Error, Result};
 
 /// Whether a fraction of a set is taken volume by volume or slice by slice.
@@ -52,23 +53,11 @@ impl VolumeSet {
         let kept = of.part(fraction, count, &self.named())?;
         let mut chosen = shuffled("kerase fraction", &[seed], count);
         chosen.truncate(kept);
-        chosen.sort_unstable();
-
-        let mut selected = vec![vec![]; self.volumes.len()];
-        match of {
-            FractionOf::Volumes => {
-                chosen.iter().for_each(|&volume| selected[volume] = self.selected[volume].clone())
-            }
-            FractionOf::Slices => {
-                let slices = self.slices();
-                chosen
-                    .iter()
-                    .map(|&index| slices[index])
-                    .for_each(|(volume, slice)| selected[volume].push(slice));
-            }
-        }
-        let parts = self.volumes.iter().cloned().zip(selected).filter(|(_, slices)| !slices.is_empty());
-        let (volumes, selected) = parts.unzip();
-        Ok(Self { sources: self.sources.clone(), volumes, selected, cache: None })
+        let slices = self.slices();
+        let chosen: Vec<SliceId> = match of {
+            FractionOf::Slices => chosen.into_iter().map(|index| slices[index]).collect(),
+            FractionOf::Volumes => slices.into_iter().filter(|(volume, _)| chosen.contains(volume)).collect(),
+        };
+        Ok(self.only(&chosen))
     }
 }

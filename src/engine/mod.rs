@@ -28,6 +28,14 @@ pub use submit::{Coming, LossValue, Objective, Results};
 use waiting::Waiting;
 pub use workload::Workload;
 
+/// Copies of the parameters that saving a training makes: they and both moments, each read by way of `host`.
+const SAVED: usize = 4;
+
+/// See [`Engine::beside`].
+pub fn beside(learns: bool, parameters: usize) -> usize {
+    if learns { SAVED * size_of::<f32>() * parameters } else { 0 }
+}
+
 pub struct Engine<'a, B: Backend> {
     ops: &'a B,
     net: VarNet,
@@ -76,7 +84,7 @@ impl<'a, B: Backend> Engine<'a, B> {
     fn empty(ops: &'a B, architecture: Architecture, learns: bool) -> Result<Self> {
         let net = VarNet::new(architecture)?;
         let len = net.layout.len();
-        let (parameters, learning) = ops.in_one_block(|| {
+        let (parameters, learning) = ops.in_one_block(beside(learns, len), || {
             let parameters = ops.zeros(Purpose::Parameters, len);
             Ok((parameters, learns.then(|| Learning::new(ops, len))))
         })?;
@@ -92,6 +100,11 @@ impl<'a, B: Backend> Engine<'a, B> {
             marks: Vec::new(),
             host: Vec::new(),
         })
+    }
+
+    /// Bytes of the host's memory that are needed now and then beside the buffers.
+    fn beside(&self) -> usize {
+        beside(self.learning.is_some(), self.net.layout.len())
     }
 
     fn with_parameters(mut self, parameters: &[f32]) -> Result<Self> {
@@ -168,9 +181,10 @@ impl<'a, B: Backend> Engine<'a, B> {
     }
 
     fn new_room(&mut self, shape: ImageShape, task: Workload) -> Result<Room<B>> {
+        let beside = self.beside();
         let Self { ops, net, parameters, learning, .. } = self;
-        self.waiting.hold(*ops, shape, task)?;
-        let mut room = Room::new(*ops, net, shape, task)?;
+        self.waiting.hold(*ops, beside, shape, task)?;
+        let mut room = Room::new(*ops, net, beside, shape, task)?;
         room.buffers.prepare(*ops, net, task, parameters, learning.as_mut())?;
         Ok(room)
     }

@@ -153,8 +153,8 @@ impl<B> Buffers<B> {
 }
 
 impl<B: Backend> Room<B> {
-    pub fn new(ops: &B, net: &VarNet, shape: ImageShape, task: Workload) -> Result<Self> {
-        let buffers = ops.in_one_block(|| Buffers::new(ops, net, shape, task))?;
+    pub fn new(ops: &B, net: &VarNet, beside: usize, shape: ImageShape, task: Workload) -> Result<Self> {
+        let buffers = ops.in_one_block(beside, || Buffers::new(ops, net, shape, task))?;
         Ok(Self { shape, task, buffers, passes: Vec::new() })
     }
 

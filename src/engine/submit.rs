@@ -66,7 +66,7 @@ impl<B: Backend> Engine<'_, B> {
     /// Where the device has not enough memory, or fails.
     pub fn put(&mut self, batch: &Batch, reference: Option<&Reference>) -> Result<()> {
         let task = reference.map_or(Workload::Reconstruct, |reference| self.learning_task(reference.size));
-        self.waiting.hold(self.ops, batch.shape, task)?;
+        self.waiting.hold(self.ops, self.beside(), batch.shape, task)?;
         self.waiting.put(self.ops, batch, reference, task);
         Ok(())
     }

@@ -86,7 +86,7 @@ impl<B: Backend> Engine<'_, B> {
     /// # Errors
     /// Where the device has not enough memory.
     pub fn as_parameters(&self, purpose: Purpose) -> Result<B::Buffer> {
-        self.ops.in_one_block(|| Ok(self.ops.zeros(purpose, self.net.layout.len())))
+        self.ops.in_one_block(self.beside(), || Ok(self.ops.zeros(purpose, self.net.layout.len())))
     }
 
     /// Numbers on the device, one for every parameter.

@@ -31,7 +31,7 @@ impl<B: Backend> Waiting<B> {
     ///
     /// # Errors
     /// Where the device has not enough memory; nothing waits then.
-    pub fn hold(&mut self, ops: &B, shape: ImageShape, task: Workload) -> Result<()> {
+    pub fn hold(&mut self, ops: &B, beside: usize, shape: ImageShape, task: Workload) -> Result<()> {
         let lens = lens(shape, task);
         if lens.iter().zip(self.room).all(|(&len, room)| len <= room) {
             return Ok(());
@@ -39,7 +39,7 @@ impl<B: Backend> Waiting<B> {
         let room: [usize; ARRAYS] = std::array::from_fn(|i| lens[i].max(self.room[i]));
         (self.room, self.batch) = ([0; ARRAYS], None);
         self.arrays = Arrays::new(ops, self.room);
-        self.arrays = ops.in_one_block(|| Ok(Arrays::new(ops, room)))?;
+        self.arrays = ops.in_one_block(beside, || Ok(Arrays::new(ops, room)))?;
         (self.room, self.taken) = (room, ops.mark());
         Ok(())
     }

@@ -2,21 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use crate::atomic;
 use crate::audit::evidence::Each;
 use crate::audit::gather::{Findings, Seen};
 use crate::audit::network::Network;
 use crate::audit::{Audit, Observed, Request, Subject};
 use crate::backend::Backend;
 use crate::data::digest::{VolumeDigest, file_sha256};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::experiment::node::{AuditParts, Look, Node, Row};
-use crate::experiment::node_files::Done;
+use crate::experiment::node_files::{Done, read_json};
 use crate::experiment::results::AuditResult;
 use crate::experiment::study::Experiment;
+use crate::json;
 use crate::model::Weights;
 use crate::run::Outcome;
 use crate::unlearn::UnlearnConfig;
@@ -37,7 +34,7 @@ pub(super) fn observe<B: Backend>(
     let nodes = &experiment.graph.nodes;
     let weights = Weights::read(nodes[*training].weights())?;
     let goal = match original {
-        Some(original) => read::<Observed>(&nodes[*original], OBSERVED)?.goal(),
+        Some(original) => read_json::<Observed>(&nodes[*original].directory.join(OBSERVED))?.goal(),
         None => None,
     };
     let network = Network { name: &node.name, weights: &weights, goal };
@@ -46,29 +43,11 @@ pub(super) fn observe<B: Backend>(
         return Ok(Outcome::Stopped);
     };
     if original.is_none() {
-        write(node, FILES, &sets.digests()?)?;
+        json::write(node.directory.join(FILES), &sets.digests()?)?;
     }
-    write(node, OBSERVED, &observed)?;
+    json::write(node.directory.join(OBSERVED), &observed)?;
     node.finish(&experiment.done())?;
     Ok(Outcome::Finished)
-}
-
-/// What a look at a network left in a file.
-fn read<T: DeserializeOwned>(node: &Node, file: &str) -> Result<T> {
-    let path = node.directory.join(file);
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-    serde_json::from_str(&text).map_err(|e| {
-        let path = path.display();
-        Error::input(format!(
-            "{path} is none of this version's: {e}; remove its directory to have it made again"
-        ))
-    })
-}
-
-fn write<T: Serialize>(node: &Node, file: &str, value: &T) -> Result<()> {
-    let path = node.directory.join(file);
-    let text = serde_json::to_string(value).map_err(|e| Error::input(format!("{}: {e}", path.display())))?;
-    atomic::write_bytes(&path, (text + "\n").as_bytes())
 }
 
 /// Looks at the network that a run left, and writes the run's audit.json.
@@ -82,9 +61,9 @@ pub(super) fn audit<B: Backend>(
     let run = &nodes[*unlearning];
     let subject = Subject::read(&run.directory, run.has_diverged()?)?;
     let sets = settings.open()?;
-    let files: Vec<Vec<VolumeDigest>> = read(&nodes[*original], FILES)?;
+    let files: Vec<Vec<VolumeDigest>> = read_json(&nodes[*original].directory.join(FILES))?;
     subject.check_forgotten(sets.forget(), &files[0])?;
-    let before: Observed = read(&nodes[*original], OBSERVED)?;
+    let before: Observed = read_json(&nodes[*original].directory.join(OBSERVED))?;
     let after = match &subject.after {
         None => None,
         Some(weights) => {
@@ -102,7 +81,11 @@ pub(super) fn audit<B: Backend>(
         after: Some(TrainedOn::of(&run.weights())?),
         oracle: Some(TrainedOn::of(&path)?),
     };
-    let oracle = Seen { weights: Weights::read(&path)?, path, observed: read(&nodes[*oracle], OBSERVED)? };
+    let oracle = Seen {
+        weights: Weights::read(&path)?,
+        path,
+        observed: read_json(&nodes[*oracle].directory.join(OBSERVED))?,
+    };
     let findings = Findings {
         subject,
         sets,

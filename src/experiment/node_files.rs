@@ -7,11 +7,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::atomic;
 use crate::data::digest::file_sha256;
 use crate::error::{Error, Result};
 use crate::experiment::node::{AuditParts, Node, Task};
 use crate::experiment::results::{Epoch, LossPoint};
+use crate::json;
 use crate::provenance::{Provenance, VERSION};
 
 const LABEL: &str = "node.json";
@@ -112,7 +112,7 @@ impl Node {
     /// # Errors
     /// Where the disk refuses.
     pub fn finish(&self, done: &Done) -> Result<()> {
-        write_json(&self.done_path(), done)
+        json::write(&self.done_path(), done)
     }
 
     /// Refuses what another version has left: its numbers may not be those of this one.
@@ -153,7 +153,7 @@ impl Node {
         }
         let label =
             Label { kerase: VERSION.into(), name: self.name.clone(), settings: self.settings.clone() };
-        write_json(&directory.join(LABEL), &label)?;
+        json::write(&directory.join(LABEL), &label)?;
         Ok(Some(Claim { _lock: lock }))
     }
 
@@ -178,11 +178,12 @@ impl Node {
         let mut epochs = self.epochs()?;
         epochs.retain(|(known, _)| known.epoch < epoch.epoch);
         epochs.push((epoch, worst));
-        write_json(&self.epochs_path(), &epochs)
+        json::write(&self.epochs_path(), &epochs)
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+/// What a part of a study left in a file.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
     serde_json::from_str(&text).map_err(|e| {
         Error::input(format!(
@@ -190,10 +191,4 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
             path.display()
         ))
     })
-}
-
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text =
-        serde_json::to_string_pretty(value).map_err(|e| Error::input(format!("{}: {e}", path.display())))?;
-    atomic::write_bytes(path, (text + "\n").as_bytes())
 }

@@ -105,8 +105,8 @@ impl<O: Backend> Backend for Metered<'_, O> {
         self.ops.launches()
     }
 
-    fn in_one_block<R>(&self, build: impl Fn() -> Result<R>) -> Result<R> {
-        self.ops.in_one_block(build)
+    fn in_one_block<R>(&self, beside: usize, build: impl Fn() -> Result<R>) -> Result<R> {
+        self.ops.in_one_block(beside, build)
     }
 
     fn keeps(&self, rooms: usize) -> bool {

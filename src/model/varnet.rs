@@ -325,26 +325,8 @@ impl VarNet {
         cascades.chain([span(0, first(0))]).collect()
     }
 
-    /// After [`Self::forward`] in a training workspace: adds the gradient of the loss to `d_parameters`, given
-    /// `d_output`, that of `w.output`.
-    ///
-    /// # Panics
-    /// In a workspace made for inference.
-    pub fn backward<B: Backend>(
-        &self,
-        ops: &B,
-        parameters: &B::Buffer,
-        input: &Input<B::Buffer>,
-        w: &mut Workspace<B::Buffer>,
-        d_output: &B::Buffer,
-        d_parameters: &mut B::Buffer,
-    ) {
-        for part in 0..=self.cascades.len() {
-            self.backward_part(part, ops, parameters, input, w, d_output, d_parameters);
-        }
-    }
-
-    /// What of [`Self::backward`] finishes the gradient of one of [`Self::parts`]; they come in their order.
+    /// After [`Self::forward`] in a training workspace: adds to `d_parameters` what finishes the gradient of one of
+    /// [`Self::parts`], which come in their order, given `d_output`, that of `w.output`.
     ///
     /// # Panics
     /// In a workspace made for inference, and beyond the last part.

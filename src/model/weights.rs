@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 
-use crate::atomic;
 use crate::error::{Error, Result};
 use crate::model::Architecture;
+use crate::tensors;
 
 /// A trained network: which, its parameters in the layout's order, and what else the file says of itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,20 +80,13 @@ impl Weights {
     /// # Errors
     /// Where the disk refuses.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        atomic::write_bytes(path, &self.bytes())
-    }
-
-    /// The file's bytes.
-    pub fn bytes(&self) -> Vec<u8> {
         let (layout, _) = self.architecture.layout();
-        let data: &[u8] = bytemuck::cast_slice(&self.parameters);
-        let tensors = layout.parameters.iter().map(|p| {
-            let data = &data[4 * p.span.offset..][..4 * p.span.len];
-            let view = TensorView::new(Dtype::F32, p.shape.clone(), data).expect("the layout's shapes");
-            (p.name.clone(), view)
-        });
+        let named = layout
+            .parameters
+            .iter()
+            .map(|p| (p.name.clone(), p.shape.clone(), &self.parameters[p.span.offset..][..p.span.len]));
         let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone());
-        safetensors::serialize(tensors, metadata).expect("names and shapes are well-formed")
+        tensors::write(path, named.collect(), metadata)
     }
 }
 
@@ -110,6 +103,13 @@ mod tests {
         }
     }
 
+    fn bytes_of(weights: &Weights) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        weights.write(&path).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
     #[test]
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_truncated_file_is_refused() {
-        let bytes = weights().bytes();
+        let bytes = bytes_of(&weights());
         for len in [0, 4, 8, 100, bytes.len() / 2, bytes.len() - 1] {
             let message = Weights::parse(&bytes[..len]).unwrap_err().to_string();
             assert!(message.contains("not a whole safetensors file"), "{len}: {message}");
@@ -132,7 +132,7 @@ mod tests {
         let mut weights = weights();
         let (layout, _) = weights.architecture.layout();
         weights.parameters[layout.parameters[3].span.offset + 2] = f32::NAN;
-        let message = Weights::parse(&weights.bytes()).unwrap_err().to_string();
+        let message = Weights::parse(&bytes_of(&weights)).unwrap_err().to_string();
         assert!(message.contains(&format!("{}[2] is NaN", layout.parameters[3].name)), "{message}");
     }
 }

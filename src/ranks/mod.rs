@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-pub use launch::launch;
-pub use place::Place;
+pub use launch::{launch, why_killed};
+pub use place::{LOCAL_SIZE, Place};
 use pulse::Doing;
 pub use rendezvous::host;
 use watch::Watch;

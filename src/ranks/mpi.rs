@@ -73,6 +73,7 @@ pub fn arrive() -> Result<Option<Arrival>> {
         rank,
         size,
         local_rank,
+        local_size: usize::try_from(machine.size()).unwrap_or(1),
         address: String::from_utf8_lossy(&address).trim_end_matches('\0').to_string(),
     };
     Ok(Some(Arrival { place, listener, world: World { universe } }))

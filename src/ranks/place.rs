@@ -1,4 +1,4 @@
-//! Which of how many processes this one is, and where they meet: what torchrun, SLURM, Open MPI or kerase itself put into
+//! Which of how many processes this one is, and where they meet: what torchrun, SLURM, an mpirun or kerase itself put into
 //! the environment.
 
 use crate::error::{Error, Result};
@@ -10,6 +10,8 @@ pub struct Place {
     pub size: usize,
     /// Among the ranks of this machine.
     pub local_rank: usize,
+    /// Ranks of this machine; 1 where the launcher does not say.
+    pub local_size: usize,
     /// Host and port that rank 0 listens on. Empty for a process that is alone.
     pub address: String,
 }
@@ -20,6 +22,9 @@ struct Names {
     rank: &'static str,
     size: &'static str,
     local_rank: &'static str,
+    local_size: &'static str,
+    /// How the ranks are given a place to meet.
+    meeting: &'static str,
 }
 
 const TORCHRUN: Names = Names {
@@ -27,6 +32,8 @@ const TORCHRUN: Names = Names {
     rank: "RANK",
     size: "WORLD_SIZE",
     local_rank: "LOCAL_RANK",
+    local_size: LOCAL_SIZE,
+    meeting: MEETING,
 };
 
 const OPEN_MPI: Names = Names {
@@ -34,6 +41,20 @@ const OPEN_MPI: Names = Names {
     rank: "OMPI_COMM_WORLD_RANK",
     size: "OMPI_COMM_WORLD_SIZE",
     local_rank: "OMPI_COMM_WORLD_LOCAL_RANK",
+    local_size: "OMPI_COMM_WORLD_LOCAL_SIZE",
+    meeting: "build kerase with --features mpi, or give mpirun -x MASTER_ADDR -x MASTER_PORT with the first node's name and a \
+              free port",
+};
+
+/// MPICH's and Intel's, which SLURM may have started on each node in its turn.
+const HYDRA: Names = Names {
+    launcher: "mpiexec",
+    rank: "PMI_RANK",
+    size: "PMI_SIZE",
+    local_rank: "MPI_LOCALRANKID",
+    local_size: "MPI_LOCALNRANKS",
+    meeting: "build kerase with --features mpi, or give mpiexec -genv MASTER_ADDR … -genv MASTER_PORT … with the first node's \
+              name and a free port",
 };
 
 /// Those of a job step: a batch script itself, which has SLURM_PROCID and SLURM_NTASKS too, is no rank.
@@ -42,7 +63,16 @@ const SLURM: Names = Names {
     rank: "SLURM_PROCID",
     size: "SLURM_STEP_NUM_TASKS",
     local_rank: "SLURM_LOCALID",
+    local_size: "SLURM_STEP_TASKS_PER_NODE",
+    meeting: MEETING,
 };
+
+/// As torchrun and kerase itself say it.
+pub const LOCAL_SIZE: &str = "LOCAL_WORLD_SIZE";
+const MEETING: &str =
+    "set it to the name of rank 0's machine (MASTER_ADDR) and a free port there (MASTER_PORT)";
+/// True where torchrun's agent itself listens at MASTER_PORT.
+pub const AGENT_LISTENS: &str = "TORCHELASTIC_USE_AGENT_STORE";
 
 const ADDRESS: &str = "MASTER_ADDR";
 const PORT: &str = "MASTER_PORT";
@@ -54,7 +84,7 @@ const PORTS: u64 = 12_000;
 
 impl Place {
     /// That of a process that shares its work with nobody.
-    pub const ALONE: Self = Self { rank: 0, size: 1, local_rank: 0, address: String::new() };
+    pub const ALONE: Self = Self { rank: 0, size: 1, local_rank: 0, local_size: 1, address: String::new() };
 
     /// What the environment says; `get` looks a variable up.
     ///
@@ -62,8 +92,11 @@ impl Place {
     /// [`Error::Input`] for variables that contradict each other, and where several ranks have no place to meet.
     pub fn from_environment(get: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
-        let Some(names) = [&TORCHRUN, &OPEN_MPI, &SLURM].into_iter().find(|names| get(names.size).is_some())
-        else {
+        // SLURM sets PMI_SIZE for MPI too, but never what MPICH's launcher says of the machine.
+        let started_by = |names: &&Names| {
+            get(names.size).is_some() && (names.launcher != HYDRA.launcher || get(names.local_rank).is_some())
+        };
+        let Some(names) = [&TORCHRUN, &OPEN_MPI, &HYDRA, &SLURM].into_iter().find(started_by) else {
             return Ok(Self::ALONE);
         };
         let number = |name: &str| -> Result<Option<usize>> {
@@ -102,18 +135,9 @@ impl Place {
             _ => (get(ADDRESS), get(PORT)),
         };
         let nowhere = |name: &str| {
-            let remedy = match names.launcher {
-                "mpirun" => {
-                    "build kerase with --features mpi, or give mpirun -x MASTER_ADDR -x MASTER_PORT with the first node's name \
-                     and a free port"
-                }
-                _ => {
-                    "set it to the name of rank 0's machine (MASTER_ADDR) and a free port there (MASTER_PORT)"
-                }
-            };
             Error::input(format!(
-                "{}={size} in the environment, but no {name}: the ranks have no place to meet; {remedy}",
-                names.size
+                "{}={size} in the environment, but no {name}: the ranks have no place to meet; {}",
+                names.size, names.meeting
             ))
         };
         let host = host.ok_or_else(|| nowhere(ADDRESS))?;
@@ -121,13 +145,13 @@ impl Place {
         let port: u16 = port.parse().ok().filter(|&port| port > 0).ok_or_else(|| {
             Error::input(format!("{PORT}={port} in the environment: expected a number from 1 to 65535"))
         })?;
-        // torchrun's agent itself may listen at its MASTER_PORT, and says so.
-        let taken = get("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True");
+        let taken = get(AGENT_LISTENS).is_some_and(|value| value == "True");
         let port = if taken { port.checked_add(1).unwrap_or(FIRST_PORT as u16) } else { port };
         Ok(Self {
             rank,
             size,
             local_rank: number(names.local_rank)?.unwrap_or(0),
+            local_size: get(names.local_size).and_then(|text| leading(&text)).unwrap_or(1),
             // An IPv6 address needs brackets before a port.
             address: if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") },
         })
@@ -137,6 +161,12 @@ impl Place {
     pub fn is_first(&self) -> bool {
         self.rank == 0
     }
+}
+
+/// Of SLURM's "4(x2),3", which means 4 on each of two nodes and 3 on another, 4: nodes that differ are rare.
+fn leading(text: &str) -> Option<usize> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text[..digits].parse().ok().filter(|&size| size > 0)
 }
 
 /// The first host of SLURM's "gpu[01-04,07],cpu3": gpu01. Several brackets, as in "rack[1-2]node[3-4]", each stand for
@@ -192,10 +222,12 @@ mod tests {
             ("WORLD_SIZE", "8"),
             ("RANK", "5"),
             ("LOCAL_RANK", "1"),
+            ("LOCAL_WORLD_SIZE", "4"),
             ("MASTER_ADDR", "fe80::1"),
             ("MASTER_PORT", "29500"),
         ];
-        let expected = Place { rank: 5, size: 8, local_rank: 1, address: "[fe80::1]:29500".to_string() };
+        let address = "[fe80::1]:29500".to_string();
+        let expected = Place { rank: 5, size: 8, local_rank: 1, local_size: 4, address };
         assert_eq!(place(&variables).unwrap(), expected);
         variables.push(("TORCHELASTIC_USE_AGENT_STORE", "True"));
         assert_eq!(place(&variables).unwrap().address, "[fe80::1]:29501");
@@ -215,7 +247,32 @@ mod tests {
             refused(&[("WORLD_SIZE", "2"), ("RANK", "0"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "0")]);
         assert!(message.contains("MASTER_PORT=0"), "{message}");
         let message = refused(&[("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_RANK", "1")]);
-        assert!(message.contains("--features mpi"), "{message}");
+        assert!(message.contains("--features mpi") && message.contains("-x MASTER_ADDR"), "{message}");
+        let message = refused(&[("PMI_SIZE", "2"), ("PMI_RANK", "1"), ("MPI_LOCALRANKID", "1")]);
+        assert!(message.contains("--features mpi") && message.contains("-genv MASTER_ADDR"), "{message}");
+    }
+
+    #[test]
+    fn mpiexecs_variables_go_before_those_of_the_job_step_that_started_it() {
+        let mut variables = vec![
+            ("PMI_SIZE", "4"),
+            ("PMI_RANK", "3"),
+            ("MPI_LOCALRANKID", "1"),
+            ("MPI_LOCALNRANKS", "2"),
+            ("SLURM_STEP_NUM_TASKS", "2"),
+            ("SLURM_PROCID", "1"),
+            ("SLURM_STEP_TASKS_PER_NODE", "1(x2)"),
+            ("MASTER_ADDR", "a"),
+            ("MASTER_PORT", "29500"),
+        ];
+        let address = "a:29500".to_string();
+        let expected = Place { rank: 3, size: 4, local_rank: 1, local_size: 2, address: address.clone() };
+        assert_eq!(place(&variables).unwrap(), expected);
+        // Without it, srun's own ranks.
+        variables.drain(2..4);
+        let expected = Place { rank: 1, size: 2, local_rank: 0, local_size: 1, address };
+        assert_eq!(place(&variables).unwrap(), expected);
+        assert_eq!(["8", "4(x2),3", "", "x2", "0"].map(leading), [Some(8), Some(4), None, None, None]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How ranks find each other: rank 0 listens, the others come with two connections each and say who they are.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -12,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use super::place::Place;
 use super::wire::{self, Tag, tag};
 use crate::error::{Error, Result};
-use crate::progress::silence;
+use crate::progress::{say, silence};
 
 /// How long ranks wait for each other at the start: nodes of a job may come up minutes apart.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// In seconds, in its place.
 const PATIENCE_VARIABLE: &str = "KERASE_MEETING_SECONDS";
+/// After this, whoever watches is told who is waited for.
+const UNEASE: Duration = Duration::from_secs(10);
 /// A stranger that connects and says nothing is not waited for.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long ranks that come to a refusal are still told of it.
@@ -71,6 +74,8 @@ pub fn host() -> String {
 /// How long to wait.
 struct Patience<'p> {
     deadline: Instant,
+    /// When somebody is to be told; none once they are.
+    told_at: Cell<Option<Instant>>,
     /// Whoever raises it wants to wait no longer.
     stop: &'p AtomicBool,
 }
@@ -78,6 +83,15 @@ struct Patience<'p> {
 impl Patience<'_> {
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || Instant::now() > self.deadline
+    }
+
+    /// Says once what is waited for, where that takes long.
+    fn say(&self, what: impl Fn() -> String) {
+        if self.told_at.get().is_some_and(|at| Instant::now() > at) {
+            self.told_at.set(None);
+            let left = self.deadline.saturating_duration_since(Instant::now()).as_secs();
+            say(&format!("{}, for another {left} s at the most ({PATIENCE_VARIABLE} says how long)", what()));
+        }
     }
 
     /// Waits until a stream has something to read, is closed, or nobody wants to wait any longer.
@@ -102,7 +116,8 @@ fn would_block(error: &io::Error) -> bool {
 /// [`Error::Input`] where rank 0 cannot listen, a rank does not come in time, or they are not of one kind. Where rank 0 says
 /// so, the others are silent.
 pub fn meet(place: &Place, listener: Option<TcpListener>, stop: &AtomicBool) -> Result<Met> {
-    let patience = Patience { deadline: Instant::now() + patience()?, stop };
+    let now = Instant::now();
+    let patience = Patience { deadline: now + patience()?, told_at: Cell::new(Some(now + UNEASE)), stop };
     if place.is_first() {
         let listener = match listener.or_else(inherited) {
             Some(listener) => listener,
@@ -166,21 +181,29 @@ fn receive_all(place: &Place, listener: &TcpListener, mut patience: Patience) ->
                 came.insert((hello.line, hello.rank), stream);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let missing = || -> Vec<String> {
+                    let away = (1..place.size).filter(|rank| !hosts.contains_key(rank));
+                    away.map(|rank| rank.to_string()).collect()
+                };
                 if patience.is_over() {
-                    let missing: Vec<String> = (1..place.size)
-                        .filter(|rank| !hosts.contains_key(rank))
-                        .map(|rank| rank.to_string())
-                        .collect();
                     wrong.get_or_insert_with(|| format!(
                         "of {} ranks, {} did not come to {} in time (rank {}): start them, or set WORLD_SIZE to as many \
                          as there are",
                         place.size,
-                        missing.len(),
+                        missing().len(),
                         place.address,
-                        missing.join(", ")
+                        missing().join(", ")
                     ));
                     break;
                 }
+                patience.say(|| {
+                    format!(
+                        "rank 0 waits at {} for rank {} of {}",
+                        place.address,
+                        missing().join(", "),
+                        place.size
+                    )
+                });
                 std::thread::sleep(PAUSE);
             }
             Err(error) => return Err(cannot(error)),
@@ -265,8 +288,12 @@ fn go_there(place: &Place, patience: Patience) -> Result<Met> {
                 return Err(Error::Input(what));
             }
             Err(error) => {
+                let why = match would_block(&error) {
+                    true => "if another program listens there, choose another MASTER_PORT".to_string(),
+                    false => error.to_string(),
+                };
                 return Err(Error::input(format!(
-                    "rank {}: rank 0 at {} does not answer: {error}",
+                    "rank {}: rank 0 at {} does not answer: {why}",
                     place.rank, place.address
                 )));
             }
@@ -293,6 +320,9 @@ fn connect(place: &Place, patience: &Patience) -> Result<TcpStream> {
                 place.address
             )));
         }
+        patience.say(|| {
+            format!("rank {} on {} waits for rank 0 at {}: {latest}", place.rank, host(), place.address)
+        });
         std::thread::sleep(5 * PAUSE);
     }
 }

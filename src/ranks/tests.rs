@@ -8,7 +8,7 @@ fn on_ranks<T: Send>(size: usize, work: impl Fn(&Ranks) -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         let ranks: Vec<_> = (0..size)
             .map(|rank| {
-                let place = Place { rank, size, local_rank: rank, address: address.clone() };
+                let place = Place { rank, size, local_rank: rank, local_size: 1, address: address.clone() };
                 let work = &work;
                 scope.spawn(move || {
                     let ranks = Ranks::join(place, false, &AtomicBool::new(false)).unwrap();

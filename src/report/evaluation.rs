@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::evaluate::VolumeResult;
+use crate::json;
 use crate::metrics::{ScoreSummary, Scores};
 use crate::table::{Style, csv, plus_minus, render};
 
@@ -125,9 +126,7 @@ impl Evaluation {
     }
 
     pub fn json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self)
-            .map(|text| text + "\n")
-            .map_err(|e| Error::input(format!("cannot write the results as JSON: {e}")))
+        json::text(self).map(|text| text + "\n")
     }
 
     /// Reads what `json` wrote.

@@ -10,6 +10,7 @@ use crate::data::digest::fingerprint;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::paths::absolute;
 use crate::ranks::{Tag, tag};
 use crate::run::directory::Lock;
 use crate::run::job::Run;
@@ -51,6 +52,8 @@ impl Run<'_> {
         self.session.ranks.at_step(state.step);
         let text = |value: &dyn Fn() -> serde_json::Result<String>| value().unwrap_or_default();
         self.session.ranks.agree(&[
+            ("--out", absolute(self.session.out).display().to_string()),
+            ("run in --out, which all must share", format!("{:?}", self.session.start)),
             ("settings", text(&|| serde_json::to_string(settings))),
             ("data or first weights", self.origin.clone()),
             ("weights to begin with", sha256::of_parameters(&engine.parameters()?)),

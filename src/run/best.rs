@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::progress::warn;
 use crate::run::directory::RunDirectory;
 use crate::run::directory::remove;
@@ -159,8 +160,7 @@ impl RunDirectory {
                 io::copy(&mut file, writer).map(drop).map_err(|e| Error::io("write", &to, e))
             })?;
         }
-        let text = serde_json::to_string_pretty(measured).expect("plain data");
-        atomic::write_bytes(folder.join(MARK), format!("{text}\n").as_bytes())
+        json::write(folder.join(MARK), measured)
     }
 
     /// For a run that goes on, where a kill left no best network but the one before.

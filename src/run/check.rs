@@ -47,6 +47,14 @@ impl Run<'_> {
             )));
         }
         let steps = self.schedule.epoch(state.epoch);
+        if state.step_in_epoch > steps.len() {
+            return Err(Error::input(format!(
+                "{}: {} steps into an epoch of {}: it is damaged; bring back a copy of it, or start again with --overwrite",
+                self.directory.state().display(),
+                state.step_in_epoch,
+                steps.len()
+            )));
+        }
         let first = self.schedule.preparation();
         if let Some([what, remedy]) = idle_ranks(&self.set, &steps, self.session.ranks.size()) {
             // A run that goes on keeps its batch, on whatever there is to go on with.

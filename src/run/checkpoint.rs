@@ -30,21 +30,21 @@ impl Run<'_> {
         let [exp_avg, exp_avg_sq] = engine.moments()?;
         let weights = Weights {
             architecture: engine.architecture(),
-            parameters: parameters.clone(),
+            parameters,
             metadata: [("format".to_string(), "pt".to_string())].into(),
         };
-        let checkpoint = Checkpoint { state: state.clone(), parameters, exp_avg, exp_avg_sq };
+        let arrays = [&*weights.parameters, &exp_avg, &exp_avg_sq];
         self.session.ranks.excused(|| {
             log.sync()?;
-            let state = self.directory.state();
-            if !state.exists() {
+            let path = self.directory.state();
+            if !path.exists() {
                 // Weights without a state are those of a run that has lost it, see [`RunDirectory::saved`].
-                checkpoint.write(&state)?;
+                state.write(&path, arrays)?;
                 return weights.write(self.directory.model());
             }
             // The state last: a resume must not find it ahead of the weights that a user sees.
             weights.write(self.directory.model())?;
-            checkpoint.write(&state)
+            state.write(&path, arrays)
         })
     }
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::progress::say;
 
 /// Files that make a directory a run's.
@@ -277,8 +278,7 @@ impl RunDirectory {
     /// # Errors
     /// Where the disk refuses.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(value).expect("plain data");
-        atomic::write_bytes(self.path.join(name), format!("{text}\n").as_bytes())
+        json::write(self.path.join(name), value)
     }
 
     pub fn path(&self) -> &Path {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::progress::warn;
 use crate::run::state::RunState;
 
 /// One line.
@@ -84,8 +85,14 @@ impl MetricsLog {
     pub fn open(path: &Path, state: &RunState) -> Result<Self> {
         if path.exists() {
             let text = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-            let lines = text.split_inclusive(|&byte| byte == b'\n');
-            let kept: Vec<u8> = lines.filter(|line| belongs(line, state)).flatten().copied().collect();
+            let lines: Vec<&[u8]> = text.split_inclusive(|&byte| byte == b'\n').collect();
+            // A crash cuts the last line short; others were damaged otherwise.
+            let damaged = lines.iter().rev().skip(1).filter(|line| parsed(line).is_none()).count();
+            if damaged > 0 {
+                warn(&format!("{}: {damaged} lines cannot be read, and are left out", path.display()));
+            }
+            let kept: Vec<u8> =
+                lines.into_iter().filter(|line| belongs(line, state)).flatten().copied().collect();
             if kept != text {
                 atomic::write_bytes(path, &kept)?;
             }
@@ -115,12 +122,14 @@ impl MetricsLog {
     }
 }
 
-/// Whether a line was written before `state` was saved. A line that a crash cut short is no line.
+/// None of a line that a crash cut short.
+fn parsed(line: &[u8]) -> Option<serde_json::Value> {
+    serde_json::from_slice(line.strip_suffix(b"\n")?).ok()
+}
+
+/// Whether a line was written before `state` was saved.
 fn belongs(line: &[u8], state: &RunState) -> bool {
-    let Ok(line) = serde_json::from_slice::<serde_json::Value>(line.strip_suffix(b"\n").unwrap_or_default())
-    else {
-        return false;
-    };
+    let Some(line) = parsed(line) else { return false };
     match line["kind"].as_str() {
         Some("step") => line["step"].as_u64().is_some_and(|step| step <= state.step),
         _ => line["epoch"].as_u64().is_some_and(|epoch| epoch < state.epoch),
@@ -154,6 +163,7 @@ mod tests {
 
         let closed = RunState { step: 3, epoch: 1, ..RunState::new(1.0) };
         MetricsLog::open(&path, &closed).unwrap();
+        assert!(parsed(step(1).trim_end().as_bytes()).is_none() && parsed(step(1).as_bytes()).is_some());
         let kept = [step(1), step(2), step(3), end("epoch", 0), end("validation", 0)].concat();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), kept);
     }

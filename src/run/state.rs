@@ -1,15 +1,16 @@
 //! What a run must remember to go on as if it had never stopped.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::atomic;
 use crate::error::{Error, Result};
 use crate::run::plateau::Plateau;
+use crate::tensors;
 
 /// Metadata key of the state's JSON.
 const KEY: &str = "kerase.run_state";
@@ -58,13 +59,25 @@ impl RunState {
         epochs.is_some_and(|most| self.epoch >= most) || max_steps.is_some_and(|most| self.step >= most)
     }
 
+    /// Writes `state.safetensors`, whole or not at all, with the arrays that belong to it: parameters, first and second
+    /// moments. The parameters are in it too: a run resumes from one file, so there is no moment at which weights and moments
+    /// of different steps lie side by side.
+    ///
+    /// # Errors
+    /// Where the disk refuses.
+    pub fn write(&self, path: &Path, arrays: [&[f32]; 3]) -> Result<()> {
+        let state = serde_json::to_string(self).expect("numbers");
+        let named = ["parameters", "exp_avg", "exp_avg_sq"].into_iter().zip(arrays);
+        let tensors = named.map(|(name, values)| (name.to_string(), vec![values.len()], values)).collect();
+        tensors::write(path, tensors, Some(HashMap::from([(KEY.to_string(), state)])))
+    }
+
     /// Only the state of a checkpoint, without its arrays.
     ///
     /// # Errors
     /// As [`Checkpoint::read`].
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
-        Ok(parse(path, &bytes)?.1)
+        Ok(open(path)?.1)
     }
 }
 
@@ -75,15 +88,20 @@ fn refused(path: &Path, what: &str) -> Error {
     ))
 }
 
-fn parse<'b>(path: &Path, bytes: &'b [u8]) -> Result<(SafeTensors<'b>, RunState)> {
-    let broken = |e| refused(path, &format!("not a whole safetensors file ({e})"));
-    let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
-    let state = header.metadata().as_ref().and_then(|m| m.get(KEY));
-    let state = state.ok_or_else(|| refused(path, "no state of a run"))?;
-    let state = serde_json::from_str(state)
+/// The file, and its state.
+fn open(path: &Path) -> Result<(tensors::Reader, RunState)> {
+    let file = tensors::Reader::open(path).map_err(|source| match source.kind() {
+        ErrorKind::InvalidData => refused(path, &format!("not a whole safetensors file ({source})")),
+        _ => Error::io("read", path, source),
+    })?;
+    let state = file.metadata(KEY).ok_or_else(|| refused(path, "no state of a run"))?;
+    let state: RunState = serde_json::from_str(state)
         .map_err(|e| refused(path, &format!("a state of another version ({e})")))?;
-    Ok((tensors, state))
+    let lr = state.plateau.lr;
+    if !(lr.is_finite() && lr > 0.0) {
+        return Err(refused(path, &format!("a learning rate of {lr}: it is damaged")));
+    }
+    Ok((file, state))
 }
 
 /// A state with the arrays that belong to it, all flat in the layout's order.
@@ -96,41 +114,28 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Writes `state.safetensors`, whole or not at all. The parameters are in it too: a run resumes from one
-    /// file, so there is no moment at which weights and moments of different steps lie side by side.
-    ///
     /// # Errors
-    /// Where the disk refuses.
+    /// As [`RunState::write`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        let state = serde_json::to_string(&self.state).expect("numbers");
-        let tensors =
-            [("parameters", &self.parameters), ("exp_avg", &self.exp_avg), ("exp_avg_sq", &self.exp_avg_sq)]
-                .map(|(name, values)| {
-                    let data = bytemuck::cast_slice(values);
-                    (name, TensorView::new(Dtype::F32, vec![values.len()], data).expect("one dimension"))
-                });
-        let metadata = HashMap::from([(KEY.to_string(), state)]);
-        let bytes = safetensors::serialize(tensors, Some(metadata)).expect("well-formed");
-        atomic::write_bytes(path, &bytes)
+        self.state.write(path, [&self.parameters, &self.exp_avg, &self.exp_avg_sq])
     }
 
     /// # Errors
     /// A file that is missing, truncated or no state of a run, one of a network with another number of parameters,
     /// or one that holds NaN or infinity.
     pub fn read(path: &Path, parameters: usize) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
-        let (tensors, state) = parse(path, &bytes)?;
-        let array = |name: &str| {
-            let view = tensors.tensor(name).map_err(|e| refused(path, &e.to_string()))?;
-            if view.dtype() != Dtype::F32 || view.shape() != [parameters] {
+        let (mut file, state) = open(path)?;
+        let mut array = |name: &str| {
+            let info = file.info(name).ok_or_else(|| refused(path, &format!("no {name}")))?;
+            if info.dtype != Dtype::F32 || info.shape != [parameters] {
                 let what = format!(
                     "{name} is {:?} {:?}, the network has {parameters} parameters in F32",
-                    view.dtype(),
-                    view.shape()
+                    info.dtype, info.shape
                 );
                 return Err(refused(path, &what));
             }
-            let values: Vec<f32> = view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+            let values =
+                file.array(name).map_err(|source| Error::io("read", path, source))?.unwrap_or_default();
             match values.iter().position(|x| !x.is_finite()) {
                 Some(at) => Err(refused(path, &format!("{name}[{at}] is {}", values[at]))),
                 None => Ok(values),

@@ -13,11 +13,6 @@ use crate::run::schedule::{PlannedStep, Role};
 use crate::run::share::Part;
 use crate::run::state::RunState;
 
-/// Adam's constants, PyTorch's defaults.
-pub(crate) const BETA1: f64 = 0.9;
-pub(crate) const BETA2: f64 = 0.999;
-pub(crate) const EPS: f64 = 1e-8;
-
 /// A step that the device was asked for.
 pub(super) struct Submitted<'s, B: Backend> {
     pub step: &'s PlannedStep,
@@ -56,15 +51,8 @@ impl Run<'_> {
             }
         }
         engine.sum_gradient(self.session.ranks)?;
-        engine.submit_update(AdamStep {
-            lr: state.plateau.lr,
-            beta1: BETA1,
-            beta2: BETA2,
-            eps: EPS,
-            step: state.adam_step + ahead + 1,
-            clip: self.optimisation.clip,
-            l1: step.l1,
-        });
+        let adam = AdamStep::new(state.plateau.lr, state.adam_step + ahead + 1, self.optimisation.clip);
+        engine.submit_update(AdamStep { l1: step.l1, ..adam });
         Ok(Submitted { step, parts, coming: engine.begin_results()?, begun })
     }
 

@@ -58,7 +58,11 @@ impl Mask {
                 mask.shape()
             )));
         }
-        Ok(Self { salient: mask.data().iter().map(|&flag| flag != 0).collect(), seconds, origin })
+        let salient: Vec<bool> = mask.data().iter().map(|&flag| flag != 0).collect();
+        if !salient.contains(&true) {
+            return Err(refused("the mask selects no weight"));
+        }
+        Ok(Self { salient, seconds, origin })
     }
 }
 
@@ -75,6 +79,8 @@ mod tests {
         mask.write(&path).unwrap();
         assert_eq!(Mask::read(&path, 5).unwrap(), mask);
         assert!(Mask::read(&path, 6).unwrap_err().to_string().contains("not of 6 weights"));
+        Mask { salient: vec![false; 5], ..mask }.write(&path).unwrap();
+        assert!(Mask::read(&path, 5).unwrap_err().to_string().contains("selects no weight"));
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 2]).unwrap();
         assert!(Mask::read(&path, 5).unwrap_err().to_string().contains("--overwrite"));

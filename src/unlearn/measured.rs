@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use crate::atomic;
 use crate::backend::Backend;
 use crate::batch::Sampler;
 use crate::data::digest::fingerprint;
@@ -15,6 +14,7 @@ use crate::data::set::VolumeSet;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::evaluate::{evaluate_together_until, own_slices, summary};
+use crate::json;
 use crate::metrics::ScoreSummary;
 use crate::progress::Progress;
 use crate::ranks::{Ranks, tag};
@@ -144,7 +144,6 @@ impl<'s> Measurements<'s> {
         if !self.ranks.is_first() {
             return Ok(());
         }
-        let text = serde_json::to_string_pretty(&self.kept).expect("plain data");
-        atomic::write_bytes(&self.path, format!("{text}\n").as_bytes())
+        json::write(&self.path, &self.kept)
     }
 }

@@ -92,7 +92,7 @@ impl Record {
             })
             .collect();
         let nothing_dampened = (method.before == Before::Dampens && selected == Some(0))
-            .then(|| warnings::nothing_dampened(sets));
+            .then(|| warnings::nothing_dampened(sets.forget.slice_count(), sets.retain.slice_count()));
         let odd = [found.diverged, nothing_dampened];
         Self {
             kerase: VERSION,

@@ -81,9 +81,16 @@ impl Unlearning<'_> {
             config.optimisation.seed,
             (&directory, reached),
         )?;
-        if reached == Reached::Prepared {
+        match (reached, origin) {
             // What was found out is of what the run began with: the check below compares them.
-            state.origin = origin.unwrap_or_default();
+            (Reached::Prepared, origin) => state.origin = origin.unwrap_or_default(),
+            (Reached::Saved, Some(of_mask)) if of_mask != state.origin => {
+                return Err(Error::input(format!(
+                    "{} is of another run than the state beside it: bring back the run's own, or start again with --overwrite",
+                    directory.mask().display()
+                )));
+            }
+            _ => {}
         }
         let o = &config.optimisation;
         let schedule = UnlearnEpochs::new(

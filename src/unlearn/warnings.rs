@@ -4,7 +4,6 @@ use crate::data::set::VolumeSet;
 use crate::median::median;
 use crate::unlearn::measured::BeforeAfter;
 use crate::unlearn::method::Method;
-use crate::unlearn::sets::Sets;
 use crate::unlearn::strength::Strength;
 
 /// Below this SSIM nothing of an image is left.
@@ -51,8 +50,8 @@ pub(super) fn noise_of_another_scale(noise: f64, forget: &VolumeSet) -> Option<S
     ))
 }
 
-pub(super) fn nothing_dampened(sets: &Sets) -> String {
-    let [forget, retain] = [&sets.forget, &sets.retain].map(|set| set.slice_count());
+/// `forget`, `retain`: slices of the sets.
+pub(super) fn nothing_dampened(forget: usize, retain: usize) -> String {
     format!(
         "no weight was selected: the forget set is {forget} of {} slices, and an α of {:.3} or more selects none",
         forget + retain,

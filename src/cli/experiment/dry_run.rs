@@ -1,6 +1,6 @@
 //! `kerase experiment --dry-run`: what would be run, how long that takes, and how much memory.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::backend::{Backend, ImageShape};
 use crate::bench::sample::Sample;
@@ -100,23 +100,25 @@ impl Work for DryRun<'_> {
 }
 
 impl DryRun<'_> {
-    /// The shapes of the retain set, or of all sets.
-    fn shapes(&self, all: bool) -> Result<BTreeSet<Shape>> {
+    /// The shapes of the retain set, or of all sets, and how many slices have them.
+    fn shapes(&self, all: bool) -> Result<BTreeMap<Shape, usize>> {
         let most = self.settings.sampling.virtual_coils.unwrap_or(usize::MAX);
-        let mut shapes = BTreeSet::new();
+        let mut shapes = BTreeMap::new();
+        let mut add = |shape: Shape, slices: usize| *shapes.entry(shape).or_insert(0) += slices;
         for (_, source) in self.settings.sets.all().into_iter().take(if all { usize::MAX } else { 1 }) {
             match source {
                 SetSource::Path(path) => {
-                    shapes.extend(VolumeSet::open(path)?.shapes().into_keys().map(|shape| Shape {
-                        coils: shape.coils.min(most),
-                        matrix: shape.matrix,
-                        target: shape.target.unwrap_or(shape.matrix),
-                    }));
+                    for (shape, slices) in VolumeSet::open(path)?.shapes() {
+                        let target = shape.target.unwrap_or(shape.matrix);
+                        add(Shape { coils: shape.coils.min(most), matrix: shape.matrix, target }, slices);
+                    }
                 }
                 SetSource::Simulated(subjects) => {
                     let config = self.settings.simulated(subjects.simulate)?;
                     let coils = config.coils.min(most);
-                    shapes.insert(Shape { coils, matrix: config.matrix, target: config.recon });
+                    let [first, last] = subjects.subjects.map(|subject| subject as usize);
+                    let slices = (last + 1).saturating_sub(first) * config.slices;
+                    add(Shape { coils, matrix: config.matrix, target: config.recon }, slices);
                 }
             }
         }
@@ -126,23 +128,25 @@ impl DryRun<'_> {
     fn estimate<B: Backend<Real = f32>>(&self, ops: &B) -> Result<Estimate> {
         let network = self.settings.network;
         let recompute = self.settings.training.low_memory;
-        let batch = self.settings.training.batch;
+        let all = self.shapes(true)?;
+        // A batch ends where a set does.
+        let batch = self.settings.training.batch.min(all.values().sum());
         let image = |shape: &Shape, n: usize| {
             let [rows, columns] = shape.matrix;
             ImageShape { n, coils: shape.coils, rows, columns }
         };
         // Of the retain set's slices the largest stand for all: an estimate should rather be too long.
         let retain = self.shapes(false)?;
-        let largest = |shapes: &BTreeSet<Shape>| {
-            shapes.iter().copied().max_by_key(|shape| shape.coils * shape.matrix[0] * shape.matrix[1])
+        let largest = |shapes: &BTreeMap<Shape, usize>| {
+            shapes.keys().copied().max_by_key(|shape| shape.coils * shape.matrix[0] * shape.matrix[1])
         };
         let typical = largest(&retain).expect("a set has volumes");
 
         let net = VarNet::new(network)?;
         let mut bytes = 0;
-        for shape in self.shapes(true)? {
+        for shape in all.keys() {
             let task = Workload::Learn { target: shape.target, recompute };
-            bytes = bytes.max(Plan::of(&net, image(&shape, batch), task, self.device.precision())?.total());
+            bytes = bytes.max(Plan::of(&net, image(shape, batch), task, self.device.precision())?.total());
         }
         let methods = self.settings.methods.iter().filter_map(|row| row.method.parse::<Method>().ok());
         let extra = methods.map(|method| method.extra_networks()).max().unwrap_or(0);

@@ -14,6 +14,7 @@ use crate::cli::stop::Stop;
 use crate::cuda::driver::gpus;
 use crate::device::{Device, DeviceChoice};
 use crate::error::{Error, Result};
+use crate::ranks::why_killed;
 
 pub struct Helpers(Vec<Child>);
 
@@ -65,8 +66,11 @@ impl Helpers {
                 match helper.try_wait().map_err(|e| Error::io("wait for", "a process of --jobs", e))? {
                     None => left.push(helper),
                     Some(status) if !status.success() && !stopping && !stop.load(Ordering::Relaxed) => {
-                        let said = format!("a process of --jobs ended with {status}; its message is above");
-                        outcome = Err(Error::Device(said));
+                        let why = match why_killed(status) {
+                            "" => "; what it said is above",
+                            why => why,
+                        };
+                        outcome = Err(Error::Device(format!("a process of --jobs ended with {status}{why}")));
                     }
                     Some(_) => {}
                 }

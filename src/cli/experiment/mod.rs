@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::args::DeviceArgs;
 use super::loader_args::LoaderArgs;
-use super::output::{json, print};
+use super::output::print;
 use super::stop;
-use crate::atomic;
 use crate::backend::Backend;
 use crate::device::{DeviceChoice, Work};
 use crate::error::{Error, Result};
@@ -18,6 +17,8 @@ use crate::experiment::node_files::check_results_are_own;
 use crate::experiment::pictures::pictures;
 use crate::experiment::results::{Picture, Results};
 use crate::experiment::{Experiment, Graph, Settings};
+use crate::json;
+use crate::progress::warn;
 use crate::provenance::Provenance;
 use crate::report::audit::write_page;
 use crate::report::study::Report;
@@ -141,8 +142,8 @@ impl Args {
         let joined = helpers.join(&stop, done.is_err());
         // The first to fail here is the one to be told of, not what ended because of it.
         let pictures = done?;
-        joined?;
         let Some(pictures) = pictures else {
+            joined?;
             if !self.worker {
                 print(format!(
                     "stopped, unfinished: continue with  kerase experiment {} --out {}",
@@ -152,11 +153,14 @@ impl Args {
             }
             stop.exit()
         };
+        if let Err(error) = joined {
+            warn(&format!("{error}; all parts are done all the same"));
+        }
         if self.worker {
             return Ok(());
         }
         let results = Results { pictures, ..gather(&settings, &graph, &out, &name, (&by, on.described()))? };
-        atomic::write_bytes(&results_path, (json(&results)? + "\n").as_bytes())?;
+        json::write(&results_path, &results)?;
         let page = out.join("report.html");
         Report::new(&results, &out)?.write(&page)?;
         results.audits.iter().try_for_each(|audit| write_page(&out.join(&audit.audit)).map(drop))?;

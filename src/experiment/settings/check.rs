@@ -8,6 +8,8 @@ use crate::unlearn::{Knob, Method, OptimizerState};
 
 /// What tables call networks that no method made.
 const TAKEN: [&str; 2] = ["G", "oracle"];
+/// Beyond any use, and what plans count one by one.
+const MOST_EPOCHS: u64 = 1_000_000;
 
 fn refuse(what: impl Into<String>) -> Result<()> {
     Err(Error::input(what.into()))
@@ -51,8 +53,8 @@ impl Settings {
                  or set optimizer_state = \"fresh\"",
             );
         }
-        if self.unlearning.epochs == 0 {
-            return refuse("unlearning: epochs start at 1");
+        if !(1..=MOST_EPOCHS).contains(&self.unlearning.epochs) {
+            return refuse(format!("unlearning: expected 1 to {MOST_EPOCHS} epochs"));
         }
         check_fraction(self.unlearning.fraction)
     }
@@ -165,8 +167,8 @@ impl MethodRow {
                 return refuse(format!("{key} has no effect with {}", method.name));
             }
         }
-        if self.epochs == Some(0) {
-            return refuse("epochs start at 1".into());
+        if self.epochs.is_some_and(|epochs| !(1..=MOST_EPOCHS).contains(&epochs)) {
+            return refuse(format!("expected 1 to {MOST_EPOCHS} epochs"));
         }
         self.fraction.map_or(Ok(()), check_fraction)
     }

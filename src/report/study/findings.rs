@@ -11,6 +11,7 @@ use super::numbers::{self, trimmed};
 use super::table::{Record, Shown, Table};
 use crate::error::Result;
 use crate::experiment::results::Measure;
+use crate::json;
 use crate::metrics::Spread;
 use crate::table::plus_minus;
 
@@ -457,9 +458,7 @@ pub fn table(findings: &[Finding]) -> Result<Table> {
             .put_option("note", check.note.as_deref())
     })?;
     // A finding with its checks reads better than checks with their finding.
-    table.json = serde_json::to_string_pretty(findings)
-        .map_err(|e| crate::error::Error::input(format!("cannot write the findings as JSON: {e}")))?
-        + "\n";
+    table.json = json::text(&findings)? + "\n";
     Ok(table)
 }
 

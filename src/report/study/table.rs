@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::atomic;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::json;
 use crate::metrics::Spread;
 use crate::table::{Style, csv, render};
 
@@ -50,8 +51,7 @@ impl Table {
         }
         let title = title.into();
         let document = Document { table: name, title: &title, caption: &caption, rows };
-        let json = serde_json::to_string_pretty(&document)
-            .map_err(|e| Error::input(format!("cannot write {name} as JSON: {e}")))?;
+        let json = json::text(&document)?;
         let records: Vec<Record> = rows.iter().map(record).collect();
         let columns: Vec<&str> =
             records.first().map_or(Vec::new(), |r| r.0.iter().map(|(column, _)| column.as_str()).collect());

@@ -115,7 +115,7 @@ impl Memory {
         let lens = [self.len, 1 + self.offset, self.len + self.offset];
         let purposes = [Purpose::Images, Purpose::Parameters, Purpose::Gradients];
         let build = || Ok([0, 1, 2].map(|i| ops.zeros(purposes[i], lens[i])));
-        let mut buffers = ops.in_one_block(build).expect("a device has room for a few kilobytes");
+        let mut buffers = ops.in_one_block(0, build).expect("a device has room for a few kilobytes");
         let labels = ["first buffer", "second buffer", "third buffer"];
         for ((label, buffer), len) in labels.iter().zip(&buffers).zip(lens) {
             rig.plain_result(label, buffer, len, Tolerance::EXACT);
@@ -133,7 +133,7 @@ impl Memory {
         let map = || ops.map(Purpose::Gradients, all);
         let build = || Ok((map(), ops.zeros(Purpose::Images, all), map()));
         let (mut from, between, mut to) =
-            ops.in_one_block(build).expect("a device has room for a few kilobytes");
+            ops.in_one_block(0, build).expect("a device has room for a few kilobytes");
         let values: Vec<f64> = rig.random.values(all).into_iter().map(|value| rig.as_stored(value)).collect();
         ops.upload(&reals(&values), &mut from);
         ops.run(operation::CopyPart {

@@ -309,7 +309,13 @@ mod tests {
             std::thread::scope(|scope| {
                 let ranks: Vec<_> = (0..3)
                     .map(|rank| {
-                        let place = Place { rank, size: 3, local_rank: rank, address: address.clone() };
+                        let place = Place {
+                            rank,
+                            size: 3,
+                            local_rank: rank,
+                            local_size: 1,
+                            address: address.clone(),
+                        };
                         scope.spawn(move || {
                             let ranks =
                                 Ranks::join(place, true, &std::sync::atomic::AtomicBool::new(false)).unwrap();
