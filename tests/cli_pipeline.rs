@@ -426,13 +426,13 @@ fn what_the_machine_has_no_memory_for_is_refused_before_anything_is_written() {
         ))
     };
     let parts =
-        ["brain/file", "cpu has not enough memory", "this machine has 5.0 MiB", "--low-memory", "--batch"];
-    train("5", "").failed(2, &parts);
+        ["brain/file", "cpu has not enough memory", "this machine has 6.0 MiB", "--low-memory", "--batch"];
+    train("6", "").failed(2, &parts);
     assert!(!folder.path("run").exists());
-    train("5", "--low-memory").succeeded();
+    train("6", "--low-memory").succeeded();
     // A run that is there already stays as it is.
     let run = folder.contents("run");
-    train("5", "--overwrite").failed(2, &parts);
+    train("6", "--overwrite").failed(2, &parts);
     assert_eq!(folder.contents("run"), run);
     train("much", "--overwrite").failed(2, &["KERASE_CPU_MEMORY=much", "MiB"]);
     // Before the initial weights are made, which are 24 billion.

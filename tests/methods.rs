@@ -194,7 +194,8 @@ fn strength(method: &Method, recipe: Recipe) -> Strength {
 /// Over all slices, in the order of the sets.
 fn epochs(folder: &Folder, method: Method, recipe: Recipe) -> UnlearnEpochs {
     let [retain, forget] = sets(folder);
-    UnlearnEpochs::new(method, strength(&method, recipe), &retain, &forget, SEED, false, 1)
+    let in_order = Optimisation { seed: SEED, shuffle: false, batch: 1, ..Optimisation::default() };
+    UnlearnEpochs::new(method, strength(&method, recipe), [&retain, &forget], &in_order)
 }
 
 fn steps(folder: &Folder, name: &str, epoch: u64) -> Vec<PlannedStep> {

@@ -61,6 +61,11 @@ const CODE: Strength = Strength {
 };
 const TEXT: Strength = Strength { recipe: Recipe::Text, ..CODE };
 
+/// How steps of so many slices are drawn.
+fn shuffled(batch: usize) -> Optimisation {
+    Optimisation { seed: 1, shuffle: true, batch, ..Optimisation::default() }
+}
+
 /// The methods that have two recipes; the others are in tests/methods.rs.
 fn with_recipes() -> impl Iterator<Item = Method> {
     METHODS.into_iter().filter(|found| found.recipe)
@@ -97,7 +102,7 @@ fn every_method_takes_the_slices_it_should() {
     for found in with_recipes() {
         for strength in [CODE, TEXT] {
             for batch in [1, 2] {
-                let epochs = UnlearnEpochs::new(found, strength, &retain, &forget, 1, true, batch);
+                let epochs = UnlearnEpochs::new(found, strength, [&retain, &forget], &shuffled(batch));
                 let steps = epochs.epoch(0);
                 assert_eq!(steps, epochs.epoch(0), "a function of the epoch");
                 assert_ne!(steps, epochs.epoch(1), "{}: another order in another epoch", found.name);
@@ -138,14 +143,14 @@ fn every_method_takes_the_slices_it_should() {
         }
     }
     // The larger set may be the forget set.
-    let epochs = UnlearnEpochs::new(method("nl-ft"), TEXT, &forget, &retain, 1, true, 1);
+    let epochs = UnlearnEpochs::new(method("nl-ft"), TEXT, [&forget, &retain], &shuffled(1));
     let steps = epochs.epoch(3);
     assert_eq!(steps.len(), 6);
     assert!(times_seen(&steps, Role::Retain).values().all(|&times| times == 2));
     assert_eq!(times_seen(&steps, Role::Forget).len(), 6);
 
     // One stream: the two sets are mixed, not one after the other.
-    let epochs = UnlearnEpochs::new(method("ga-ft"), CODE, &retain, &forget, 1, true, 1);
+    let epochs = UnlearnEpochs::new(method("ga-ft"), CODE, [&retain, &forget], &shuffled(1));
     let orders: Vec<Vec<Role>> = (0..8)
         .map(|epoch| epochs.epoch(epoch).iter().map(|step| step.terms[0].role).collect::<Vec<_>>())
         .collect();
@@ -169,7 +174,7 @@ fn weights_and_noise_are_those_of_the_recipe() {
     ] {
         for (recipe, weight) in [(Recipe::Text, text), (Recipe::Code, code)] {
             let strength = Strength { recipe, forget_weight: 0.25, ..CODE };
-            let epochs = UnlearnEpochs::new(method(name), strength, &retain, &forget, 1, true, 1);
+            let epochs = UnlearnEpochs::new(method(name), strength, [&retain, &forget], &shuffled(1));
             for term in epochs.epoch(0).iter().flat_map(|step| &step.terms) {
                 if term.role == Role::Retain {
                     assert_eq!((term.weight, term.noise), (1.0, None), "{name}");

@@ -12,7 +12,7 @@ use crate::batch::Sampler;
 use crate::data::digest::fingerprint;
 use crate::data::set::VolumeSet;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::{evaluate_together_until, own_slices, summary};
 use crate::json;
 use crate::metrics::ScoreSummary;
@@ -88,6 +88,21 @@ impl<'s> Measurements<'s> {
         // What cannot be read is measured again.
         let kept = serde_json::from_slice(&first).unwrap_or_default();
         Ok(Self { subjects: sets.iter().map(subject).collect(), sampler, ranks, stop, wanted, path, kept })
+    }
+
+    /// Scores after a run; where an image is not finite none, with what is wrong. That is what the run led to: for its record, no
+    /// error.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_of_result<B: Backend>(
+        &mut self,
+        engine: &mut Engine<'_, B>,
+    ) -> Result<(Option<Vec<Scores>>, Option<String>)> {
+        match self.take(engine, "after") {
+            Err(Error::NotFinite(message)) => Ok((Some(self.nothing()), Some(message))),
+            scores => Ok((scores?, None)),
+        }
     }
 
     /// Scores on each set, in their order; what is known already is not measured again. None where a stop was asked for:

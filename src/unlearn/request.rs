@@ -16,12 +16,13 @@ use crate::provenance::Provenance;
 use crate::reconstruct::make_rooms;
 use crate::run::usable::measurable;
 use crate::run::validation::Validate;
-use crate::run::{Outcome, Run, RunDirectory, Session, Start};
+use crate::run::{Outcome, Run, RunDirectory, RunState, Session, Start};
 use crate::sha256;
 use crate::tensorboard::EventFile;
 use crate::unlearn::beginning::initial_state;
 use crate::unlearn::config::UnlearnConfig;
 use crate::unlearn::measured::{BeforeAfter, Measurements};
+use crate::unlearn::method::Method;
 use crate::unlearn::preparation::{Preparation, Reached};
 use crate::unlearn::record::{Findings, Record};
 use crate::unlearn::schedule::UnlearnEpochs;
@@ -54,54 +55,23 @@ impl Unlearning<'_> {
         after_epoch: &mut Validate<'_, B>,
     ) -> Result<(Outcome, Record)> {
         let (method, config) = &self.config.filled()?;
+        let o = &config.optimisation;
         let directory = RunDirectory::check(self.session.out, self.session.start)?;
         if self.session.start != Start::Resume {
             directory.refuse_own_weights(&config.model, "--model")?;
         }
         let weights = Weights::read(&config.model)?;
-        let sampler = Sampler::new(&config.sampling, config.optimisation.seed)?;
+        let sampler = Sampler::new(&config.sampling, o.seed)?;
         let fixed = Sampler::fixed(&config.sampling)?;
         let sets = Sets::open(config, method, &sampler)?;
         if self.session.shown {
             sets.warnings().iter().for_each(|warning| warn(warning));
         }
 
-        let mut engine = Engine::for_training(ops, weights.architecture, &weights.parameters)?
-            .recomputing(config.optimisation.low_memory);
-        let reached = Reached::of(&directory, self.session.start)?;
-        let mut state = match reached {
-            Reached::Saved => directory.restore(&mut engine)?,
-            _ => initial_state(&mut engine, method, config)?,
-        };
-        let (mut preparation, origin) = Preparation::new(
-            &mut engine,
-            method,
-            config.hyperparameters,
-            &weights.parameters,
-            config.optimisation.seed,
-            (&directory, reached),
-        )?;
-        match (reached, origin) {
-            // What was found out is of what the run began with: the check below compares them.
-            (Reached::Prepared, origin) => state.origin = origin.unwrap_or_default(),
-            (Reached::Saved, Some(of_mask)) if of_mask != state.origin => {
-                return Err(Error::input(format!(
-                    "{} is of another run than the state beside it: bring back the run's own, or start again with --overwrite",
-                    directory.mask().display()
-                )));
-            }
-            _ => {}
-        }
-        let o = &config.optimisation;
-        let schedule = UnlearnEpochs::new(
-            *method,
-            config.strength(),
-            &sets.used,
-            &sets.forget,
-            o.seed,
-            o.shuffle,
-            o.batch,
-        );
+        let mut engine =
+            Engine::for_training(ops, weights.architecture, &weights.parameters)?.recomputing(o.low_memory);
+        let (mut state, mut preparation) = self.begin(&mut engine, (method, config), &weights, &directory)?;
+        let schedule = UnlearnEpochs::new(*method, config.strength(), [&sets.used, &sets.forget], o);
         let run = Run {
             directory: &directory,
             session: &self.session,
@@ -118,16 +88,8 @@ impl Unlearning<'_> {
             settings: config.of_steps(),
             title: "unlearning",
         };
-        // Measured from the weights that the run started from, also where it is resumed.
-        let original = || Engine::new(ops, weights.architecture, &weights.parameters);
-        let mut original = config.measure.then(original).transpose()?;
-        if let Some(original) = &mut original {
-            for (_, set) in &sets.measured {
-                measurable(set, engine.net())?;
-                make_rooms(&mut engine, set)?;
-                make_rooms(original, set)?;
-            }
-        }
+        let mut original =
+            if config.measure { Some(original(ops, &weights, &sets, &mut engine)?) } else { None };
         run.check(&mut engine, &mut state)?;
         // Hashing reads the whole forget set: a volume that cannot be read stops the request before it changes
         // anything.
@@ -156,11 +118,7 @@ impl Unlearning<'_> {
         };
         let (after, diverged) = match outcome {
             Outcome::Stopped => (None, None),
-            Outcome::Finished => match measurements.take(&mut engine, "after") {
-                // The run is over, and this is what it led to: for the record, not an error.
-                Err(Error::NotFinite(message)) => (Some(measurements.nothing()), Some(message)),
-                scores => (scores?, None),
-            },
+            Outcome::Finished => measurements.take_of_result(&mut engine)?,
         };
         let outcome = if after.is_some() { outcome } else { Outcome::Stopped };
         let [before, after] = [before, after].map(|scores| scores.unwrap_or_else(|| measurements.nothing()));
@@ -187,6 +145,58 @@ impl Unlearning<'_> {
         }
         Ok((outcome, record))
     }
+
+    /// The state to go on from, which the engine is brought to, and what the method needs before its first step.
+    fn begin<B: Backend>(
+        &self,
+        engine: &mut Engine<'_, B>,
+        (method, config): (&Method, &UnlearnConfig),
+        weights: &Weights,
+        directory: &RunDirectory,
+    ) -> Result<(RunState, Preparation<B::Buffer>)> {
+        let reached = Reached::of(directory, self.session.start)?;
+        let mut state = match reached {
+            Reached::Saved => directory.restore(engine)?,
+            _ => initial_state(engine, method, config)?,
+        };
+        let (preparation, origin) = Preparation::new(
+            engine,
+            method,
+            config.hyperparameters,
+            &weights.parameters,
+            config.optimisation.seed,
+            (directory, reached),
+        )?;
+        match (reached, origin) {
+            // What was found out is of what the run began with: its check compares them.
+            (Reached::Prepared, origin) => state.origin = origin.unwrap_or_default(),
+            (Reached::Saved, Some(of_mask)) if of_mask != state.origin => {
+                return Err(Error::input(format!(
+                    "{} is of another run than the state beside it: bring back the run's own, or start again with --overwrite",
+                    directory.mask().display()
+                )));
+            }
+            _ => {}
+        }
+        Ok((state, preparation))
+    }
+}
+
+/// The network that the run started from, also where it is resumed, with rooms for what is measured of it, and of the network
+/// that unlearns.
+fn original<'o, B: Backend>(
+    ops: &'o B,
+    weights: &Weights,
+    sets: &Sets,
+    engine: &mut Engine<'_, B>,
+) -> Result<Engine<'o, B>> {
+    let mut original = Engine::new(ops, weights.architecture, &weights.parameters)?;
+    for (_, set) in &sets.measured {
+        measurable(set, engine.net())?;
+        make_rooms(engine, set)?;
+        make_rooms(&mut original, set)?;
+    }
+    Ok(original)
 }
 
 /// Shows TensorBoard the scores before and after a run of so many steps.

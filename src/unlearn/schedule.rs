@@ -3,6 +3,7 @@
 use crate::data::order::epoch_order;
 use crate::data::set::VolumeSet;
 use crate::data::volume::SliceId;
+use crate::run::optimisation::Optimisation;
 use crate::run::schedule::{PlannedStep, Role, Schedule, Term};
 use crate::unlearn::method::{Before, Method};
 use crate::unlearn::mixing::Mixing;
@@ -25,11 +26,8 @@ impl UnlearnEpochs {
     pub fn new(
         method: Method,
         strength: Strength,
-        retain: &VolumeSet,
-        forget: &VolumeSet,
-        seed: u64,
-        shuffle: bool,
-        batch: usize,
+        [retain, forget]: [&VolumeSet; 2],
+        &Optimisation { seed, shuffle, batch, .. }: &Optimisation,
     ) -> Self {
         let retain = method.uses_retain_set().then(|| retain.clone());
         let forget = method.uses_forget_set().then(|| forget.clone());
