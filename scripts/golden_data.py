@@ -247,12 +247,15 @@ def files():
     put("bad_mask_2d.h5", seed=43, recon=False, mask=np.ones((ROWS, COLUMNS), bool))
     put("bad_mask_values.h5", seed=43, recon=False, mask=np.full(COLUMNS, 0.5))
     put("bad_mask_type.h5", seed=43, recon=False, mask=np.bytes_("1111111111"))
+    put("bad_mask_float16.h5", seed=43, recon=False, mask=dense.astype(np.float16))
+    put("bad_target_float16.h5", seed=47, recon=target(47).astype(np.float16))
     # HDF5 2.0 has a storage layout that hdf5-pure does not know yet.
     put("bad_layout.h5", seed=46, recon=False, libver="latest", options={"kspace": dict(chunks=(1, 1, 4, 10), **gzip)})
     with h5py.File(GOLDEN / "bad_kspace_group.h5", "w") as file:
         file.create_group("kspace")
         file["ismrmrd_header"] = np.bytes_(header())
     put_links()
+    put_unwritten()
     # Lenient where fastMRI raises: no limits, no namespace.
     put("lenient_no_limits.h5", seed=44, xml=header(limits=False))
     put("lenient_no_namespace.h5", seed=45, xml=header(namespace=""))
@@ -260,7 +263,7 @@ def files():
 
 
 def put_links():
-    """k-space that is somewhere else: behind a link, and in another file."""
+    """k-space and masks that are somewhere else: behind a link, and in another file."""
     shape = (SLICES, COILS, ROWS, COLUMNS)
     with h5py.File(GOLDEN / "bad_soft_link.h5", "w") as file:
         file["measured"] = np.zeros(shape, np.complex64)
@@ -271,6 +274,43 @@ def put_links():
         layout[:] = h5py.VirtualSource("elsewhere.h5", "kspace", shape)
         file.create_virtual_dataset("kspace", layout)
         file["ismrmrd_header"] = np.bytes_(header())
+
+    # In groups whose links are messages of a header.
+    for name, libver, link, others in [
+        ("bad_mask_soft_link.h5", "v110", h5py.SoftLink("/masks/own"), 0),
+        ("bad_mask_external_link.h5", "earliest", h5py.ExternalLink("elsewhere.h5", "/mask"), 0),
+        ("lenient_links.h5", "v110", None, 1),
+    ]:
+        put(name, seed=48, recon=False, libver=libver)
+        with h5py.File(GOLDEN / name, "r+", libver=libver) as file:
+            for i in range(others):
+                file[f"other {i}"] = h5py.SoftLink("/nowhere")
+            if link is not None:
+                file["mask"] = link
+
+
+def put_unwritten():
+    """k-space of which less is in the file than it has numbers."""
+    shape = (SLICES, COILS, ROWS, COLUMNS)
+    for name, options in [
+        ("bad_external.h5", dict(external=[("elsewhere.bin", 0, 8 * math.prod(shape))])),
+        ("bad_unwritten.h5", {}),
+        ("bad_unwritten_chunks.h5", dict(chunks=(1, 1, ROWS, COLUMNS))),
+    ]:
+        with h5py.File(GOLDEN / name, "w") as file:
+            # Only one that is larger than its file is looked into for chunks.
+            size = shape if "chunks" not in options else (100, *shape[1:])
+            kspace = file.create_dataset("kspace", size, np.complex64, **options)
+            if "chunks" in options:
+                kspace[0] = 1
+            file["ismrmrd_header"] = np.bytes_(header())
+    # A copy of what another program still writes.
+    with h5py.File(GOLDEN / "writing.h5", "w", libver="v110") as file:
+        file["ismrmrd_header"] = np.bytes_(header())
+        file.swmr_mode = True
+        file.flush()
+        (GOLDEN / "bad_in_use.h5").write_bytes((GOLDEN / "writing.h5").read_bytes())
+    (GOLDEN / "writing.h5").unlink()
 
 
 def sha256(array, dtype):

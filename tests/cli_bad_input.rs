@@ -4,7 +4,10 @@
 #[path = "cli_support/mod.rs"]
 mod support;
 
+use kerase::data::volume::NewVolume;
+use kerase::data::write::write_volume;
 use kerase::model::Weights;
+use num_complex::Complex32;
 use support::{Folder, golden};
 
 /// Runs both commands that read volumes on `data`, and expects the same complaint from both.
@@ -63,6 +66,54 @@ fn files_that_are_no_volumes() {
     refused(&folder, "empty", &["empty", "no *.h5 files"]);
     std::fs::write(folder.path("list.txt"), "knee/no.h5\n").unwrap();
     refused(&folder, "list.txt", &["list.txt", "knee/no.h5"]);
+}
+
+/// Each would be waited for, or read without an end.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let folder = Folder::new();
+    folder.shell("set -e; for name in pipe.h5 pipe scan.hdr other.cfl; do mkfifo $name; done").succeeded();
+    std::fs::write(folder.path("other.hdr"), "# Dimensions\n2 3 1 2\n").unwrap();
+    for (command, part) in [
+        ("info --data pipe.h5", "pipe.h5 is neither a file nor a directory"),
+        ("info --data pipe", "pipe is neither a file nor a directory"),
+        ("info --data /dev/zero", "/dev/zero is neither a file nor a directory"),
+        ("convert --images pipe.h5 x.cfl", "pipe.h5 is not a file"),
+        ("convert scan.cfl x.h5", "scan.hdr is not a file"),
+        ("convert other.cfl x.h5", "other.cfl is not a file"),
+    ] {
+        folder.shell(&format!("exec timeout 20 \"$KERASE\" {command}")).failed(2, &[part]);
+    }
+}
+
+#[test]
+fn a_check_finds_coils_and_targets_that_are_odd() {
+    let folder = Folder::new();
+    let (slices, coils, matrix, recon) = (3, 2, [16, 16], [16, 16]);
+    let mut volume = NewVolume {
+        slices,
+        coils,
+        matrix,
+        recon,
+        kspace: vec![Complex32::new(0.5, -1.0); slices * coils * 256],
+        reconstruction_rss: vec![1.0; slices * 256],
+        encoding_limit_max: 15,
+        encoding_limit_center: 8,
+        acquisition: "AXT2".to_string(),
+        patient_id: "1".to_string(),
+    };
+    let check = "\"$KERASE\" info --data x.h5 --check 2>&1";
+    // Coil 1 of slice 2: the image is there, but not the whole of it.
+    volume.kspace[5 * 256..].fill(Complex32::ZERO);
+    write_volume(folder.path("x.h5"), &volume).unwrap();
+    let said = folder.shell(check).succeeded();
+    assert!(said.contains("warning: x.h5: the k-space of coil 1 is zero in slice 2 and not"), "{said}");
+    assert!(said.contains("every slice can be read and used"), "{said}");
+
+    volume.reconstruction_rss.fill(-1.0);
+    write_volume(folder.path("x.h5"), &volume).unwrap();
+    folder.kerase("info --data x.h5 --check").failed(2, &["x.h5", "nowhere above zero in slice 0, 1, 2"]);
 }
 
 #[test]

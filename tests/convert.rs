@@ -284,4 +284,15 @@ fn a_disk_that_refuses_leaves_no_half_an_array() {
         .shell(&format!("{limited} convert {} x.h5", golden("bart_cine.cfl")))
         .failed(2, &["cannot write x.h5", "File too large"]);
     assert!(folder.list("").is_empty(), "{:?}", folder.list(""));
+
+    // What was there before stays, header and data.
+    let old: Vec<u8> = (0..24).flat_map(|i| (i as f32 - 3.5).to_le_bytes()).collect();
+    let header = "# Dimensions\n2 3 1 2\n";
+    std::fs::write(folder.path("x.cfl"), &old).unwrap();
+    std::fs::write(folder.path("x.hdr"), header).unwrap();
+    folder
+        .shell(&format!("{limited} convert {m4raw} x.cfl --overwrite"))
+        .failed(2, &["cannot write x.cfl", "File too large"]);
+    assert!(folder.read("x.cfl") == old && folder.read("x.hdr") == header.as_bytes());
+    assert_eq!(folder.list(""), ["x.cfl", "x.hdr"]);
 }

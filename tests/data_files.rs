@@ -104,6 +104,9 @@ fn files_that_fastmri_would_refuse_but_that_say_enough_are_read() {
     assert_eq!([file.padding_left, file.padding_right], [0, 10]);
     let file = VolumeFile::open(golden("lenient_no_namespace.h5")).unwrap();
     assert_eq!((file.padding_left, file.padding_right, file.recon), (0, 10, [3, 5]));
+    // Links of names that kerase does not look for.
+    let file = VolumeFile::open(golden("lenient_links.h5")).unwrap();
+    assert_eq!((&file.mask, file.target), (&None, None));
 }
 
 #[test]
@@ -131,6 +134,13 @@ fn bad_files_are_refused_with_what_is_wrong() {
         ("bad_mask_2d.h5", &["[4, 10]", "2-D masks are not supported"]),
         ("bad_mask_values.h5", &["'mask' contains 0.5"]),
         ("bad_mask_type.h5", &["mask"]),
+        ("bad_mask_float16.h5", &["'mask' has numbers of a type that kerase does not read", "float32"]),
+        ("bad_mask_soft_link.h5", &["'mask' is a link", "h5copy"]),
+        ("bad_mask_external_link.h5", &["'mask' is a link", "h5copy"]),
+        ("bad_external.h5", &["'kspace' has its numbers in other files"]),
+        ("bad_unwritten.h5", &["'kspace' has the shape [2, 2, 4, 10], but was never written"]),
+        ("bad_unwritten_chunks.h5", &["'kspace' has the shape [100, 2, 4, 10]", "only a part of it"]),
+        ("bad_in_use.h5", &["being written", "h5clear -s "]),
     ];
     for (name, parts) in cases {
         let message = VolumeFile::open(golden(name)).unwrap_err().to_string();
@@ -138,6 +148,9 @@ fn bad_files_are_refused_with_what_is_wrong() {
             assert!(message.contains(part), "{name}: '{part}' is not in: {message}");
         }
     }
+    let target = VolumeFile::open(golden("bad_target_float16.h5")).and_then(|file| file.read_slice(0));
+    let message = target.unwrap_err().to_string();
+    assert!(message.contains("'reconstruction_rss' has numbers of a type that"), "{message}");
 }
 
 #[test]

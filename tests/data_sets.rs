@@ -156,6 +156,31 @@ fn sets_that_cannot_be_used_are_refused() {
 }
 
 #[test]
+fn what_is_no_manifest_is_refused_in_few_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("big.tar");
+    std::fs::File::create(&path).unwrap().set_len(17 << 20).unwrap();
+    let message = refusal(&path);
+    assert!(message.contains("big.tar is neither") && message.contains("at most 16 MiB"), "{message}");
+    for (bytes, part) in [
+        (b"file0.h5\0".to_vec(), "no text in UTF-8"),
+        (b"file\xff.h5".to_vec(), "no text in UTF-8"),
+        // Beyond the first block, and a character across its end.
+        ([b"#".repeat(1 << 17), b"\xff".to_vec()].concat(), "no text in UTF-8"),
+        ([b"#".repeat((1 << 16) - 1), "é\n".into()].concat(), "lists no volumes"),
+        (b"x".repeat(100_000), "lists 1 files that do not exist"),
+        (b"slices=".repeat(100_000), "lists 1 files that do not exist"),
+        ([b"x slices=".to_vec(), b"9".repeat(100_000)].concat(), "expected slices=FROM..TO"),
+        (b"no.h5\n".repeat(5000), "and 4900 more"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let message = refusal(&path);
+        assert!(message.contains("big.tar") && message.contains(part), "{message}");
+        assert!(message.len() < 20_000, "{} bytes", message.len());
+    }
+}
+
+#[test]
 fn fractions_are_seeded_nested_and_never_empty() {
     let directory = directory(&[(10, 8), (10, 8), (10, 8), (10, 8)]);
     let set = open(directory.path());

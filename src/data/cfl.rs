@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use num_complex::Complex32;
 
 use super::complex::all_finite;
+use super::entries::shortened;
 use super::positioned::PositionedFile;
 use crate::atomic;
 use crate::error::{Error, Result};
@@ -42,9 +43,7 @@ impl Cfl {
     /// another size than the file has, or where another dimension is used.
     pub fn open(path: &Path, meant: &[usize]) -> Result<Self> {
         let [header, path] = pair(path);
-        let text = std::fs::read(&header).map_err(|source| Error::io("read", &header, source))?;
-        let dims = parse(&String::from_utf8_lossy(&text))
-            .map_err(|what| Error::input(format!("{}: {what}", header.display())))?;
+        let dims = read_header(&header)?;
         if let Some(other) = (0..dims.len()).find(|d| !meant.contains(d) && dims[*d] != 1) {
             let meant: Vec<String> = meant.iter().map(|&d| format!("{d} ({})", NAMES[d])).collect();
             return Err(Error::input(format!(
@@ -56,9 +55,8 @@ impl Cfl {
                 meant.join(", ")
             )));
         }
-        let cannot_read = |source| Error::io("read", &path, source);
-        let handle = std::fs::File::open(&path).map_err(cannot_read)?;
-        let length = handle.metadata().map_err(cannot_read)?.len();
+        let file = PositionedFile::open(&path, "the numbers of an array of BART's")?;
+        let length = file.length;
         let expected = dims.iter().try_fold(8u64, |size, &axis| size.checked_mul(axis as u64));
         if expected != Some(length) {
             return Err(Error::input(format!(
@@ -68,7 +66,7 @@ impl Cfl {
                 dims
             )));
         }
-        Ok(Self { path, dims, file: PositionedFile { handle, length } })
+        Ok(Self { path, dims, file })
     }
 
     pub fn path(&self) -> &Path {
@@ -112,8 +110,12 @@ pub fn pair(path: &Path) -> [PathBuf; 2] {
     })
 }
 
-/// Writes an array: `parts` one after the other in the file's order. A header without its data is never left, nor one
-/// beside the data of another array; data without its header, as a crash may leave it, nothing takes for an array.
+/// Writes an array: `parts` one after the other in the file's order.
+///
+/// Header and data are both on the disk, under other names, before either of an older pair is touched: what fails until then
+/// leaves that pair as it was. As two files cannot be renamed at once, the old header goes first, then the data comes, then the
+/// header. A crash in between leaves data without its header, which nothing takes for an array, and never a header beside
+/// the data of another one, which of the same size would go unnoticed.
 ///
 /// # Errors
 /// Those of `parts`, of the disk, and [`Error::Input`] where they are not as many numbers as `dims` says.
@@ -121,37 +123,64 @@ pub fn write(path: &Path, dims: &Dims, parts: impl Iterator<Item = Result<Vec<Co
     let [header, path] = pair(path);
     let cannot_write = |source| Error::io("write", &path, source);
     let had_data = path.exists();
-    let mut count = 0;
-    atomic::write(&path, |writer| {
-        for part in parts {
-            let part = part?;
-            count += part.len();
-            for z in part {
-                writer.write_all(&z.re.to_le_bytes()).map_err(cannot_write)?;
-                writer.write_all(&z.im.to_le_bytes()).map_err(cannot_write)?;
-            }
-        }
-        if count != dims.iter().product::<usize>() {
-            return Err(Error::input(format!(
-                "{}: {count} numbers for an array of {dims:?}",
-                path.display()
-            )));
-        }
-        // From here on the old header would be beside other data.
-        match std::fs::remove_file(&header) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("replace", &header, error))
-            }
-            _ => Ok(()),
-        }
-    })?;
     let sizes: Vec<String> = dims.iter().map(ToString::to_string).collect();
     let text = format!("# Dimensions\n{}\n", sizes.join(" "));
-    atomic::write_bytes(&header, text.as_bytes()).inspect_err(|_| {
+    let mut count = 0;
+    let written = atomic::write(&header, |writer| {
+        let to_disk = writer.write_all(text.as_bytes()).and_then(|()| writer.flush());
+        to_disk
+            .and_then(|()| writer.get_ref().sync_all())
+            .map_err(|source| Error::io("write", &header, source))?;
+        atomic::write(&path, |writer| {
+            for part in parts {
+                let part = part?;
+                count += part.len();
+                for z in part {
+                    writer.write_all(&z.re.to_le_bytes()).map_err(cannot_write)?;
+                    writer.write_all(&z.im.to_le_bytes()).map_err(cannot_write)?;
+                }
+            }
+            if count != dims.iter().product::<usize>() {
+                return Err(Error::input(format!(
+                    "{}: {count} numbers for an array of {dims:?}",
+                    path.display()
+                )));
+            }
+            writer.flush().and_then(|()| writer.get_ref().sync_all()).map_err(cannot_write)?;
+            match std::fs::remove_file(&header) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Error::io("replace", &header, error))
+                }
+                _ => {
+                    // The header must be gone from the disk before other data is there.
+                    atomic::sync_parent(&header);
+                    Ok(())
+                }
+            }
+        })
+    });
+    written.inspect_err(|_| {
         if !had_data {
             let _ = std::fs::remove_file(&path);
         }
     })
+}
+
+/// Headers are a few lines, with the commands that made the array.
+const LARGEST_HEADER: u64 = 1 << 20;
+
+fn read_header(path: &Path) -> Result<Dims> {
+    let file = PositionedFile::open(path, "a header of BART's")?;
+    let refused = |what: String| Error::input(format!("{}: {what}", path.display()));
+    if file.length > LARGEST_HEADER {
+        return Err(refused(format!(
+            "it has {} bytes: expected a header of BART's, a few lines",
+            file.length
+        )));
+    }
+    let mut text = vec![0; file.length as usize];
+    file.read_at(0, &mut text).map_err(|error| refused(format!("{error}: copy it again")))?;
+    parse(&String::from_utf8_lossy(&text)).map_err(refused)
 }
 
 /// The line after `# Dimensions`; what BART itself adds behind, such as the command, is left alone.
@@ -162,14 +191,16 @@ fn parse(text: &str) -> std::result::Result<Dims, String> {
     let sizes: Vec<&str> = line.split_whitespace().collect();
     let mut dims = [1; 16];
     if sizes.is_empty() || sizes.len() > dims.len() {
-        return Err(format!("{} sizes in '{line}': expected 1 to 16", sizes.len()));
+        return Err(format!("{} sizes in '{}': expected 1 to 16", sizes.len(), shortened(line)));
     }
     for (size, text) in dims.iter_mut().zip(sizes) {
-        *size = text
-            .parse()
-            .ok()
-            .filter(|&size| size > 0)
-            .ok_or_else(|| format!("'{text}' in '{line}' is no size: expected whole numbers from 1"))?;
+        *size = text.parse().ok().filter(|&size| size > 0).ok_or_else(|| {
+            format!(
+                "'{}' in '{}' is no size: expected whole numbers from 1",
+                shortened(text),
+                shortened(line)
+            )
+        })?;
     }
     Ok(dims)
 }

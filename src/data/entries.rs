@@ -9,12 +9,23 @@
 //! ```
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::positioned::PositionedFile;
 use super::volume::VolumeFile;
 use crate::error::{Error, Result};
 use crate::progress::got_on;
+
+/// Bytes of a manifest: a hundred thousand long paths.
+const LARGEST_MANIFEST: u64 = 16 << 20;
+/// Bytes of it that show whether it is text.
+const FIRST_BLOCK: u64 = 1 << 16;
+/// Missing files that are named.
+const MOST_NAMED: usize = 100;
+/// Characters of a line that is quoted.
+const MOST_QUOTED: usize = 200;
 
 /// How files of volumes end.
 const EXTENSIONS: [&str; 3] = ["h5", "hdf5", "mat"];
@@ -46,11 +57,18 @@ impl Entry {
 /// The volumes that a path names.
 ///
 /// # Errors
-/// [`Error::Input`] where there are none, and for those that are missing or named twice: all of them are named.
+/// [`Error::Input`] where there are none, and for those that are missing or named twice: they are named, of missing ones a
+/// hundred.
 pub(super) fn entries(source: &Path) -> Result<Vec<Entry>> {
     let metadata = std::fs::metadata(source).map_err(|error| Error::io("read", source, error))?;
     let entries = if metadata.is_dir() {
         directory_entries(source)?
+    } else if !metadata.is_file() {
+        // A pipe would be waited for, and a device may have no end.
+        return Err(Error::input(format!(
+            "{} is neither a file nor a directory: expected a directory of volumes, one volume, or a manifest",
+            source.display()
+        )));
     } else if is_hdf5(source) {
         vec![Entry { path: source.to_path_buf(), slices: None }]
     } else if source.extension().is_some_and(|extension| extension == "cfl" || extension == "hdr") {
@@ -120,14 +138,37 @@ fn is_hdf5(path: &Path) -> bool {
     is_named_as_volume(path) || hdf5_pure::is_hdf5(path).unwrap_or(false)
 }
 
-fn manifest_entries(manifest: &Path) -> Result<Vec<Entry>> {
-    let bytes = std::fs::read(manifest).map_err(|source| Error::io("read", manifest, source))?;
-    let text = String::from_utf8(bytes).map_err(|_| {
+/// What is no manifest is refused before much of it is read.
+fn manifest_text(manifest: &Path) -> Result<String> {
+    let cannot_read = |source| Error::io("read", manifest, source);
+    let refused = |what: &str| {
         Error::input(format!(
-            "{} is neither an HDF5 file nor a manifest (a text file with one volume a line)",
+            "{} is neither an HDF5 file nor a manifest (a text file with one volume a line): {what}",
             manifest.display()
         ))
-    })?;
+    };
+    let file = PositionedFile::open(manifest, "a manifest")?;
+    if file.length > LARGEST_MANIFEST {
+        let most = LARGEST_MANIFEST >> 20;
+        return Err(refused(&format!("it has {} bytes, and manifests at most {most} MiB", file.length)));
+    }
+    let mut bytes = vec![];
+    let mut block = (&file.handle).take(FIRST_BLOCK);
+    block.read_to_end(&mut bytes).map_err(cannot_read)?;
+    // Some systems' UTF-16 is half NUL bytes; a character may end in the next block.
+    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Err(error) => error.error_len().is_none(),
+        Ok(_) => true,
+    };
+    if bytes.contains(&0) || !text(&bytes) {
+        return Err(refused("it is no text in UTF-8"));
+    }
+    (&file.handle).take(LARGEST_MANIFEST).read_to_end(&mut bytes).map_err(cannot_read)?;
+    String::from_utf8(bytes).map_err(|_| refused("it is no text in UTF-8"))
+}
+
+fn manifest_entries(manifest: &Path) -> Result<Vec<Entry>> {
+    let text = manifest_text(manifest)?;
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let directory = manifest.parent().unwrap_or(Path::new(""));
@@ -140,18 +181,19 @@ fn manifest_entries(manifest: &Path) -> Result<Vec<Entry>> {
         let (path, slices) = match line.rsplit_once(char::is_whitespace) {
             Some((_, last)) if is_meant_as_slices(last) => {
                 return Err(Error::input(format!(
-                    "{} line {}: '{last}': expected slices=FROM..TO without blanks, such as slices=3..20 for slices 3 to 19",
+                    "{} line {}: '{}': expected slices=FROM..TO without blanks, such as slices=3..20 for slices 3 to 19",
                     manifest.display(),
-                    number + 1
+                    number + 1,
+                    shortened(last)
                 )));
             }
             Some((path, last)) if last.starts_with("slices=") => {
                 let slices = slice_range(&last["slices=".len()..]).ok_or_else(|| {
                     Error::input(format!(
-                        "{} line {}: '{last}': expected slices=FROM..TO with FROM < TO, such as slices=3..20 for \
-                         slices 3 to 19",
+                        "{} line {}: '{}': expected slices=FROM..TO with FROM < TO, such as slices=3..20 for slices 3 to 19",
                         manifest.display(),
-                        number + 1
+                        number + 1,
+                        shortened(last)
                     ))
                 })?;
                 (path.trim_end(), Some(slices))
@@ -166,17 +208,15 @@ fn manifest_entries(manifest: &Path) -> Result<Vec<Entry>> {
             manifest.display()
         )));
     }
-    let missing: Vec<String> = entries
-        .iter()
-        .filter(|entry| !entry.path.is_file())
-        .map(|entry| entry.path.display().to_string())
-        .collect();
+    let missing: Vec<&Entry> = entries.iter().filter(|entry| !entry.path.is_file()).collect();
     if !missing.is_empty() {
+        let named = missing.iter().take(MOST_NAMED).map(|entry| shortened(&entry.path.display().to_string()));
+        let others = (missing.len() > MOST_NAMED).then(|| format!("and {} more", missing.len() - MOST_NAMED));
         return Err(Error::input(format!(
             "{} lists {} files that do not exist, relative to it:{}",
             manifest.display(),
             missing.len(),
-            listed(missing)
+            listed(named.chain(others).collect())
         )));
     }
     Ok(entries)
@@ -221,4 +261,12 @@ fn refuse_duplicates(source: &Path, entries: &[Entry]) -> Result<()> {
 /// Lines of an error that names several.
 pub(super) fn listed(lines: Vec<String>) -> String {
     lines.into_iter().map(|line| format!("\n  {line}")).collect()
+}
+
+/// Text that an error quotes, which may be a whole file without a line break.
+pub(super) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MOST_QUOTED) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
+    }
 }

@@ -31,7 +31,7 @@ pub(super) fn metadata(file: &Container, path: &Path) -> Result<VolumeFile> {
         ))
     })?;
     let header = Header::parse(&header.string()?).map_err(|error| file.error(error))?;
-    let (padding_left, padding_right) = header.padding(columns);
+    let (padding_left, padding_right) = header.padding(columns).map_err(|error| file.error(error))?;
 
     let attributes = file.attributes()?;
     let number = |name: &str| {

@@ -4,18 +4,18 @@
 //! and it means that nothing is shared between threads (no lock, no common file position) and that a set of
 //! thousands of volumes holds no file open.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hdf5_pure::{
-    AttrValue, ChunkCacheConfig, Datatype, Error as Hdf5Error, FileAccessProperties, FormatError, Layout,
-    MetadataCacheConfig,
+    AttrValue, ChunkCacheConfig, ChunkIndex, Datatype, Error as Hdf5Error, FileAccessProperties, FormatError,
+    Layout, MetadataCacheConfig,
 };
 use num_complex::Complex32;
 
 use super::complex::{ComplexLayout, all_finite};
+use super::links;
 use super::positioned::{PositionedFile, SharedFile};
 use crate::error::{Error, Result};
 
@@ -52,16 +52,8 @@ pub(super) fn with_container<T>(path: &Path, read: impl FnOnce(&Container) -> Re
 
 impl Container {
     fn open(path: &Path) -> Result<Self> {
-        let cannot_read = |source| Error::io("read", path, source);
-        let handle = File::open(path).map_err(cannot_read)?;
-        let metadata = handle.metadata().map_err(cannot_read)?;
-        if !metadata.is_file() {
-            return Err(Error::input(format!(
-                "{} is not a file: expected one HDF5 file of the fastMRI layout",
-                path.display()
-            )));
-        }
-        let length = metadata.len();
+        let bytes = PositionedFile::open(path, "one HDF5 file of the fastMRI layout")?;
+        let length = bytes.length;
         if length == 0 {
             return Err(Error::input(format!("{} is empty: copy or download it again", path.display())));
         }
@@ -70,9 +62,16 @@ impl Container {
         let properties = FileAccessProperties::new()
             .with_metadata_cache(MetadataCacheConfig::new(1 << 20))
             .with_chunk_cache(ChunkCacheConfig::disabled());
-        let bytes = Arc::new(PositionedFile { handle, length });
+        let bytes = Arc::new(bytes);
         let file = hdf5_pure::File::from_source_with_options(SharedFile(bytes.clone()), properties).map_err(
             |error| {
+            if matches!(error, Hdf5Error::FileMarkedInUse(_)) {
+                return Error::input(format!(
+                    "{0} is marked as being written: wait until the program that writes it has closed it, or, if that is gone, \
+                     take the mark away with  h5clear -s {0}",
+                    path.display()
+                ));
+            }
             let what = match error {
                 Hdf5Error::Format(FormatError::SignatureNotFound) if is_old_matlab(&bytes) => {
                     "is a MATLAB file of an older format, which is not HDF5 (save it with '-v7.3')".to_string()
@@ -103,18 +102,19 @@ impl Container {
         Error::input(format!("{}: {message}", self.path.display()))
     }
 
+    fn link(&self, name: &str) -> Error {
+        self.error(format!(
+            "'{name}' is a link, which kerase does not follow: copy the dataset into the file, as h5copy does"
+        ))
+    }
+
     fn damaged(&self, name: &str, error: &Hdf5Error) -> Error {
         // In older files a soft link has this address in place of an object's.
         if error.to_string().contains(&u64::MAX.to_string()) {
-            return self.error(format!(
-                "'{name}' is a link, which kerase does not follow: copy the dataset into the file, as h5copy does"
-            ));
+            return self.link(name);
         }
         if matches!(error, Hdf5Error::Format(FormatError::TypeMismatch { .. })) {
-            return self.error(format!(
-                "'{name}' has numbers of a type that kerase does not read ({error}): store it anew as float32, in h5py  \
-                 file[\"{name}\"][()].astype(\"float32\")"
-            ));
+            return self.unknown_numbers(name, error);
         }
         self.error(format!(
             "cannot read '{name}' ({error}): copy or download the file again, or, if h5py reads it, rewrite it with \
@@ -122,10 +122,28 @@ impl Container {
         ))
     }
 
+    /// HDF5 gives zeros for what was never written.
+    fn unwritten(&self, name: &str, shape: &(impl std::fmt::Debug + ?Sized)) -> Error {
+        self.error(format!(
+            "'{name}' has the shape {shape:?}, but was never written, or only a part of it: write it anew, or copy or download \
+             the file again"
+        ))
+    }
+
+    fn unknown_numbers(&self, name: &str, what: impl std::fmt::Display) -> Error {
+        self.error(format!(
+            "'{name}' has numbers of a type that kerase does not read ({what}): store it anew as float32, in h5py  \
+             file[\"{name}\"][()].astype(\"float32\")"
+        ))
+    }
+
     /// The dataset of this name in the root group, or `None` where there is nothing of that name.
     pub fn dataset<'a>(&'a self, name: &'a str) -> Result<Option<Dataset<'a>>> {
         let dataset = match self.file.dataset(name) {
             Ok(dataset) => dataset,
+            Err(Hdf5Error::Format(FormatError::PathNotFound(_))) if self.has_link(name) => {
+                return Err(self.link(name));
+            }
             Err(Hdf5Error::Format(FormatError::PathNotFound(_))) => return Ok(None),
             Err(Hdf5Error::NotADataset(_)) => {
                 return Err(
@@ -142,12 +160,29 @@ impl Container {
                 "'{name}' is a virtual dataset, whose numbers are in other files: copy them into one, as h5repack does"
             )));
         }
+        if matches!(layout, Layout::Contiguous { address: None, .. }) && !shape.contains(&0) {
+            // To ask for no rows is to ask where they are.
+            return Err(match dataset.read_raw_rows(0, 0) {
+                Err(Hdf5Error::Format(FormatError::UnsupportedExternalStorage)) => self.error(format!(
+                    "'{name}' has its numbers in other files: copy them into this one, in h5py  numbers = \
+                     file[\"{name}\"][()]; del file[\"{name}\"]; file[\"{name}\"] = numbers"
+                )),
+                _ => self.unwritten(name, &shape),
+            });
+        }
         let shape = shape
             .iter()
             .map(|&size| usize::try_from(size).map_err(|_| self.error(format!("'{name}' is {size} long"))))
             .collect::<Result<Vec<usize>>>()?;
         self.check_size(name, &dataset, &shape)?;
         Ok(Some(Dataset { container: self, name, dataset, shape }))
+    }
+
+    /// Whether the root group has a link of this name, which where hdf5-pure finds nothing leads elsewhere. What cannot be
+    /// read has none: this is no reason to refuse a file.
+    fn has_link(&self, name: &str) -> bool {
+        links::names(&self.bytes, self.file.superblock())
+            .is_ok_and(|names| names.iter().any(|found| found == name.as_bytes()))
     }
 
     /// Refuses a dataset that the file is too small to hold. A few damaged bytes can turn a shape into
@@ -159,6 +194,9 @@ impl Container {
         let size = shape.iter().try_fold(element, |size, &axis| size.checked_mul(axis as u64));
         let largest = self.file.file_size().saturating_mul(ratio);
         if size.is_none_or(|size| size > largest) {
+            if lacks_chunks(dataset, shape) {
+                return Err(self.unwritten(name, shape));
+            }
             return Err(self.error(format!(
                 "'{name}' claims the shape {shape:?}, more than the file of {} bytes can hold: it is damaged; copy \
                  or download it again",
@@ -193,6 +231,17 @@ impl Container {
             .attrs()
             .map_err(|error| self.error(format!("cannot read the attributes ({error}); copy the file again")))
     }
+}
+
+/// Whether fewer chunks are in the file than the shape asks for, where each chunk that is there is listed: of indices that follow
+/// from the shape a damaged one would fill all memory.
+fn lacks_chunks(dataset: &hdf5_pure::Dataset, shape: &[usize]) -> bool {
+    let Ok(Layout::Chunked { chunk_shape, index: ChunkIndex::BTreeV1 }) = dataset.layout() else {
+        return false;
+    };
+    let along = shape.iter().zip(chunk_shape).map(|(size, chunk)| (*size as u64).div_ceil(chunk.max(1)));
+    let expected = along.fold(1, u64::saturating_mul);
+    dataset.chunks().is_ok_and(|chunks| (chunks.len() as u64) < expected)
 }
 
 /// MATLAB's formats before 7.3 begin so.
@@ -330,16 +379,21 @@ impl Dataset<'_> {
     /// not finite.
     pub fn real_row(&self, index: usize) -> Result<Vec<f32>> {
         let values = self.dataset.read_f32_rows(index as u64, 1).map_err(|error| self.damaged(&error))?;
-        let expected: usize = self.shape[1..].iter().product();
-        if values.len() != expected {
-            return Err(self.container.error(format!(
-                "'{}' gave {} numbers for row {index}: expected {expected}",
-                self.name,
-                values.len()
-            )));
-        }
+        self.check_count(values.len(), self.shape[1..].iter().product())?;
         self.check_finite(index, &values)?;
         Ok(values)
+    }
+
+    /// hdf5-pure makes no numbers, and no error, of floats that are other than IEEE's of 32 or 64 bits.
+    fn check_count(&self, found: usize, expected: usize) -> Result<()> {
+        match found {
+            _ if found == expected => Ok(()),
+            0 => Err(self.container.unknown_numbers(self.name, self.datatype()?)),
+            _ => Err(self.container.error(format!(
+                "'{}' gave {found} numbers: expected {expected}; copy or download the file again",
+                self.name
+            ))),
+        }
     }
 
     /// Refuses NaN and infinity: one such number spreads over the whole image in the first Fourier transform.
@@ -364,22 +418,28 @@ impl Dataset<'_> {
             other => other,
         };
         let size = number.type_size() as usize;
-        let bytes = || self.dataset.read_raw().map_err(|error| self.damaged(&error));
-        match number {
+        let values: Vec<bool> = match number {
             Datatype::FixedPoint { .. } | Datatype::BitField { .. } => {
-                Ok(bytes()?.chunks_exact(size).map(|value| value.iter().any(|&byte| byte != 0)).collect())
+                let bytes = self.dataset.read_raw().map_err(|error| self.damaged(&error))?;
+                bytes.chunks_exact(size).map(|value| value.iter().any(|&byte| byte != 0)).collect()
             }
             Datatype::FloatingPoint { .. } => {
                 let values = self.dataset.read_f64().map_err(|error| self.damaged(&error))?;
                 if let Some(other) = values.iter().find(|value| ![0.0, 1.0].contains(*value)) {
-                    return Err(self.container.error(format!("'{}' contains {other}: expected 0 or 1", self.name)));
+                    return Err(self
+                        .container
+                        .error(format!("'{}' contains {other}: expected 0 or 1", self.name)));
                 }
-                Ok(values.into_iter().map(|value| value != 0.0).collect())
+                values.into_iter().map(|value| value != 0.0).collect()
             }
-            _ => Err(self.container.error(format!(
-                "'{}' has elements of type {datatype}: expected bool, integers or floats, one for each column",
-                self.name
-            ))),
-        }
+            _ => {
+                return Err(self.container.error(format!(
+                    "'{}' has elements of type {datatype}: expected bool, integers or floats, one for each column",
+                    self.name
+                )));
+            }
+        };
+        self.check_count(values.len(), self.shape.iter().product())?;
+        Ok(values)
     }
 }

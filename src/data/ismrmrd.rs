@@ -2,6 +2,7 @@
 
 use roxmltree::{Document, Node};
 
+use super::entries::shortened;
 use super::volume::NewVolume;
 use crate::error::{Error, Result};
 
@@ -61,14 +62,19 @@ impl Header {
 
     /// `(padding_left, padding_right)`: the scanner acquired columns `left..right` of `columns`, the others are
     /// zeros. Exactly fastMRI's numbers, which may lie outside the k-space where header and k-space disagree.
-    pub fn padding(&self, columns: usize) -> (i64, i64) {
-        match self.encoding_limits {
-            Some(Limits { maximum, center }) => {
-                let left = self.encoding_size[1] as i64 / 2 - center;
-                (left, left + maximum + 1)
-            }
-            None => (0, columns as i64),
-        }
+    ///
+    /// # Errors
+    /// Where the limits are numbers that no scan has.
+    pub fn padding(&self, columns: usize) -> Result<(i64, i64)> {
+        let Some(Limits { maximum, center }) = self.encoding_limits else { return Ok((0, columns as i64)) };
+        let left = i64::try_from(self.encoding_size[1]).ok().and_then(|size| (size / 2).checked_sub(center));
+        let right = left.and_then(|left| left.checked_add(maximum)?.checked_add(1));
+        left.zip(right).ok_or_else(|| {
+            Error::input(format!(
+                "ismrmrd_header has encodingLimits of the maximum {maximum} and the center {center}: expected indices of \
+                 columns; copy the header from the original file"
+            ))
+        })
     }
 
     /// The XML of a volume's header: what fastMRI and kerase read, and what the ISMRMRD schema asks for.
@@ -128,21 +134,83 @@ struct Query<'a, 'input> {
 }
 
 impl<'a, 'input> Query<'a, 'input> {
-    /// The element at `.//path[0]//path[1]//…`, first in document order.
-    fn find(&self, from: Node<'a, 'input>, path: &[&str]) -> Option<Node<'a, 'input>> {
-        let Some((name, rest)) = path.split_first() else { return Some(from) };
-        from.descendants()
-            .filter(|&node| node != from && node.tag_name().name() == *name)
-            .filter(|node| !self.namespaced || node.tag_name().namespace() == Some(NAMESPACE))
-            .find_map(|node| self.find(node, rest))
+    /// The element at `.//path[0]//path[1]//…`, first in document order. One walk finds it, however deep elements of these names
+    /// stand in each other: how much of the path stands above an element is known from the element around it.
+    fn find(&self, path: &[&str]) -> Option<Node<'a, 'input>> {
+        let mut above = vec![(self.root.id(), 0)];
+        // The first is the root itself.
+        for node in self.root.descendants().skip(1) {
+            let parent = node.parent().map(|parent| parent.id());
+            while above.last().is_some_and(|(id, _)| Some(*id) != parent) {
+                above.pop();
+            }
+            let found = above.last().map_or(0, |(_, found)| *found);
+            let tag = node.tag_name();
+            let next = tag.name() == path[found] && (!self.namespaced || tag.namespace() == Some(NAMESPACE));
+            if next && found + 1 == path.len() {
+                return Some(node);
+            }
+            above.push((node.id(), found + usize::from(next)));
+        }
+        None
     }
 
     fn integer(&self, path: &[&str]) -> Result<Option<i64>> {
-        let Some(node) = self.find(self.root, path) else { return Ok(None) };
+        let Some(node) = self.find(path) else { return Ok(None) };
         let text = node.text().unwrap_or("").trim();
         let value = text.parse().map_err(|_| {
-            Error::input(format!("ismrmrd_header has {} = '{text}': expected an integer", path.join("/")))
+            let (path, text) = (path.join("/"), shortened(text));
+            Error::input(format!("ismrmrd_header has {path} = '{text}': expected an integer"))
         })?;
         Ok(Some(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(encoding: &str) -> Result<Header> {
+        Header::parse(&format!("<ismrmrdHeader><encoding>{encoding}</encoding></ismrmrdHeader>"))
+    }
+
+    fn sizes(x: u32) -> String {
+        let size = |space| format!("<{space}><matrixSize><x>{x}</x><y>8</y><z>1</z></matrixSize></{space}>");
+        size("encodedSpace") + &size("reconSpace")
+    }
+
+    fn limits(maximum: i64, center: i64) -> String {
+        let of = format!("<maximum>{maximum}</maximum><center>{center}</center>");
+        format!("<encodingLimits><kspace_encoding_step_1>{of}</kspace_encoding_step_1></encodingLimits>")
+    }
+
+    #[test]
+    fn elements_are_found_through_others_and_the_first_that_is_whole() {
+        // An encodedSpace without a size, and a matrixSize that is in no encodedSpace, come before.
+        let before = "<encodedSpace><x>1</x></encodedSpace><matrixSize><x>2</x></matrixSize>";
+        let found = header(&format!("{before}<other>{}</other>{}", sizes(6), sizes(7))).unwrap();
+        assert_eq!((found.encoding_size, found.recon_size), ([6, 8, 1], [6, 8, 1]));
+        assert_eq!(found.encoding_limits, None);
+        assert!(header(before).unwrap_err().to_string().contains("encoding/encodedSpace/matrixSize/x"));
+    }
+
+    /// Each combination of elements was tried once, of 600 of each 10^8: this test did not end.
+    #[test]
+    fn elements_in_elements_of_the_same_name_are_passed_once() {
+        let deep =
+            |name: &str, inner: String| (0..600).fold(inner, |inner, _| format!("<{name}>{inner}</{name}>"));
+        let inner = deep("encoding", deep("encodedSpace", deep("matrixSize", String::new())));
+        let error = Header::parse(&format!("<a>{inner}</a>")).unwrap_err().to_string();
+        assert!(error.contains("no element encoding/encodedSpace/matrixSize/x"), "{error}");
+    }
+
+    #[test]
+    fn limits_that_no_scan_has_are_refused() {
+        let padding = |maximum, center| header(&(sizes(6) + &limits(maximum, center))).unwrap().padding(8);
+        assert_eq!(padding(5, 3).unwrap(), (1, 7));
+        for (maximum, center) in [(i64::MAX, 3), (i64::MAX - 1, 3), (5, i64::MIN), (i64::MAX, -1)] {
+            let error = padding(maximum, center).unwrap_err().to_string();
+            assert!(error.contains("encodingLimits") && error.contains("the original file"), "{error}");
+        }
     }
 }

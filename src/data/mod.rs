@@ -14,6 +14,7 @@ mod hdf5;
 pub mod images;
 pub mod inspect;
 pub mod ismrmrd;
+mod links;
 pub mod loader;
 pub mod mask;
 pub mod numpy_random;

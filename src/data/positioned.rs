@@ -1,9 +1,12 @@
 //! Reading a file at explicit positions, so that threads do not wait for each other's seeks.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use hdf5_pure::{FormatError, Source};
+
+use crate::error::{Error, Result as KeraseResult};
 
 /// An open file of known length.
 pub(super) struct PositionedFile {
@@ -12,6 +15,18 @@ pub(super) struct PositionedFile {
 }
 
 impl PositionedFile {
+    /// Opens what has to be a file: a pipe would be waited for, and a device may have no end. An error says what was `expected`.
+    pub fn open(path: &Path, expected: &str) -> KeraseResult<Self> {
+        let cannot_read = |source| Error::io("read", path, source);
+        // Looked at before it is opened, which alone may wait.
+        if !std::fs::metadata(path).map_err(cannot_read)?.is_file() {
+            return Err(Error::input(format!("{} is not a file: expected {expected}", path.display())));
+        }
+        let handle = File::open(path).map_err(cannot_read)?;
+        let length = handle.metadata().map_err(cannot_read)?.len();
+        Ok(Self { handle, length })
+    }
+
     /// Fills `buffer` with the bytes from `offset` on.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), FormatError> {
         let end = offset.checked_add(buffer.len() as u64);

@@ -28,7 +28,7 @@ impl VolumeSet {
     ///
     /// # Errors
     /// [`Error::Input`] for an empty set, for entries of a manifest that are missing, listed twice or out of
-    /// range, and for volumes that cannot be used: all of them are named, not only the first.
+    /// range, and for volumes that cannot be used: all of them are named, not only the first (of missing ones a hundred).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let source = path.as_ref();
         let opened: Vec<Result<(VolumeFile, Vec<usize>)>> =

@@ -77,25 +77,49 @@ pub fn target(volume: &VolumeFile) -> Result<[usize; 2]> {
     })
 }
 
-/// A volume's data range in the loss.
+/// A volume's data range in the loss, which computes in float32.
 ///
 /// # Errors
 /// Where it is missing or no range.
 pub fn max_value(volume: &VolumeFile) -> Result<f64> {
-    let needs = "the loss needs the volume's largest value there";
-    match volume.max {
-        Some(max) if max > 0.0 && max.is_finite() => Ok(max),
-        Some(max) => Err(named(volume, &format!("the attribute max is {max}; {needs}"))),
-        None => Err(named(
+    let refused = |found: String| {
+        named(
             volume,
             &format!(
-                "the attribute max is missing, or no number; {needs}: write it with h5py,  \
-                 file.attrs[\"max\"] = file[\"reconstruction_rss\"][()].max()"
+                "the attribute max is {found}; the loss needs the volume's largest value there, as float32 has it: write it \
+                 with h5py,  file.attrs[\"max\"] = file[\"reconstruction_rss\"][()].max()"
             ),
-        )),
+        )
+    };
+    match volume.max {
+        Some(max) if (max as f32).is_finite() && max as f32 > 0.0 => Ok(max),
+        Some(max) => Err(refused(format!("{max:?}"))),
+        None => Err(refused("missing, or no number".to_string())),
     }
 }
 
 fn named(volume: &VolumeFile, what: &str) -> Error {
     Error::input(format!("{}: {what}", volume.path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_one_in_float32_too() {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/data/contiguous.h5");
+        let mut volume = VolumeFile::open(golden).unwrap();
+        let mut range = |max: f64| {
+            volume.max = Some(max);
+            max_value(&volume).map_err(|error| error.to_string())
+        };
+        assert_eq!(range(1e-9), Ok(1e-9));
+        for max in [0.0, -1.0, 1e300, 1e-60, f64::INFINITY, f64::NAN] {
+            let message = range(max).unwrap_err();
+            for part in ["contiguous.h5", &format!("max is {max:?};"), "float32", "file.attrs[\"max\"] ="] {
+                assert!(message.contains(part), "'{part}' is not in: {message}");
+            }
+        }
+    }
 }
