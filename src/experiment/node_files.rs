@@ -112,7 +112,7 @@ impl Node {
     /// # Errors
     /// Where the disk refuses.
     pub fn finish(&self, done: &Done) -> Result<()> {
-        json::write(&self.done_path(), done)
+        json::write(self.done_path(), done)
     }
 
     /// Refuses what another version has left: its numbers may not be those of this one.
@@ -153,7 +153,7 @@ impl Node {
         }
         let label =
             Label { kerase: VERSION.into(), name: self.name.clone(), settings: self.settings.clone() };
-        json::write(&directory.join(LABEL), &label)?;
+        json::write(directory.join(LABEL), &label)?;
         Ok(Some(Claim { _lock: lock }))
     }
 
@@ -178,7 +178,7 @@ impl Node {
         let mut epochs = self.epochs()?;
         epochs.retain(|(known, _)| known.epoch < epoch.epoch);
         epochs.push((epoch, worst));
-        json::write(&self.epochs_path(), &epochs)
+        json::write(self.epochs_path(), &epochs)
     }
 }
 
