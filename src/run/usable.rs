@@ -77,7 +77,7 @@ pub fn target(volume: &VolumeFile) -> Result<[usize; 2]> {
     })
 }
 
-/// A volume's data range in the loss, which computes in float32.
+/// A volume's data range in the loss: the largest of its targets, which are float32.
 ///
 /// # Errors
 /// Where it is missing or no range.
